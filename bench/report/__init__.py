@@ -1,0 +1,1 @@
+"""Tables and figures: DataFrames in, Markdown and pictures out."""

@@ -1,0 +1,20 @@
+"""The two errors a user can mend: a request that names nothing, and a file that cannot be used."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UsageError(ValueError):
+    """What was asked for does not exist or does not fit; the command line exits with 2."""
+
+
+class FileError(RuntimeError):
+    """A file is missing, corrupt or cannot be written; the command line exits with 1."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that is not registered: names what exists and what is close."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return UsageError(f"unknown {kind} '{name}'.{hint} Known: {', '.join(names)}.")
