@@ -1,0 +1,41 @@
+"""Which patient belongs to which split, and how a few images are drawn evenly over the patients."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+SPLITS = ("train", "val", "test")
+
+
+def _uniform(*names: object) -> float:
+    """A number in [0,1) from the SHA-256 of the names."""
+    digest = hashlib.sha256("\x1f".join(map(str, names)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def split_of(patient: str) -> str:
+    """ "train", "val" or "test" (60, 20 and 20 % of patients), by the patient's name alone."""
+    u = _uniform("split", patient)
+    return "train" if u < 0.6 else "val" if u < 0.8 else "test"
+
+
+def evenly(patients: Sequence[str], limit: int | None, seed: int) -> NDArray[np.intp]:
+    """Ascending index of at most `limit` of the N rows, drawn evenly over their patients.
+
+    Round robin: the patients take turns in an order drawn with `seed`, each giving one of its rows at random.
+    What is drawn does not depend on the order of patients, and a smaller limit draws a subset of a larger one.
+    """
+    names = pd.Series(list(patients), dtype=object)
+    if limit is None or limit >= len(names):
+        return np.arange(len(names), dtype=np.intp)
+    place = names.groupby(names).cumcount()
+    draw = pd.Series([_uniform("row", seed, p, k) for p, k in zip(names, place, strict=True)])
+    turn = draw.groupby(names).rank(method="first").to_numpy()
+    order_of = {p: _uniform("patient", seed, p) for p in names.unique()}
+    order = np.lexsort((names.map(order_of).to_numpy(dtype=float), turn))
+    return np.sort(order[:limit]).astype(np.intp)
