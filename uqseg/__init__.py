@@ -2,4 +2,7 @@
 
 from importlib.metadata import version
 
+from uqseg.prediction import predict
+
+__all__ = ["predict"]
 __version__ = version("uqseg")

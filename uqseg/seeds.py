@@ -22,5 +22,5 @@ def generator(*names: object, device: str | torch.device = "cpu") -> torch.Gener
 def seeded(seed: int) -> Iterator[None]:
     """Module constructors draw from torch's global generator: seed it inside, leave it as found outside."""
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield

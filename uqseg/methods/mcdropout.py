@@ -1,0 +1,53 @@
+"""MC dropout (Gal 2016): dropout stays on when sampling; what precedes the first dropout is computed once."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from uqseg.methods.draws import uniform
+from uqseg.methods.method import Noise, method
+from uqseg.methods.unet import SingleNetwork, SingleOptions
+from uqseg.nets.unet import UNet
+
+
+class MCDropoutOptions(SingleOptions):
+    rate: float = Field(0.5, gt=0, lt=1, description="probability that a unit is dropped")
+    placement: Literal["inner", "all"] = Field("inner", description="dropout in the two deepest levels, or in all")
+
+
+def dropout(x: Tensor, rate: float, noise: Noise) -> Tensor:
+    """x (B,C,H,W) with units dropped at `rate` and the rest scaled up, drawn from `noise`."""
+    kept = uniform(tuple(x.shape), noise, x.device) >= rate
+    return x * kept / (1 - rate)
+
+
+@method("mcdropout")
+class MCDropout(SingleNetwork):
+    """MC dropout: one U-Net whose dropout stays on; each pass is a sample."""
+
+    Options = MCDropoutOptions
+    samples_are = "epistemic"
+
+    def make_network(self) -> Any:
+        o = self.options
+        return UNet(self.channels, o.width, o.depth, dropout=o.placement)
+
+    @property
+    def support(self) -> int | None:
+        return None
+
+    def logits(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        features = self.network(images, lambda x: dropout(x, self.options.rate, generator))
+        return self.head(features).squeeze(1)  # type: ignore[no-any-return]
+
+    def sample(self, images: Tensor, n: int, generator: Noise = None) -> Tensor:
+        skips, start = self.network.trunk(images)
+        passes = [
+            self.head(self.network.tail(skips, start, lambda x: dropout(x, self.options.rate, generator)))
+            for _ in range(n)
+        ]
+        return torch.cat(passes, 1).float().sigmoid()

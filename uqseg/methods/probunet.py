@@ -1,0 +1,87 @@
+"""Probabilistic U-Net (Kohl 2018): a U-Net whose last layers see a latent drawn from a learned prior."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from uqseg.methods.draws import cross_entropy, normal, random_reader
+from uqseg.methods.method import Method, Noise, Options, method
+from uqseg.nets.latent import LatentEncoder
+from uqseg.nets.unet import UNet, mask_head
+
+COLLAPSED = 0.01
+"""KL in nats below which a latent dimension carries nothing."""
+
+
+class ProbUNetOptions(Options):
+    levels: tuple[int, ...] = Field((16, 32, 64, 64), min_length=2, description="channels of each level, finest first")
+    convolutions: int = Field(2, ge=1, description="3×3 convolutions a block (3 in the paper)")
+    latent: int = Field(6, ge=1, description="dimensions of the latent space")
+    beta: float = Field(1.0, ge=0, description="weight of the KL against the cross-entropy summed over pixels")
+    head: int = Field(3, ge=2, description="1×1 convolutions after the latent joins; one alone would nest the samples")
+
+
+@method("probunet")
+class ProbUNet(Method):
+    """Probabilistic U-Net: a latent drawn from a learned prior decides among the masks readers would draw."""
+
+    Options = ProbUNetOptions
+
+    def __init__(self, options: Any, *, channels: int, readers: int) -> None:
+        super().__init__(options, channels=channels, readers=readers)
+        levels, width = list(options.levels), options.levels[0]
+        self.network = UNet(channels, levels=levels, convolutions=options.convolutions)
+        self.prior = LatentEncoder(channels, levels, options.latent, options.convolutions)
+        self.posterior = LatentEncoder(channels + 1, levels, options.latent, options.convolutions)
+        # The first 1×1 layer is linear in [features; z]: one term an image, and one vector a sample.
+        self.of_features = nn.Conv2d(width, width, 1)
+        self.of_latent = nn.Linear(options.latent, width, bias=False)
+        self.head = nn.ModuleList([*(nn.Conv2d(width, width, 1) for _ in range(options.head - 2)), mask_head(width)])
+        self.kl: list[float] = []
+
+    def decode(self, features: Tensor, z: Tensor) -> Tensor:
+        """Logits (B,S,H,W) from the first layer's image term (B,width,H,W) and latents z (B,S,latent)."""
+        B, S = z.shape[:2]
+        shifts: Tensor = self.of_latent(z)
+        x = (features[:, None] + shifts[:, :, :, None, None]).flatten(0, 1)
+        for layer in self.head:
+            x = layer(F.relu(x))
+        return x.reshape(B, S, *x.shape[-2:])
+
+    def loss(self, images: Tensor, masks: Tensor, read: Tensor, generator: torch.Generator) -> Tensor:
+        """Negative ELBO: cross-entropy summed over pixels + β KL(posterior ‖ prior), averaged over the batch."""
+        rows = torch.arange(len(images), device=images.device)
+        target = masks[rows, random_reader(read, generator)]
+        prior_mean, prior_log = self.prior(images)
+        mean, log_variance = self.posterior(torch.cat([images, target[:, None].to(images.dtype) - 0.5], 1))
+        noise = normal((len(images), self.options.latent), generator, images.device)
+        z = mean + noise * (0.5 * log_variance).exp()
+        logits = self.decode(self.of_features(self.network(images)), z[:, None]).squeeze(1)
+        gap = (mean - prior_mean).square() / prior_log.exp()
+        kl = 0.5 * (prior_log - log_variance + (log_variance - prior_log).exp() + gap - 1)
+        self.kl = kl.detach().mean(0).tolist()
+        fit = cross_entropy(logits, target).sum((1, 2)).mean()
+        return fit + float(self.options.beta) * kl.sum(1).mean()
+
+    def sample(self, images: Tensor, n: int, generator: Noise = None) -> Tensor:
+        features = self.of_features(self.network(images))
+        mean, log_variance = self.prior(images)
+        noise = normal((len(images), n, self.options.latent), generator, images.device)
+        z = mean[:, None] + noise * (0.5 * log_variance).exp()[:, None]
+        return self.decode(features, z).float().sigmoid()
+
+    def watch(self) -> dict[str, float]:
+        return {f"kl_{k}": value for k, value in enumerate(self.kl)}
+
+    def warning(self) -> str | None:
+        if self.kl and max(self.kl) < COLLAPSED:
+            return (
+                f"the latent space has collapsed: the KL of every dimension is below {COLLAPSED} nats, so all samples "
+                f"are alike; lower the option beta (now {self.options.beta}) or train longer"
+            )
+        return None

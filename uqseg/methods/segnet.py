@@ -1,0 +1,25 @@
+"""SegNet: one network without skip connections, one probability map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from uqseg.methods.method import method
+from uqseg.methods.unet import SingleNetwork, SingleOptions
+from uqseg.nets.segnet import SegNet
+
+
+class SegNetOptions(SingleOptions):
+    depth: int = Field(4, ge=1, description="number of poolings")
+
+
+@method("segnet")
+class SingleSegNet(SingleNetwork):
+    """SegNet: one encoder and decoder that un-pools with the pooling indices, one probability map."""
+
+    Options = SegNetOptions
+
+    def make_network(self) -> Any:
+        return SegNet(self.channels, self.options.width, self.options.depth)

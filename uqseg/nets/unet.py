@@ -1,0 +1,114 @@
+"""U-Net (Ronneberger 2015): encoder, decoder and skip connections; width, depth and places of dropout are options."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Placement = Literal["none", "inner", "all"]
+Drop = Callable[[Tensor], Tensor]
+
+
+def widths_of(width: int, depth: int) -> list[int]:
+    """Channels of each level: `width`, doubled at every level."""
+    return [width * 2**level for level in range(depth)]
+
+
+def check_size(images: Tensor, poolings: int) -> None:
+    """Raise ValueError unless H and W can be halved `poolings` times."""
+    height, width = images.shape[-2:]
+    step = 2**poolings
+    if height % step or width % step:
+        raise ValueError(
+            f"images: expected height and width divisible by {step} (this network halves them {poolings} times), "
+            f"got {height}×{width}; crop or pad the images, or choose a smaller depth"
+        )
+
+
+def norm(channels: int) -> nn.Module:
+    """Group normalisation: an image's output does not depend on the batch it is in."""
+    return nn.GroupNorm(min(8, channels), channels)
+
+
+def mask_head(width: int) -> nn.Conv2d:
+    """The 1×1 layer from features to one logit; it starts at 1 % foreground (Lin 2017), near what masks hold."""
+    head = nn.Conv2d(width, 1, 1)
+    nn.init.constant_(head.bias, math.log(0.01 / 0.99))  # type: ignore[arg-type]
+    return head
+
+
+class Block(nn.Sequential):
+    """Convolutions 3×3, each with normalisation and ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, convolutions: int = 2) -> None:
+        layers: list[nn.Module] = []
+        for k in range(convolutions):
+            layers += [nn.Conv2d(outputs if k else inputs, outputs, 3, padding=1, bias=False), norm(outputs), nn.ReLU()]
+        super().__init__(*layers)
+
+
+class UNet(nn.Module):
+    """Features (B,width,H,W) of images (B,C,H,W), H and W divisible by 2^(depth−1).
+
+    channels: C; width: channels of the finest level, doubled at each of `depth` levels (or `levels` names them all);
+    width 64 and depth 5 is the classical network (64…1024). dropout: after the blocks of no level, of the two deepest
+    encoder levels ("inner"), or of all levels ("all").
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        width: int = 16,
+        depth: int = 5,
+        *,
+        dropout: Placement = "none",
+        levels: list[int] | None = None,
+        convolutions: int = 2,
+    ) -> None:
+        super().__init__()
+        sizes = levels or widths_of(width, depth)
+        self.width, self.depth, self.dropout = sizes[0], len(sizes), dropout
+        inputs = [channels, *sizes[:-1]]
+        self.down = nn.ModuleList(Block(i, o, convolutions) for i, o in zip(inputs, sizes, strict=True))
+        self.up = nn.ModuleList(
+            Block(deep + skip, skip, convolutions) for deep, skip in zip(sizes[:0:-1], sizes[-2::-1], strict=True)
+        )
+
+    def drops_at(self, level: int) -> bool:
+        """Whether dropout follows the encoder block of `level` (0 is the finest)."""
+        return self.dropout == "all" or (self.dropout == "inner" and level >= self.depth - 2)
+
+    def forward(self, images: Tensor, drop: Drop | None = None) -> Tensor:
+        return self.tail(*self.trunk(images), drop)
+
+    def trunk(self, images: Tensor) -> tuple[list[Tensor], int]:
+        """The encoder as far as no dropout changes it: its skips, finest first, and the next level to compute."""
+        check_size(images, self.depth - 1)
+        skips: list[Tensor] = []
+        x = images
+        for level, block in enumerate(self.down):
+            x = block(F.max_pool2d(x, 2) if level else x)
+            skips.append(x)
+            if self.drops_at(level):
+                return skips, level + 1
+        return skips, self.depth
+
+    def tail(self, skips: list[Tensor], start: int, drop: Drop | None) -> Tensor:
+        """The rest of the network from the trunk's skips; `drop` is applied at every place of dropout."""
+
+        def dropped(x: Tensor, level: int) -> Tensor:
+            return drop(x) if drop is not None and self.drops_at(level) else x
+
+        skips = [*skips[:-1], dropped(skips[-1], start - 1)]
+        for level in range(start, self.depth):
+            skips.append(dropped(self.down[level](F.max_pool2d(skips[-1], 2)), level))
+        x = skips[-1]
+        for level, block in zip(range(self.depth - 2, -1, -1), self.up, strict=True):
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            x = dropped(block(torch.cat([skips[level], x], 1)), level)
+        return x

@@ -1,0 +1,65 @@
+"""Samples of a trained method for many images, streamed in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from uqseg.methods import Method
+from uqseg.seeds import generator
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 images as the float32 that methods see: 0…255 becomes −1…1."""
+    return images.float() / 127.5 - 1
+
+
+def predict_batches(
+    method: Method,
+    images: NDArray[np.uint8],
+    n: int = 16,
+    seed: int = 0,
+    batch: int = 64,
+    keys: Sequence[object] | None = None,
+) -> Iterator[tuple[slice, Tensor]]:
+    """Slices of the N images with their samples, float32 (b,S,H,W) on the method's device.
+
+    images: uint8 (N,C,H,W); n: samples asked for; keys: names of the images, default their numbers. An image's noise
+    comes from (seed, key) alone, so its samples depend neither on `batch` nor on the images around it (but for the
+    rounding of the device's convolutions).
+    """
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise ValueError(f"images: expected uint8 (N,C,H,W), got {images.dtype} {images.shape}")
+    if n < 1 or batch < 1:
+        raise ValueError(f"n and batch: expected at least 1, got n={n}, batch={batch}")
+    names = range(len(images)) if keys is None else keys
+    if len(names) != len(images):
+        raise ValueError(f"keys: expected one for each of {len(images)} images, got {len(names)}")
+    device = next(method.parameters()).device
+    method.eval()
+    for start in range(0, len(images), batch):
+        part = slice(start, min(start + batch, len(images)))
+        noise = [generator("sample", seed, name, device=device) for name in names[part]]
+        with torch.inference_mode():
+            x = normalise(torch.from_numpy(np.array(images[part])).to(device))
+            samples = method.sample(x.contiguous(memory_format=torch.channels_last), n, noise)
+        yield part, samples.float()
+
+
+def predict(
+    method: Method,
+    images: NDArray[np.uint8],
+    n: int = 16,
+    seed: int = 0,
+    batch: int = 64,
+    keys: Sequence[object] | None = None,
+) -> NDArray[np.float32]:
+    """All samples at once: float32 (N,S,H,W); see `predict_batches`."""
+    parts = [samples.cpu().numpy() for _, samples in predict_batches(method, images, n, seed, batch, keys)]
+    if not parts:
+        raise ValueError("images: expected at least one image, got none")
+    return np.concatenate(parts)
