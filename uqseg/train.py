@@ -70,7 +70,7 @@ class Training(BaseModel):
         return self.steps or max(1, round((self.epochs or 0) * images / self.batch))
 
 
-class Diverged(RuntimeError):
+class DivergenceError(RuntimeError):
     """The loss or the gradient is no longer a finite number."""
 
 
@@ -80,7 +80,7 @@ def rate(recipe: Training, step: int, total: int) -> float:
     if recipe.schedule == "constant":
         return recipe.lr
     if recipe.schedule == "steps":
-        return recipe.lr * 0.01 ** (min(int(done * 6), 5) / 5)
+        return float(recipe.lr * 0.01 ** (min(int(done * 6), 5) / 5))
     warm = 0.15 if recipe.schedule == "onecycle" else 0.0
     if done < warm:
         return recipe.lr * (0.04 + 0.96 * done / warm)
@@ -105,7 +105,7 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and "avx512_bf16" in _cpu_flags()
 
 
@@ -188,10 +188,12 @@ def _restore(path: Path, method: Method, optimizer: torch.optim.Optimizer, key: 
 
     method.load_state_dict(part("weights/"))
     values: dict[int, dict[str, Tensor]] = {}
+    weights = optimizer.param_groups[0]["params"]
     for name, tensor in part("optimizer/").items():
         k, _, n = name.partition("/")
-        # A scalar comes back from the file as stored; Adam's step counter must be a tensor, as it was.
-        values.setdefault(int(k), {})[n] = tensor
+        like = weights[int(k)]
+        # The fused kernel reads moments and weights as flat memory: the moments need the weights' memory layout.
+        values.setdefault(int(k), {})[n] = torch.empty_like(like).copy_(tensor) if tensor.ndim else tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": values})
     return State(**meta, best_weights=part("best/"))
 
@@ -205,14 +207,14 @@ def _history(path: Path, upto: int) -> None:
 
 def _check(loss: float, norm: float, step: int, recipe: Training, bf16: bool) -> None:
     if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise Diverged(
+        raise DivergenceError(
             f"training diverged at step {step}: loss {loss}, gradient norm {norm}. Lower training.lr (now {recipe.lr})"
             f"{'' if recipe.clip else ', set training.clip'}{', or set training.precision to fp32' if bf16 else ''}"
         )
 
 
 def _make_optimizer(method: Method, recipe: Training) -> torch.optim.Optimizer:
-    cls = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+    cls = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
     return cls(method.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
 
 
@@ -233,7 +235,7 @@ def fit(
     out: folder for weights.safetensors, method.json, fit.json (cost), history.jsonl and the checkpoint of an
     unfinished training; with `resume`, a finished one is loaded and an unfinished one goes on where it stopped.
     seed: of batches, augmentation and the method's noise.
-    Raises UsageError where the method declines the data, Diverged where the loss is no longer finite, FileError
+    Raises UsageError where the method declines the data, DivergenceError where the loss is no longer finite, FileError
     where `out` holds another training or cannot be written.
     """
     if reason := method.declines(channels=train.images.shape[1], readers=train.readers, size=train.images.shape[2:]):
@@ -252,6 +254,7 @@ def fit(
     if saved and resume and saved.exists():
         state = _restore(saved, method, optimizer, key, where)
     if folder:
+        folder.mkdir(parents=True, exist_ok=True)
         _history(folder / "history.jsonl", state.step if resume else -1)
     if val is not None:
         val = val.take(evenly(val.table["patient"].tolist(), recipe.validate_images, 0))
@@ -340,10 +343,11 @@ def _run(
                 state.step += 1
                 state.seconds = before + time.perf_counter() - started
                 finished = state.step == total
-                if finished or state.step % LOG_EVERY == 0:
+                validating = val is not None and (finished or state.step % recipe.validate_every == 0)
+                if finished or validating or state.step % LOG_EVERY == 0:
                     _check(float(loss), float(norm), state.step, recipe, bf16)
                     line: dict[str, Any] = {"step": state.step, "loss": float(loss), "lr": lr, **method.watch()}
-                    if val is not None and (finished or state.step % recipe.validate_every == 0):
+                    if val is not None and validating:
                         line["val"] = _validated(method, val, recipe, state)
                         if not warned and (text := method.warning()):
                             warnings.warn(f"{method.name}: {text}", stacklevel=2)

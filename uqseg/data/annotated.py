@@ -45,8 +45,10 @@ class AnnotatedSet:
             if array.dtype != dtype or array.shape != shape:
                 raise ValueError(f"{name}: expected {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}")
         if len(self.table) != n or not {"patient", "case", "split"} <= set(self.table.columns):
-            raise ValueError(f"table: expected {n} rows with patient, case and split, got {len(self.table)} rows "
-                             f"with {list(self.table.columns)}")
+            raise ValueError(
+                f"table: expected {n} rows with patient, case and split, got {len(self.table)} rows "
+                f"with {list(self.table.columns)}"
+            )
 
     def __len__(self) -> int:
         return len(self.table)
@@ -57,5 +59,11 @@ class AnnotatedSet:
 
     def take(self, index: NDArray[np.intp] | slice) -> AnnotatedSet:
         """The cases at `index`, in that order; a slice copies nothing."""
-        return replace(self, images=self.images[index], masks=self.masks[index], read=self.read[index],
-                       table=self.table.iloc[index].reset_index(drop=True), spacing=self.spacing[index])
+        return replace(
+            self,
+            images=self.images[index],
+            masks=self.masks[index],
+            read=self.read[index],
+            table=self.table.iloc[index].reset_index(drop=True),
+            spacing=self.spacing[index],
+        )

@@ -48,7 +48,7 @@ class ProbUNet(Method):
         """Logits (B,S,H,W) from the first layer's image term (B,width,H,W) and latents z (B,S,latent)."""
         B, S = z.shape[:2]
         shifts: Tensor = self.of_latent(z)
-        x = (features[:, None] + shifts[:, :, :, None, None]).flatten(0, 1)
+        x: Tensor = (features[:, None] + shifts[:, :, :, None, None]).flatten(0, 1)
         for layer in self.head:
             x = layer(F.relu(x))
         return x.reshape(B, S, *x.shape[-2:])
@@ -65,8 +65,8 @@ class ProbUNet(Method):
         gap = (mean - prior_mean).square() / prior_log.exp()
         kl = 0.5 * (prior_log - log_variance + (log_variance - prior_log).exp() + gap - 1)
         self.kl = kl.detach().mean(0).tolist()
-        fit = cross_entropy(logits, target).sum((1, 2)).mean()
-        return fit + float(self.options.beta) * kl.sum(1).mean()
+        misfit: Tensor = cross_entropy(logits, target).sum((1, 2)).mean()
+        return misfit + float(self.options.beta) * kl.sum(1).mean()
 
     def sample(self, images: Tensor, n: int, generator: Noise = None) -> Tensor:
         features = self.of_features(self.network(images))

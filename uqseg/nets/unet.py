@@ -30,11 +30,6 @@ def check_size(images: Tensor, poolings: int) -> None:
         )
 
 
-def norm(channels: int) -> nn.Module:
-    """Group normalisation: an image's output does not depend on the batch it is in."""
-    return nn.GroupNorm(min(8, channels), channels)
-
-
 def mask_head(width: int) -> nn.Conv2d:
     """The 1×1 layer from features to one logit; it starts at 1 % foreground (Lin 2017), near what masks hold."""
     head = nn.Conv2d(width, 1, 1)
@@ -48,7 +43,11 @@ class Block(nn.Sequential):
     def __init__(self, inputs: int, outputs: int, convolutions: int = 2) -> None:
         layers: list[nn.Module] = []
         for k in range(convolutions):
-            layers += [nn.Conv2d(outputs if k else inputs, outputs, 3, padding=1, bias=False), norm(outputs), nn.ReLU()]
+            layers += [
+                nn.Conv2d(outputs if k else inputs, outputs, 3, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(),
+            ]
         super().__init__(*layers)
 
 
