@@ -65,8 +65,9 @@ class ProbUNet(Method):
         gap = (mean - prior_mean).square() / prior_log.exp()
         kl = 0.5 * (prior_log - log_variance + (log_variance - prior_log).exp() + gap - 1)
         self.kl = kl.detach().mean(0).tolist()
-        misfit: Tensor = cross_entropy(logits, target).sum((1, 2)).mean()
-        return misfit + float(self.options.beta) * kl.sum(1).mean()
+        misfit = cross_entropy(logits, target).sum((1, 2)).mean()
+        elbo: Tensor = misfit + self.options.beta * kl.sum(1).mean()
+        return elbo
 
     def sample(self, images: Tensor, n: int, generator: Noise = None) -> Tensor:
         features = self.of_features(self.network(images))

@@ -1,105 +1,168 @@
-"""Calibration: do the probabilities mean what they say? The target is the reader fraction ȳ."""
+"""Calibration metrics: do the probabilities mean what they say? The target is every reader's label at every pixel."""
 
 from __future__ import annotations
 
-from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from uqseg.metrics.metric import Array, Figure, Sums, metric, pooled
+from uqseg.metrics.metric import Figure, Finish, Floats, Sums, metric, ratio
+from uqseg.metrics.ranks import weighted_auroc
 from uqseg.metrics.scored import Scored
 
 BINS = 15
+FINE = 60
 ACTIVE = 0.01
-CLIP = 1e-6
 
 
-def reliability(prob: Tensor, masks: Tensor, bins: int = BINS) -> tuple[Tensor, Tensor, Tensor]:
-    """Per image and bin (B,bins): number of pixels int64, sum of prob and sum of the reader fraction, float64.
+class Reliability(NamedTuple):
+    """Per image and bin, (B,bins) each: pixels (int64), sum of probabilities, sum of reader fractions (float64)."""
 
-    prob: float (B,H,W); masks: bool (B,R,H,W), or the reader fraction itself, float (B,H,W). Bin k holds
-    k/bins ≤ prob < (k+1)/bins, the last one also prob = 1.
+    counts: Tensor
+    probabilities: Tensor
+    labels: Tensor
+
+
+def _histogram(index: Tensor, prob: Tensor, fraction: Tensor, keep: Tensor, bins: int) -> Reliability:
+    """Counts and sums of prob and fraction (B,H,W) by bin index (B,H,W), over the pixels of `keep`."""
+    B = len(prob)
+    index = torch.where(keep, index, bins) + (bins + 1) * torch.arange(B, device=prob.device)[:, None, None]
+    flat, size = index.flatten(), B * (bins + 1)
+    counts = torch.bincount(flat, minlength=size)
+    sums = [torch.bincount(flat, x.double().flatten(), minlength=size) for x in (prob, fraction)]
+    return Reliability(*(x.view(B, bins + 1)[:, :bins] for x in (counts, *sums)))
+
+
+def reliability(
+    prob: Tensor, masks: Tensor, bins: int = BINS, *, read: Tensor | None = None, active: float = 0.0
+) -> Reliability:
+    """Counts and sums in equal-width bins [b/bins, (b+1)/bins), the last closed, of the pixels with prob ≥ active.
+
+    prob (B,H,W) in [0,1]; masks bool (B,R,H,W); read bool (B,R), default everybody.
     """
-    fraction = masks.double().mean(1) if masks.ndim == 4 else masks.double()
-    if fraction.shape != prob.shape:
-        raise ValueError(f"masks: expected to fit prob {tuple(prob.shape)}, got {tuple(masks.shape)}")
-    return _binned(
-        prob.double().flatten(1), fraction.flatten(1), torch.ones_like(prob, dtype=torch.bool).flatten(1), bins
-    )
+    if bins < 1:
+        raise ValueError(f"bins: expected at least 1, got {bins}")
+    if torch.as_tensor(prob).dim() != 3:
+        raise ValueError(f"prob: expected shape (B,H,W), got {tuple(torch.as_tensor(prob).shape)}")
+    scored = Scored(torch.as_tensor(prob)[:, None], masks, read)
+    return _equal_width(scored.prob, scored.fraction, bins, active)
 
 
-def _binned(p: Tensor, y: Tensor, kept: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
-    place = (p * bins).long().clamp(max=bins - 1)
-    zero = torch.zeros(len(p), bins, dtype=torch.float64, device=p.device)
-    weight = kept.double()
-    n, sum_p, sum_y = (zero.scatter_add(1, place, x) for x in (weight, p * weight, y * weight))
-    return n.long(), sum_p, sum_y
+def _equal_width(prob: Tensor, fraction: Tensor, bins: int = BINS, active: float = 0.0) -> Reliability:
+    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=prob.device)[1:-1].to(prob.dtype)
+    index = torch.bucketize(prob, edges, right=True)
+    return _histogram(index, prob, fraction, prob >= active, bins)
 
 
-def _gaps(prefix: str, sums: Sums) -> tuple[Array, Array]:
-    """Counts and |mean p − mean y| of the bins, last axis; the gap of an empty bin is NaN."""
-    n, p, y = (np.stack([sums[f"{prefix}_{part}_{b:02d}"] for b in range(BINS)], -1) for part in "npy")
-    return n, np.abs(p - y) / n
+def _log_odds(prob: Tensor, fraction: Tensor) -> Reliability:
+    """Fine bins of equal width in log-odds from -9 to 9, from which equal-mass bins are merged after summing."""
+    index = (torch.logit(prob.double(), eps=1e-6) + 9) * (FINE / 18)
+    return _histogram(index.long().clamp(0, FINE - 1), prob, fraction, torch.ones_like(prob, dtype=torch.bool), FINE)
 
 
-def _ece(prefix: str, sums: Sums, counts: Sums) -> Array:
-    n, gaps = _gaps(prefix, sums)
-    return np.nansum(n * gaps, -1) / n.sum(-1)
+def _columns(prefix: str, found: Reliability) -> dict[str, Tensor]:
+    parts = zip("npy", found, strict=True)
+    return {f"{prefix}_{k}_{b:02d}": part[:, b] for k, part in parts for b in range(part.shape[1])}
 
 
-def _over_bins(pick: str, sums: Sums, counts: Sums) -> Array:
-    _, gaps = _gaps("rel", sums)
-    filled = ~np.isnan(gaps)
-    if pick == "max":
-        return np.where(filled, gaps, -np.inf).max(-1)
-    return np.where(filled, gaps, 0).sum(-1) / filled.sum(-1)
+def _names(prefix: str, bins: int = BINS) -> tuple[str, ...]:
+    return tuple(f"{prefix}_{k}_{b:02d}" for k in "npy" for b in range(bins))
 
 
-def _columns(prefix: str) -> tuple[str, ...]:
-    return tuple(f"{prefix}_{part}_{b:02d}" for part in "npy" for b in range(BINS))
+def _stack(prefix: str, sums: Sums, bins: int = BINS) -> tuple[Floats, Floats]:
+    """Pixels and |Σp - Σy| of each bin, bins last."""
+    n, p, y = (np.stack([np.asarray(sums[f"{prefix}_{k}_{b:02d}"], float) for b in range(bins)], -1) for k in "npy")
+    return n, np.abs(p - y)
 
 
-def _figure(name: str, formula: str, reference: str, prefix: str, finish: object) -> Figure:
-    return Figure(name, "calibration", "lower", (0, 1), formula, reference, _columns(prefix), "pooled", finish)  # type: ignore[arg-type]
+def _expected(prefix: str) -> Finish:
+    def finish(sums: Sums, counts: Sums) -> Floats:
+        n, gap = _stack(prefix, sums)
+        return ratio(gap.sum(-1), n.sum(-1))
+
+    return finish
 
 
-_FIGURES = [
-    _figure(
-        "ece",
-        "Σ_bins n_b/n |p̄_b − ȳ_b|, 15 equal-width bins, all pixels",
-        "Naeini 2015; Guo 2017",
-        "rel",
-        partial(_ece, "rel"),
+def _average(sums: Sums, counts: Sums) -> Floats:
+    n, gap = _stack("rel", sums)
+    return ratio(ratio(gap, n, 0.0).sum(-1), (n > 0).sum(-1).astype(float))
+
+
+def _largest(sums: Sums, counts: Sums) -> Floats:
+    n, gap = _stack("rel", sums)
+    return np.where(n.sum(-1) > 0, ratio(gap, n, 0.0).max(-1), np.nan)
+
+
+def _adaptive(sums: Sums, counts: Sums) -> Floats:
+    """Merge the fine bins into 15 of nearly equal mass: a fine bin goes where the middle of its mass lies."""
+    n, p, y = (np.stack([np.asarray(sums[f"fine_{k}_{b:02d}"], float) for b in range(FINE)], -1) for k in "npy")
+    total = n.sum(-1, keepdims=True)
+    middle = ratio(np.cumsum(n, -1) - n / 2, total, 0.0)
+    group = np.minimum((middle * BINS).astype(int), BINS - 1)
+    gaps = [np.abs(np.where(group == g, p - y, 0.0).sum(-1)) for g in range(BINS)]
+    return ratio(np.sum(gaps, axis=0), total[..., 0])
+
+
+def _pooled(name: str, prefix: str, formula: str, reference: str, finish: Finish, bins: int = BINS) -> tuple[Figure]:
+    columns = _names(prefix, bins)
+    return (
+        Figure(
+            name, "calibration", "lower", (0, 1), formula, reference, columns, "pooled",
+            "undefined without a pixel", finish,
+        ),
+    )  # fmt: skip
+
+
+_ECE = "Naeini et al. 2015, doi:10.1609/aaai.v29i1.9602"
+_BINNED = "Σ_b n_b/N · |mean p̄ − mean ȳ| over 15 equal-width bins"
+
+
+@metric(
+    "ece",
+    group="calibration",
+    direction="lower",
+    range=(0, 1),
+    formula=f"{_BINNED}, all pixels",
+    reference=_ECE,
+    degenerate="empty bins count nothing",
+    figures=_pooled("ece", "rel", f"{_BINNED}, all pixels", _ECE, _expected("rel"))
+    + _pooled("ace", "rel", "mean over non-empty bins of |mean p̄ − mean ȳ|", "Neumann et al. 2018", _average)
+    + _pooled("mce", "rel", "largest |mean p̄ − mean ȳ| of a bin", _ECE, _largest),
+)
+def _reliability(scored: Scored) -> dict[str, Tensor]:
+    return _columns("rel", _equal_width(scored.prob, scored.fraction))
+
+
+@metric(
+    "ece_active",
+    group="calibration",
+    direction="lower",
+    range=(0, 1),
+    formula=f"{_BINNED}, only pixels with p̄ ≥ {ACTIVE}: a region chosen by the prediction alone",
+    reference=_ECE,
+    degenerate="undefined where no pixel is active",
+    figures=_pooled("ece_active", "act", f"{_BINNED}, pixels with p̄ ≥ {ACTIVE}", _ECE, _expected("act")),
+)
+def _active(scored: Scored) -> dict[str, Tensor]:
+    return _columns("act", _equal_width(scored.prob, scored.fraction, active=ACTIVE))
+
+
+@metric(
+    "ece_adaptive",
+    group="calibration",
+    direction="lower",
+    range=(0, 1),
+    formula="as ece over 15 bins of nearly equal mass, merged from 60 fine bins in log-odds",
+    reference="Nixon et al. 2019, arXiv:1904.01685",
+    degenerate="equal probabilities stay in one bin",
+    figures=_pooled(
+        "ece_adaptive", "fine", "as ece, 15 bins of nearly equal mass", "Nixon et al. 2019", _adaptive, FINE
     ),
-    _figure(
-        "ece_active",
-        "ECE over pixels with p̄ ≥ 0.01; no such pixel: undefined",
-        "Guo 2017, region by prediction",
-        "act",
-        partial(_ece, "act"),
-    ),
-    _figure(
-        "ace",
-        "unweighted mean of the gaps of non-empty bins",
-        "Neumann 2018 (average)",
-        "rel",
-        partial(_over_bins, "mean"),
-    ),
-    _figure("mce", "largest gap of the non-empty bins", "Naeini 2015", "rel", partial(_over_bins, "max")),
-]
-
-
-@pooled("reliability", group="calibration", figures=_FIGURES)
-def reliability_sums(scored: Scored) -> dict[str, Tensor]:
-    """Counts and sums per bin, over all pixels (rel) and over active pixels (act)."""
-    p, y = scored.mean.flatten(1).clamp(0, 1), scored.fraction.flatten(1)
-    found = {}
-    for prefix, kept in (("rel", torch.ones_like(p, dtype=torch.bool)), ("act", p >= ACTIVE)):
-        for part, sums in zip("npy", _binned(p, y, kept, BINS), strict=True):
-            found |= {f"{prefix}_{part}_{b:02d}": sums[:, b] for b in range(BINS)}
-    return found
+)
+def _fine(scored: Scored) -> dict[str, Tensor]:
+    return _columns("fine", _log_odds(scored.prob, scored.fraction))
 
 
 @metric(
@@ -107,12 +170,12 @@ def reliability_sums(scored: Scored) -> dict[str, Tensor]:
     group="calibration",
     direction="lower",
     range=(0, 1),
-    reference="Brier 1950",
     formula="mean over pixels and readers of (p̄ − y_r)²",
+    reference="Brier 1950",
 )
-def brier(scored: Scored) -> Tensor:
-    p, y = scored.mean, scored.fraction
-    return (p.square() - 2 * p * y + y).mean((1, 2))
+def _brier(scored: Scored) -> Tensor:
+    p, y = scored.prob.double(), scored.fraction.double()
+    return (p * p - 2 * p * y + y).mean((1, 2))
 
 
 @metric(
@@ -120,21 +183,101 @@ def brier(scored: Scored) -> Tensor:
     group="calibration",
     direction="lower",
     range=(0, 1),
-    reference="Murphy 1973",
-    formula="mean over pixels of (p̄ − ȳ)²: the Brier score less the readers' own variance ȳ(1−ȳ)",
+    formula="mean over pixels of (p̄ − ȳ)²; brier less the readers' own variance ȳ(1−ȳ)",
+    reference="Brier 1950; Murphy 1973",
 )
-def brier_excess(scored: Scored) -> Tensor:
-    return (scored.mean - scored.fraction).square().mean((1, 2))
+def _brier_excess(scored: Scored) -> Tensor:
+    return (scored.prob.double() - scored.fraction.double()).square().mean((1, 2))
 
 
 @metric(
     "nll",
     group="calibration",
     direction="lower",
-    range=(0, float("inf")),
-    reference="Good 1952",
-    formula="mean over pixels and readers of −log p̄(y_r) in nats, p̄ clipped to [1e-6, 1−1e-6]",
+    range=(0, -float(np.log(1e-6))),
+    formula="mean over pixels of −ȳ log p̄ − (1−ȳ) log(1−p̄), p̄ clipped to [1e-6, 1−1e-6], nats",
+    reference="Gneiting and Raftery 2007",
+    degenerate="clipped at 0 and 1",
 )
-def nll(scored: Scored) -> Tensor:
-    p, y = scored.mean.clamp(CLIP, 1 - CLIP), scored.fraction
-    return -(y * p.log() + (1 - y) * (1 - p).log()).mean((1, 2))
+def _nll(scored: Scored) -> Tensor:
+    p, y = scored.prob.double().clamp(1e-6, 1 - 1e-6), scored.fraction.double()
+    return -(y * p.log() + (1 - y) * torch.log1p(-p)).mean((1, 2))
+
+
+@metric(
+    "nll_joint",
+    group="calibration",
+    direction="lower",
+    range=(0, np.inf),
+    formula="− Σ_r v_r log Σ_s w_s Π_pixels p_s(y_r), p_s clipped to [1e-6, 1−1e-6], nats per image",
+    reference="Monteiro et al. 2020, arXiv:2006.06015",
+    degenerate="clipped at 0 and 1",
+)
+def _nll_joint(scored: Scored) -> Tensor:
+    yes, no = scored.logs
+    masks = scored.masks.flatten(2).double()
+    likelihood = torch.bmm((yes - no).double(), masks.transpose(1, 2)) + no.sum(2, dtype=torch.float64)[:, :, None]
+    mixed = torch.logsumexp(likelihood + scored.weights.log()[:, :, None], 1)
+    return -(scored.reader_weights * mixed).sum(1)
+
+
+def _presence_bins(values: Sums, weights: Floats) -> Floats:
+    index = np.minimum((values["presence"] * BINS).astype(int), BINS - 1)
+    gap = (values["presence"] - values["presence_readers"])[:, None] * (index[:, None] == np.arange(BINS))
+    return ratio(np.abs(weights @ gap).sum(-1), weights.sum(-1))
+
+
+def _dispute(values: Sums, weights: Floats) -> Floats:
+    disputed = (values["presence_readers"] > 0) & (values["presence_readers"] < 1)
+    return weighted_auroc(values["presence"] * (1 - values["presence"]), disputed, weights)
+
+
+_PRESENCE = "P̂ = Σ w_s [h_s ≠ ∅] against the share of readers who drew anything"
+_PRESENCE_COLUMNS = ("presence", "presence_readers")
+
+
+@metric(
+    "presence",
+    group="calibration",
+    direction="lower",
+    range=(0, 1),
+    formula=f"{_PRESENCE}: `presence_ece`, `presence_brier`, `presence_auroc`",
+    reference="this project",
+    degenerate="auroc undefined unless some images are disputed and some are not",
+    figures=(
+        Figure("presence_ece", "calibration", "lower", (0, 1), f"ECE over images, 15 bins, of {_PRESENCE}", _ECE,
+               _PRESENCE_COLUMNS, "across", over=_presence_bins),
+        Figure("presence_brier", "calibration", "lower", (0, 1), f"mean (P̂ − [y_r ≠ ∅])²; {_PRESENCE}", "Brier 1950",
+               ("presence_brier",)),
+        Figure("presence_auroc", "calibration", "higher", (0, 1),
+               "AUROC of P̂(1−P̂) for images where the readers disagree about presence", "Hanley and McNeil 1982",
+               _PRESENCE_COLUMNS, "across", "undefined with one class only", over=_dispute),
+    ),
+)  # fmt: skip
+def _presence(scored: Scored) -> dict[str, Tensor]:
+    drew = (scored.areas > 0).double()
+    p = (scored.weights * drew[:, : scored.S]).sum(1).clamp(0, 1)
+    f = (scored.reader_weights * drew[:, scored.S :]).sum(1).clamp(0, 1)
+    return {"presence": p, "presence_readers": f, "presence_brier": f * (1 - p) ** 2 + (1 - f) * p**2}
+
+
+@metric(
+    "area_crps",
+    group="calibration",
+    direction="lower",
+    range=(0, np.inf),
+    formula="Σ w_s v_r ‖|h_s| − |y_r|‖ − ½ Σ w_s w_s' ‖|h_s| − |h_s'|‖, pixels; `area_crps_mm2` in mm²",
+    reference="Gneiting and Raftery 2007",
+    degenerate="mm² undefined where the spacing is unknown",
+    figures=tuple(
+        Figure(name, "calibration", "lower", (0, np.inf), f"CRPS of the samples' areas for each reader's area, {unit}",
+               "Gneiting and Raftery 2007", (name,))
+        for name, unit in (("area_crps", "pixels"), ("area_crps_mm2", "mm²"))
+    ),
+)  # fmt: skip
+def _area_crps(scored: Scored) -> dict[str, Tensor]:
+    samples, readers, w = scored.areas[:, : scored.S], scored.areas[:, scored.S :], scored.weights
+    error = torch.einsum("bs,bsr,br->b", w, (samples[:, :, None] - readers[:, None]).abs(), scored.reader_weights)
+    spread = torch.einsum("bs,bst,bt->b", w, (samples[:, :, None] - samples[:, None]).abs(), w)
+    crps = error - spread / 2
+    return {"area_crps": crps, "area_crps_mm2": crps * scored.spacing.prod(1)}

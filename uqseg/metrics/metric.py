@@ -1,13 +1,10 @@
-"""The registry of metrics: per-image columns, and the figures that are finished after summing them."""
+"""The registry of metrics: columns for each image, and the figures that are finished from them over a data set."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import cache as once
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,21 +13,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uqseg.errors import unknown
-from uqseg.metrics.scored import Scored
+from uqseg.metrics.scored import Array, Scored
 
-VERSION = 1
-"""Raise it when a figure's meaning changes: stored scores of another version are computed anew."""
-
-Array = NDArray[Any]
-Sums = Mapping[str, Array]
-Columns = Callable[[Scored], Mapping[str, Tensor]]
+Floats = NDArray[np.float64]
+Sums = Mapping[str, Floats]
 Direction = Literal["lower", "higher", "none"]
+Finish = Callable[[Sums, Sums], Floats]
+Across = Callable[[Sums, Floats], Floats]
+Measure = TypeVar("Measure", bound=Callable[[Scored], Tensor | Mapping[str, Tensor]])
+GROUPS = ("threshold", "calibration", "ambiguity", "failure")
+
+
+def ratio(top: Floats, bottom: Floats, empty: float = np.nan) -> Floats:
+    """top / bottom, `empty` where bottom is 0."""
+    defined = bottom != 0
+    return np.where(defined, top / np.where(defined, bottom, 1), empty)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A number of a table. `finish(sums, counts)` makes it from sums over images of its columns and the number of
-    images where each is defined, with any leading shape: so every figure can be resampled over patients."""
+    """One number about a data set, finished from per-image columns.
+
+    kind "mean": weighted mean of one column over the images where it is defined; "pooled": from the columns' weighted
+    sums; "across": from the columns of all images at once (ranks, areas under curves).
+    """
 
     name: str
     group: str
@@ -39,29 +45,57 @@ class Figure:
     formula: str
     reference: str
     columns: tuple[str, ...]
-    kind: Literal["pooled", "mean"]
-    finish: Callable[[Sums, Sums], Array]
+    kind: Literal["mean", "pooled", "across"] = "mean"
+    degenerate: str = ""
+    finish: Finish | None = field(default=None, repr=False, compare=False)
+    over: Across | None = field(default=None, repr=False, compare=False)
 
-    def value(self, sums: Sums, counts: Sums) -> Array:
-        """The figure; NaN where no image defines it."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(self.finish(sums, counts), dtype=np.float64)
+    def value(self, sums: Sums, counts: Sums) -> Floats:
+        """Value from sums[c] = Σ w x_c (undefined as 0) and counts[c] = Σ w [x_c defined], both of any one shape."""
+        if self.kind == "across":
+            raise TypeError(f"figure '{self.name}' is not finished from sums: call across(values, weights)")
+        if self.finish is not None:
+            return self.finish(sums, counts)
+        return ratio(np.asarray(sums[self.columns[0]], float), np.asarray(counts[self.columns[0]], float))
+
+    def across(self, values: Sums, weights: Floats) -> Floats:
+        """Values (K,) from columns (N,) and image weights (K,N), one row a resample; images with a NaN are left out."""
+        if self.over is None:
+            raise TypeError(f"figure '{self.name}' is finished from sums: call value(sums, counts)")
+        table = {c: np.asarray(values[c], float) for c in self.columns}
+        keep = np.all([np.isfinite(x) for x in table.values()], axis=0)
+        table = {c: x[keep] for c, x in table.items()}
+        kept = np.atleast_2d(np.asarray(weights, float))[:, keep]
+        parts = [self.over(table, kept[start : start + 128]) for start in range(0, len(kept), 128)]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def of(self, table: pd.DataFrame, weights: Floats | None = None) -> float:
+        """Value over the images of a table that `score` gave, equal weights by default."""
+        w = np.ones(len(table)) if weights is None else np.asarray(weights, float)
+        columns = {c: table[c].to_numpy(float) for c in self.columns}
+        if self.kind == "across":
+            return float(self.across(columns, w[None])[0])
+        sums = {c: np.asarray(w @ np.nan_to_num(x)) for c, x in columns.items()}
+        counts = {c: np.asarray(w @ np.isfinite(x)) for c, x in columns.items()}
+        return float(self.value(sums, counts))
 
 
 @dataclass(frozen=True)
 class Metric:
+    """One registered function: what it computes for each image, and the figures finished from it."""
+
     name: str
     group: str
-    columns: Columns
-    figures: tuple[Figure, ...]
+    direction: Direction
+    range: tuple[float, float]
+    formula: str
+    reference: str
+    degenerate: str
+    columns: Callable[[Scored], Mapping[str, Tensor]] = field(repr=False)
+    figures: tuple[Figure, ...] = field(repr=False)
 
 
 _METRICS: dict[str, Metric] = {}
-
-
-def mean_of(column: str) -> Callable[[Sums, Sums], Array]:
-    """Mean of a column over the images where it is defined."""
-    return lambda sums, counts: sums[column] / counts[column]
 
 
 def metric(
@@ -72,87 +106,106 @@ def metric(
     range: tuple[float, float],
     formula: str,
     reference: str,
-) -> Callable[[Callable[[Scored], Tensor]], Callable[[Scored], Tensor]]:
-    """Register a function Scored -> (B,) as a metric of that name whose figure is the mean over images."""
+    degenerate: str = "",
+    figures: Sequence[Figure] | None = None,
+) -> Callable[[Measure], Measure]:
+    """Register a function of Scored that gives one column (B,), named like the metric, or a mapping of columns.
 
-    def register(function: Callable[[Scored], Tensor]) -> Callable[[Scored], Tensor]:
-        figure = Figure(name, group, direction, range, formula, reference, (name,), "mean", mean_of(name))
-        _METRICS[name] = Metric(name, group, lambda scored: {name: function(scored)}, (figure,))
+    Without `figures` its one figure is the mean of the column `name`.
+    """
+    mean = Figure(name, group, direction, range, formula, reference, (name,), degenerate=degenerate)
+
+    def register(function: Measure) -> Measure:
+        def columns(scored: Scored) -> Mapping[str, Tensor]:
+            found = function(scored)
+            return {name: found} if isinstance(found, Tensor) else found
+
+        made = tuple(figures) if figures is not None else (mean,)
+        _METRICS[name] = Metric(name, group, direction, range, formula, reference, degenerate, columns, made)
         return function
 
     return register
 
 
-def pooled(name: str, *, group: str, figures: Iterable[Figure]) -> Callable[[Columns], Columns]:
-    """Register a function Scored -> {column: (B,)} of sufficient statistics and the figures finished from them."""
-
-    def register(function: Columns) -> Columns:
-        _METRICS[name] = Metric(name, group, function, tuple(figures))
-        return function
-
-    return register
+def across(like: Figure, columns: tuple[str, ...], over: Across) -> Figure:
+    """A figure of kind "across" with the texts of `like`."""
+    return replace(like, kind="across", columns=columns, over=over)
 
 
-@once
-def _discover() -> None:
-    package = importlib.import_module("uqseg.metrics")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"uqseg.metrics.{module.name}")
-
-
-def groups() -> list[str]:
-    """Names of the groups of metrics."""
-    _discover()
-    return sorted({m.group for m in _METRICS.values()})
-
-
-def _in(group: str | None) -> list[Metric]:
-    _discover()
-    if group is not None and group not in groups():
-        raise unknown("group of metrics", group, groups())
-    return [m for _, m in sorted(_METRICS.items()) if group in (None, m.group)]
+def _chosen(group: str | None) -> list[Metric]:
+    if group is not None and group not in GROUPS:
+        raise unknown("metric group", group, GROUPS)
+    order = [m for g in GROUPS for m in _METRICS.values() if m.group == g]
+    return [m for m in order if group in (None, m.group)]
 
 
 def names(group: str | None = None) -> list[str]:
-    """Names of the registered metrics, of one group or of all, sorted."""
-    return [m.name for m in _in(group)]
+    """Names of the registered metrics, of one group or all, in the order of the report."""
+    return [m.name for m in _chosen(group)]
+
+
+def find(name: str) -> Metric:
+    """The metric registered as `name`."""
+    if name not in _METRICS:
+        raise unknown("metric", name, _METRICS)
+    return _METRICS[name]
 
 
 def figures(group: str | None = None) -> list[Figure]:
-    """The figures of the registered metrics, of one group or of all."""
-    return [figure for m in _in(group) for figure in m.figures]
+    """All figures of one group or all."""
+    return [figure for m in _chosen(group) for figure in m.figures]
 
 
 def score(
-    samples: Tensor,
-    masks: Tensor,
-    read: Tensor | None = None,
-    weights: Tensor | None = None,
-    groups: Iterable[str] | None = None,
-    *,
+    samples: Array,
+    masks: Array,
+    read: Array | None = None,
+    weights: Array | None = None,
+    groups: Sequence[str] | None = None,
     exact: bool = False,
+    spacing: Array | None = None,
 ) -> pd.DataFrame:
-    """Per-image columns of every metric (of the named groups): a DataFrame of B rows, NaN where undefined.
+    """Per-image columns of every metric in `groups` (default all): B rows, float64 or int64, NaN where undefined.
 
-    samples: float (B,S,H,W) probabilities; masks: bool (B,R,H,W); read: bool (B,R), default all;
-    weights: (B,S) summing to 1 an image, default equal; exact: the samples are the method's whole finite support, not
-    draws. Raises ValueError naming the argument for anything else.
+    Arguments as in Scored. Images are scored in parts of bounded memory; no column depends on the other images.
     """
-    scored = Scored(samples, masks, read, weights, exact=exact)
-    chosen = _in(None) if groups is None else [m for group in groups for m in _in(group)]
-    columns = {name: column for m in chosen for name, column in m.columns(scored).items()}
-    return pd.DataFrame({name: column.detach().cpu().numpy() for name, column in columns.items()})
+    metrics = [m for g in (groups if groups is not None else GROUPS) for m in _chosen(g)]
+    whole = Scored(samples, masks, read, weights, exact=exact, spacing=spacing)  # checks everything before any work
+    step = max(1, 2**24 // (whole.S * whole.pixels))
+    parts: list[dict[str, NDArray[np.generic]]] = []
+    with torch.inference_mode():
+        for start in range(0, whole.B, step):
+            at = slice(start, start + step)
+            part = Scored(
+                whole.samples[at],
+                whole.masks[at],
+                whole.read[at],
+                None if whole.equal else whole.weights[at],
+                exact=exact,
+                spacing=whole.spacing[at],
+            )
+            columns = {name: column for m in metrics for name, column in m.columns(part).items()}
+            parts.append({name: column.cpu().numpy() for name, column in columns.items()})
+    return pd.DataFrame({name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
 
 
-def summed(table: pd.DataFrame, figure: Figure) -> float:
-    """The figure over all rows of a table of per-image columns."""
-    values = {c: table[c].to_numpy(dtype=np.float64) for c in figure.columns}
-    sums = {c: np.nansum(v) for c, v in values.items()}
-    counts = {c: np.sum(~np.isnan(v)) for c, v in values.items()}
-    return float(figure.value(sums, counts))
+def markdown() -> str:
+    """The page of all metrics from the registry: formula, direction, range, degenerate rule, source, by group."""
+    better = {"lower": "lower", "higher": "higher", "none": "neither"}
+    lines = ["# Metrics", "", NOTATION, ""]
+    for group in GROUPS:
+        lines += [f"## {group}", "", "| name | formula | better | range | degenerate inputs | source |"]
+        lines += ["|---|---|---|---|---|---|"]
+        for m in _chosen(group):
+            low, high = (f"{v:.4g}".replace("inf", "∞") for v in m.range)
+            cells = [f"`{m.name}`", m.formula, better[m.direction], f"{low} to {high}", m.degenerate, m.reference]
+            lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
 
 
-def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """numerator / denominator in float64, NaN where the denominator is 0: undefined, never an epsilon."""
-    undefined = torch.full((), torch.nan, dtype=torch.float64, device=denominator.device)
-    return torch.where(denominator == 0, undefined, numerator.double() / denominator.double())
+NOTATION = (
+    "Samples p_s with weights w_s (sum 1), hypotheses h_s = [p_s ≥ 0.5], readers y_r with weights v_r (equal over the "
+    "readers who read the image), p̄ = Σ w_s p_s, ȳ = Σ v_r y_r. Set distance d(A,B) = 1 − |A∩B|/|A∪B|, d(∅,∅) = 0. "
+    "Undefined values are left out of a mean and counted."
+)

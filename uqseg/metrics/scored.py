@@ -1,145 +1,198 @@
-"""Scored: samples and readers of a batch, checked once, with the parts that metrics share computed once."""
+"""Scored: the samples and readers of a batch of images, checked, with the parts that many metrics share."""
 
 from __future__ import annotations
 
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from uqseg.metrics import maps
+
+Array = Tensor | NDArray[np.generic]
 EXACT = 2**24
-"""Float32 counts pixels exactly up to here."""
-
-
-def _check(name: str, ok: bool, expected: str, got: object) -> None:
-    if not ok:
-        raise ValueError(f"{name}: expected {expected}, got {got}")
-
-
-def overlaps(a: Tensor, b: Tensor) -> Tensor:
-    """Pixels in common of every pair, float64 (B,I,J), from bool (B,I,H,W) and (B,J,H,W): one matrix product."""
-    kind = torch.float32 if a.shape[-2] * a.shape[-1] <= EXACT else torch.float64
-    return torch.bmm(a.flatten(2).to(kind), b.flatten(2).to(kind).transpose(1, 2)).double()
-
-
-def iou_of(common: Tensor, area_a: Tensor, area_b: Tensor) -> Tensor:
-    """Jaccard index of every pair (B,I,J); two empty masks agree: 1."""
-    union = area_a[:, :, None] + area_b[:, None] - common
-    return torch.where(union == 0, 1.0, common / union)
-
-
-def dice_of(common: Tensor, area_a: Tensor, area_b: Tensor) -> Tensor:
-    """Dice of every pair (B,I,J); two empty masks agree: 1."""
-    total = area_a[:, :, None] + area_b[:, None]
-    return torch.where(total == 0, 1.0, 2 * common / total)
+"""Counts up to here are exact in float32; larger images are counted in float64."""
 
 
 class Scored:
-    """Samples float (B,S,H,W) and masks bool (B,R,H,W) with read bool (B,R) and sample weights (B,S).
+    """Samples of B images against their readers, every shared part computed once and only when asked for.
 
-    Raises ValueError for shapes that do not match, values that are not probabilities, weights that do not sum to 1,
-    and an image that nobody read.
+    samples: float (B,S,H,W) in [0,1], or bool hypotheses; masks: bool (B,R,H,W)
+    read: bool (B,R), who read the image (default: everybody); an absent reader's mask is ignored
+    weights: (B,S) of the samples, reader_weights: (B,R); not negative, scaled here to sum to 1; default equal
+    exact: the samples are the whole distribution (finite support), not draws from it
+    spacing: float (B,2), mm per pixel, NaN where unknown
+    ValueError naming the argument, what was expected and what came, for anything else.
     """
 
     def __init__(
         self,
-        samples: Tensor,
-        masks: Tensor,
-        read: Tensor | None = None,
-        weights: Tensor | None = None,
+        samples: Array,
+        masks: Array,
+        read: Array | None = None,
+        weights: Array | None = None,
         *,
+        reader_weights: Array | None = None,
         exact: bool = False,
+        spacing: Array | None = None,
     ) -> None:
-        _check(
-            "samples",
-            samples.ndim == 4 and samples.is_floating_point(),
-            "float (B,S,H,W)",
-            f"{samples.dtype} {tuple(samples.shape)}",
-        )
-        B, S, H, W = samples.shape
-        _check("samples", B > 0 and S > 0, "at least one image and one sample", tuple(samples.shape))
-        _check(
-            "masks",
-            masks.ndim == 4 and masks.dtype == torch.bool,
-            "bool (B,R,H,W)",
-            f"{masks.dtype} {tuple(masks.shape)}",
-        )
-        R = masks.shape[1]
-        _check(
-            "masks",
-            masks.shape == (B, R, H, W) and R > 0,
-            f"shape ({B}, R≥1, {H}, {W}) as samples have",
-            tuple(masks.shape),
-        )
-        _check("samples", bool(samples.isfinite().all()), "finite probabilities", "NaN or infinity")
-        low, high = float(samples.min()), float(samples.max())
-        _check("samples", low >= 0 and high <= 1, "probabilities in [0,1]", f"values from {low:g} to {high:g}")
-        read = torch.ones(B, R, dtype=torch.bool, device=masks.device) if read is None else read
-        _check(
-            "read",
-            read.shape == (B, R) and read.dtype == torch.bool,
-            f"bool ({B}, {R})",
-            f"{read.dtype} {tuple(read.shape)}",
-        )
-        _check("read", bool(read.any(1).all()), "at least one reader for every image", "an image that nobody read")
-        if weights is None:
-            weights = torch.full((B, S), 1 / S, dtype=torch.float64, device=samples.device)
-        _check("weights", weights.shape == (B, S), f"shape ({B}, {S})", tuple(weights.shape))
-        sound = bool((weights >= 0).all()) and bool(
-            torch.isclose(weights.double().sum(1), weights.new_ones(()).double()).all()
-        )
-        _check("weights", sound, "no negative weight and a sum of 1 for every image", weights.sum(1).tolist()[:3])
-        self.samples, self.masks, self.read, self.exact = samples, masks & read[..., None, None], read, exact
-        self.w = weights.double()
-        self.v = read.double() / read.double().sum(1, keepdim=True)
+        self.samples = _samples(samples)
+        device = self.samples.device
+        self.masks = _masks(masks, self.samples)
+        self.B, self.S, self.H, self.W = self.samples.shape
+        self.R = self.masks.shape[1]
+        self.exact = exact
+        self.read = _read(read, (self.B, self.R), device)
+        self.equal = weights is None
+        self.weights = _weights("weights", weights, torch.ones(self.B, self.S, dtype=torch.bool, device=device))
+        self.reader_weights = _weights("reader_weights", reader_weights, self.read)
+        self.masks = self.masks & (self.reader_weights > 0)[:, :, None, None]
+        self.spacing = torch.full((self.B, 2), torch.nan, dtype=torch.float64, device=device)
+        if spacing is not None:
+            self.spacing = torch.as_tensor(spacing, dtype=torch.float64, device=device)
+            _shape("spacing", self.spacing, (self.B, 2))
+
+    @property
+    def pixels(self) -> int:
+        return self.H * self.W
 
     @cached_property
-    def mean(self) -> Tensor:
-        """p̄ (B,H,W) in float64."""
-        return torch.einsum("bs,bshw->bhw", self.w, self.samples.double())
+    def prob(self) -> Tensor:
+        """Weighted mean of the samples: float32 (B,H,W). Equal weights: sum, then one division, so k of S is k/S."""
+        return maps.mean(self.samples, None if self.equal else self.weights).float()
 
     @cached_property
     def fraction(self) -> Tensor:
-        """ȳ (B,H,W) in float64: the weight of the readers who marked each pixel."""
-        return torch.einsum("br,brhw->bhw", self.v, self.masks.double())
+        """Reader fraction: float32 (B,H,W), the weighted share of readers who marked a pixel."""
+        scale = self.reader_weights.amax(1)  # equal weights become 1 exactly, so that k of R readers is k/R
+        relative = self.reader_weights / scale[:, None]
+        total = torch.einsum("br,brhw->bhw", relative, self.masks.double())
+        return (total / relative.sum(1)[:, None, None]).float()
+
+    @cached_property
+    def majority(self) -> Tensor:
+        """Pixels that at least half of the readers marked: bool (B,H,W)."""
+        return self.fraction >= 0.5
 
     @cached_property
     def hypotheses(self) -> Tensor:
-        """bool (B,S,H,W)."""
+        """Samples thresholded at 0.5: bool (B,S,H,W)."""
         return self.samples >= 0.5
 
     @cached_property
-    def area_h(self) -> Tensor:
-        return self.hypotheses.sum((2, 3)).double()
+    def intersections(self) -> Tensor:
+        """Pixels in common of all pairs of hypotheses, then readers: float64 (B,S+R,S+R), areas on the diagonal."""
+        kind = torch.float32 if self.pixels <= EXACT else torch.float64
+        sets = torch.cat([self.hypotheses, self.masks], 1).flatten(2).to(kind)
+        return torch.bmm(sets, sets.transpose(1, 2)).double()
 
     @cached_property
-    def area_y(self) -> Tensor:
-        return self.masks.sum((2, 3)).double()
+    def areas(self) -> Tensor:
+        """Areas of hypotheses, then readers, in pixels: float64 (B,S+R)."""
+        return self.intersections.diagonal(dim1=1, dim2=2)
 
     @cached_property
-    def common(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels in common of hypotheses and readers (B,S,R), hypotheses (B,S,S), readers (B,R,R): one product."""
-        both = torch.cat([self.hypotheses, self.masks], 1)
-        pairs, S = overlaps(both, both), self.samples.shape[1]
-        return pairs[:, :S, S:], pairs[:, :S, :S], pairs[:, S:, S:]
-
-    @cached_property
-    def iou(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Jaccard of hypotheses and readers (B,S,R), hypotheses (B,S,S), readers (B,R,R)."""
-        hy, hh, yy = self.common
-        h, y = self.area_h, self.area_y
-        return iou_of(hy, h, y), iou_of(hh, h, h), iou_of(yy, y, y)
+    def distances(self) -> Tensor:
+        """Set distances 1 - |A∩B|/|A∪B|, 0 for two empty sets: float64 (B,S+R,S+R)."""
+        union = self.areas[:, :, None] + self.areas[:, None, :] - self.intersections
+        return torch.where(union > 0, 1 - self.intersections / union, 0.0)
 
     @cached_property
     def dice(self) -> Tensor:
-        """Dice of hypotheses and readers (B,S,R)."""
-        return dice_of(self.common[0], self.area_h, self.area_y)
+        """Dice of each hypothesis with each reader, 1 for two empty sets: float64 (B,S,R)."""
+        total = self.areas[:, : self.S, None] + self.areas[:, None, self.S :]
+        return torch.where(total > 0, 2 * self.intersections[:, : self.S, self.S :] / total, 1.0)
 
-    def expected_distance(self) -> tuple[Tensor, Tensor, Tensor]:
-        """E d(h,y), E d(h,h'), E d(y,y'), each (B,), diagonal terms included."""
-        hy, hh, yy = (1 - iou for iou in self.iou)
-        return (
-            torch.einsum("bs,br,bsr->b", self.w, self.v, hy),
-            torch.einsum("bs,bt,bst->b", self.w, self.w, hh),
-            torch.einsum("br,bq,brq->b", self.v, self.v, yy),
+    @cached_property
+    def to_readers(self) -> Tensor:
+        """Expected distance of a hypothesis to a reader: float64 (B,)."""
+        d = self.distances[:, : self.S, self.S :]
+        return torch.einsum("bs,bsr,br->b", self.weights, d, self.reader_weights)
+
+    @cached_property
+    def among_samples(self) -> Tensor:
+        """Expected distance of two hypotheses, the diagonal included: float64 (B,)."""
+        d = self.distances[:, : self.S, : self.S]
+        return torch.einsum("bs,bst,bt->b", self.weights, d, self.weights)
+
+    @cached_property
+    def among_readers(self) -> Tensor:
+        """Expected distance of two readers, the diagonal included: float64 (B,)."""
+        d = self.distances[:, self.S :, self.S :]
+        return torch.einsum("br,brq,bq->b", self.reader_weights, d, self.reader_weights)
+
+    @cached_property
+    def std(self) -> Tensor:
+        """Standard deviation over samples: float32 (B,H,W)."""
+        return maps.std(self.samples, None if self.equal else self.weights)
+
+    @cached_property
+    def entropy(self) -> Tensor:
+        """Total uncertainty, the entropy of the mean in nats: float32 (B,H,W)."""
+        return maps.binary_entropy(self.prob)
+
+    @cached_property
+    def logs(self) -> tuple[Tensor, Tensor]:
+        """log p and log(1 - p) of the samples with p clipped to [1e-6, 1 - 1e-6]: float32 (B,S,H*W) each."""
+        p = self.samples.flatten(2)
+        return p.clamp(1e-6, 1 - 1e-6).log(), (1 - p).clamp(1e-6, 1 - 1e-6).log()
+
+
+def _shape(name: str, got: Tensor, expected: tuple[int, ...]) -> None:
+    if tuple(got.shape) != expected:
+        raise ValueError(f"{name}: expected shape {expected}, got {tuple(got.shape)}")
+
+
+def _samples(samples: Array) -> Tensor:
+    given = torch.as_tensor(samples)
+    if given.dim() != 4 or 0 in given.shape:
+        raise ValueError(f"samples: expected shape (B,S,H,W) with nothing empty, got {tuple(given.shape)}")
+    if given.dtype == torch.bool:
+        return given.float()
+    if not given.is_floating_point():
+        raise ValueError(f"samples: expected probabilities (floating point) or bool, got {given.dtype}")
+    low, high = (float(v) for v in given.aminmax())
+    if not (low >= 0 and high <= 1):  # NaN fails as well
+        raise ValueError(f"samples: expected finite probabilities in [0, 1], got values from {low} to {high}")
+    return given.float()
+
+
+def _masks(masks: Array, samples: Tensor) -> Tensor:
+    given = torch.as_tensor(masks, device=samples.device)
+    if given.dim() != 4 or given.shape[1] == 0:
+        raise ValueError(f"masks: expected shape (B,R,H,W) with at least one reader, got {tuple(given.shape)}")
+    if given.dtype != torch.bool:
+        raise ValueError(f"masks: expected bool, got {given.dtype}; compare with a threshold first")
+    _shape("masks", given, (samples.shape[0], given.shape[1], *samples.shape[2:]))
+    return given
+
+
+def _read(read: ArrayLike | Tensor | None, shape: tuple[int, int], device: torch.device) -> Tensor:
+    if read is None:
+        return torch.ones(shape, dtype=torch.bool, device=device)
+    given = torch.as_tensor(read, device=device)
+    if given.dtype != torch.bool:
+        raise ValueError(f"read: expected bool, got {given.dtype}")
+    _shape("read", given, shape)
+    return given
+
+
+def _weights(name: str, weights: Array | None, present: Tensor) -> Tensor:
+    """Weights (B,n) float64 that sum to 1 over what is present."""
+    given = present.double()
+    if weights is not None:
+        given = torch.as_tensor(weights, dtype=torch.float64, device=present.device)
+        _shape(name, given, tuple(present.shape))
+        if not bool(torch.isfinite(given).all()) or bool((given < 0).any()):
+            raise ValueError(f"{name}: expected finite values of at least 0, got {float(given.min())} at least")
+        given = given * present
+    total = given.sum(1, keepdim=True)
+    if bool((total <= 0).any()):
+        image = int((total[:, 0] <= 0).nonzero()[0, 0])
+        what = "read" if name == "reader_weights" else name
+        raise ValueError(
+            f"{what}: expected at least one reader or sample that counts in every image, got none in {image}"
         )
+    return given / total

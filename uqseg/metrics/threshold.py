@@ -1,133 +1,172 @@
-"""Threshold: the single-mask figures of the mean probability at five thresholds."""
+"""Threshold metrics: the mean probability cut at five thresholds, against each reader, the first, the majority."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from uqseg.metrics.metric import Array, Figure, Sums, pooled
-from uqseg.metrics.scored import Scored
+from uqseg.metrics.metric import Direction, Figure, Finish, Floats, Sums, metric, ratio
+from uqseg.metrics.scored import EXACT, Scored
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
 REFERENCES = ("each", "first", "majority")
-COUNTS = ("tp", "fp", "fn", "tn")
-Ratio = Callable[[Array, Array, Array, Array], Array]
-
-
-def confusion(prob: Tensor, masks: Tensor, thresholds: Sequence[float]) -> Tensor:
-    """Pixels int64 (B,R,T,4) in the order TP, FP, FN, TN of [prob ≥ t] against masks.
-
-    prob: float (B,H,W); masks: bool (B,R,H,W); thresholds: T numbers.
-    """
-    if prob.ndim != 3 or masks.shape[::2] != (len(prob), prob.shape[1]) or masks.shape[3:] != prob.shape[2:]:
-        raise ValueError(f"masks: expected (B,R,H,W) that fits prob {tuple(prob.shape)}, got {tuple(masks.shape)}")
-    predicted = torch.stack([prob >= t for t in thresholds], 1)
-    p, y = predicted.sum((2, 3))[:, None], masks.sum((2, 3))[:, :, None]
-    pairs = torch.stack([(masks & predicted[:, k, None]).sum((2, 3)) for k in range(len(thresholds))], 2)
-    fp, fn = p - pairs, y - pairs
-    return torch.stack([pairs, fp, fn, prob[0].numel() - pairs - fp - fn], -1)
-
-
-def _perfect_if_empty(top: Array, bottom: Array) -> Array:
-    """top / bottom, and 1 where both prediction and reference are empty (bottom 0)."""
-    return np.where(bottom == 0, 1.0, top / np.where(bottom == 0, 1, bottom))
-
-
-RATIOS: dict[str, tuple[Ratio, str]] = {
-    "accuracy": (lambda tp, fp, fn, tn: (tp + tn) / (tp + fp + fn + tn), "(TP+TN)/all"),
-    "sensitivity": (lambda tp, fp, fn, tn: tp / (tp + fn), "TP/(TP+FN)"),
-    "specificity": (lambda tp, fp, fn, tn: tn / (tn + fp), "TN/(TN+FP)"),
-    "precision": (lambda tp, fp, fn, tn: tp / (tp + fp), "TP/(TP+FP)"),
-    "iou": (lambda tp, fp, fn, tn: _perfect_if_empty(tp, tp + fp + fn), "TP/(TP+FP+FN)"),
-    "dice": (lambda tp, fp, fn, tn: _perfect_if_empty(2 * tp, 2 * tp + fp + fn), "2TP/(2TP+FP+FN)"),
+CELLS = ("tp", "fp", "fn", "tn")
+MEASURES = {
+    "accuracy": ("(TP+TN)/(TP+FP+FN+TN)", ("tp", "tn"), ("tp", "fp", "fn", "tn")),
+    "sensitivity": ("TP/(TP+FN)", ("tp",), ("tp", "fn")),
+    "specificity": ("TN/(TN+FP)", ("tn",), ("tn", "fp")),
+    "precision": ("TP/(TP+FP)", ("tp",), ("tp", "fp")),
+    "iou": ("TP/(TP+FP+FN)", ("tp",), ("tp", "fp", "fn")),
+    "dice": ("2TP/(2TP+FP+FN)", ("tp", "tp"), ("tp", "tp", "fp", "fn")),
 }
+"""Formula, cells summed above and cells summed below the line."""
+EMPTY = {"iou": 1.0, "dice": 1.0}
+"""Value where the denominator is 0; undefined (NaN) for all others."""
 
 
-def column(count: str, reference: str, t: float) -> str:
-    """Name of a column of counts, for example tp_each@0.5."""
-    return f"{count}_{reference}@{t}"
+def confusion(prob: Tensor, masks: Tensor, thresholds: Sequence[float] = THRESHOLDS) -> Tensor:
+    """Pixels counted as TP, FP, FN, TN: int64 (B,R,T,4) of [prob (B,H,W) ≥ t] against masks bool (B,R,H,W)."""
+    prob, masks = torch.as_tensor(prob), torch.as_tensor(masks)
+    if prob.dim() != 3 or masks.dim() != 4 or masks.shape[0] != len(prob) or masks.shape[2:] != prob.shape[1:]:
+        raise ValueError(
+            f"prob, masks: expected shapes (B,H,W) and (B,R,H,W), got {tuple(prob.shape)} and {tuple(masks.shape)}"
+        )
+    pixels = prob[0].numel()
+    kind = torch.float32 if pixels <= EXACT else torch.float64
+    predicted = torch.stack([prob >= t for t in thresholds], 1).flatten(2).to(kind)
+    readers = masks.flatten(2).to(kind)
+    tp = torch.bmm(readers, predicted.transpose(1, 2)).long()
+    fp = predicted.sum(2, dtype=torch.float64).long()[:, None] - tp
+    fn = readers.sum(2, dtype=torch.float64).long()[:, :, None] - tp
+    return torch.stack([tp, fp, fn, pixels - tp - fp - fn], -1)
 
 
-def _at(ratio: Ratio, reference: str, thresholds: Sequence[float], sums: Sums, counts: Sums) -> Array:
-    """The ratio of pooled counts, averaged over thresholds."""
-    return np.mean([ratio(*(sums[column(c, reference, t)] for c in COUNTS)) for t in thresholds], axis=0)
+def measure(name: str, cells: Mapping[str, Tensor]) -> Tensor:
+    """One of MEASURES from its confusion cells, float64 of their shape; NaN or 1 where the denominator is 0 (EMPTY)."""
+    _, above, below = MEASURES[name]
+    top, bottom = (torch.stack([cells[c].double() for c in side]).sum(0) for side in (above, below))
+    return torch.where(bottom > 0, top / bottom, EMPTY.get(name, torch.nan))
 
 
-def _figures() -> list[Figure]:
-    found = []
-    for reference in REFERENCES:
-        suffix = "" if reference == "each" else f"_{reference}"
-        for name, (ratio, formula) in RATIOS.items():
-            for label, thresholds in [*((f"@{t}", (t,)) for t in THRESHOLDS), ("_mean", THRESHOLDS)]:
-                columns = tuple(column(c, reference, t) for t in thresholds for c in COUNTS)
-                finish = partial(_at, ratio, reference, thresholds)
-                found.append(
-                    Figure(
-                        f"{name}{suffix}{label}",
-                        "threshold",
-                        "higher",
-                        (0, 1),
-                        f"{formula} of counts summed over images",
-                        f"reference: {reference}",
-                        columns,
-                        "pooled",
-                        finish,
-                    )
-                )
-    return found
-
-
-@pooled("confusion", group="threshold", figures=_figures())
-def confusion_counts(scored: Scored) -> dict[str, Tensor]:
-    """Counts of [p̄ ≥ t] against each reader (summed), the first reader, and the readers' majority."""
-    majority = (scored.fraction >= 0.5)[:, None]
-    counts = confusion(scored.mean, torch.cat([scored.masks, majority], 1), THRESHOLDS)
-    read = scored.read[:, :, None, None]
-    each = (counts[:, :-1] * read).sum(1)
-    first = torch.where(read[:, 0], counts[:, 0], 0)
-    of = {"each": each, "first": first, "majority": counts[:, -1]}
+def _cells(scored: Scored) -> dict[str, tuple[Tensor, Tensor]]:
+    """For each reference: counts (B,Q,T,4) float64 against its Q masks, and the weights (B,Q) of these masks."""
+    counts = confusion(scored.prob, torch.cat([scored.masks, scored.majority[:, None]], 1)).double()
+    one = torch.ones_like(scored.reader_weights[:, :1])
+    first = torch.where(scored.read[:, :1], one, 0.0)
     return {
-        column(c, reference, t): of[reference][:, k, j]
-        for reference in REFERENCES
-        for k, t in enumerate(THRESHOLDS)
-        for j, c in enumerate(COUNTS)
+        "each": (counts[:, :-1], scored.reader_weights),
+        "first": (counts[:, :1], first),
+        "majority": (counts[:, -1:], one),
     }
 
 
-def _per_image(name: str) -> list[Figure]:
-    return [
-        Figure(
-            f"{name}_image@{t}",
-            "threshold",
-            "higher",
-            (0, 1),
-            f"{RATIOS[name][1]} an image and reader, then the mean",
-            "per image, reference: each",
-            (f"{name}_image@{t}",),
-            "mean",
-            lambda sums, counts, c=f"{name}_image@{t}": sums[c] / counts[c],
-        )  # type: ignore[misc]
-        for t in THRESHOLDS
-    ]
+def _suffix(reference: str) -> str:
+    return "" if reference == "each" else f"_{reference}"
 
 
-@pooled(
-    "per_image", group="threshold", figures=[f for name in ("sensitivity", "iou", "dice") for f in _per_image(name)]
+@metric(
+    "confusion",
+    group="threshold",
+    direction="none",
+    range=(0, np.inf),
+    formula="pixels counted TP, FP, FN, TN with [p̄ ≥ t], t = 0.1, 0.3, 0.5, 0.7, 0.9; for `each`, their mean Σ v_r",
+    reference="the counts behind the pooled threshold figures",
+    degenerate="`first` is undefined where reader 0 is absent",
+    figures=(),
 )
-def per_image(scored: Scored) -> dict[str, Tensor]:
-    """Sensitivity, IoU and Dice an image, averaged over its readers; sensitivity NaN where no reader marked."""
-    counts = confusion(scored.mean, scored.masks, THRESHOLDS).double().cpu().numpy()
-    read = scored.read.cpu().numpy()[:, :, None]
-    found = {}
-    for name in ("sensitivity", "iou", "dice"):
-        with np.errstate(invalid="ignore"):
-            values = RATIOS[name][0](*np.moveaxis(counts, -1, 0))
-        defined = read & ~np.isnan(values)
-        n = defined.sum(1)
-        mean = np.where(n == 0, np.nan, np.where(defined, values, 0).sum(1) / np.where(n == 0, 1, n))
-        found |= {f"{name}_image@{t}": torch.from_numpy(mean[:, k].copy()) for k, t in enumerate(THRESHOLDS)}
-    return found
+def _confusion(scored: Scored) -> dict[str, Tensor]:
+    columns: dict[str, Tensor] = {}
+    for reference, (counts, weights) in _cells(scored).items():
+        mean = torch.einsum("bq,bqtc->btc", weights, counts)
+        mean = torch.where(weights.sum(1)[:, None, None] > 0, mean, torch.nan)
+        for c, cell in enumerate(CELLS):
+            columns |= {f"{cell}_{reference}@{t}": mean[:, i, c] for i, t in enumerate(THRESHOLDS)}
+    return columns
+
+
+def _image_columns(name: str, scored: Scored) -> dict[str, Tensor]:
+    """One measure per image: its mean over the readers of the reference for whom it is defined."""
+    columns: dict[str, Tensor] = {}
+    for reference, (counts, weights) in _cells(scored).items():
+        value = measure(name, dict(zip(CELLS, counts.unbind(-1), strict=True)))
+        weight = weights[:, :, None] * ~value.isnan()
+        total = weight.sum(1)
+        mean = torch.where(total > 0, (weight * value.nan_to_num()).sum(1) / total, torch.nan)
+        columns |= {f"{name}_image{_suffix(reference)}@{t}": mean[:, i] for i, t in enumerate(THRESHOLDS)}
+    return columns
+
+
+def _pooled(name: str, reference: str, thresholds: Sequence[float]) -> Finish:
+    _, above, below = MEASURES[name]
+
+    def at(sums: Sums, counts: Sums, t: float) -> Floats:
+        top, bottom = (np.sum([sums[f"{c}_{reference}@{t}"] for c in side], axis=0) for side in (above, below))
+        seen = np.asarray(counts[f"tp_{reference}@{t}"]) > 0
+        return np.where(seen, ratio(top, bottom, EMPTY.get(name, np.nan)), np.nan)
+
+    return lambda sums, counts: np.mean([at(sums, counts, t) for t in thresholds], axis=0)
+
+
+def _mean_over(columns: Sequence[str]) -> Finish:
+    return lambda sums, counts: np.mean([ratio(np.asarray(sums[c]), np.asarray(counts[c])) for c in columns], axis=0)
+
+
+def _figures(name: str, direction: Direction) -> list[Figure]:
+    """Pooled and per-image, against each reference, at each threshold and averaged over the five."""
+    formula, above, below = MEASURES[name]
+    made = []
+    for reference in REFERENCES:
+        s = _suffix(reference)
+        against = {"each": "each reader in turn", "first": "reader 0", "majority": "[ȳ ≥ 0.5]"}[reference]
+        for t in (*THRESHOLDS, None):
+            ts = THRESHOLDS if t is None else (t,)
+            end = "_mean" if t is None else f"@{t}"
+            cells = tuple(f"{c}_{reference}@{u}" for u in ts for c in dict.fromkeys((*above, *below)))
+            at = "mean over the five thresholds" if t is None else f"[p̄ ≥ {t}]"
+            text = f"{formula}, {at}, against {against}"
+            source, empty = "Taha and Hanbury 2015", _degenerate(name)
+            images = tuple(f"{name}_image{s}@{u}" for u in ts)
+            made += [
+                Figure(
+                    f"{name}{s}{end}", "threshold", direction, (0, 1), f"{text}; counts summed over images first",
+                    columns=tuple(dict.fromkeys((*cells, *(f"tp_{reference}@{u}" for u in ts)))),
+                    kind="pooled", finish=_pooled(name, reference, ts), reference=source, degenerate=empty,
+                ),
+                Figure(
+                    f"{name}_image{s}{end}", "threshold", direction, (0, 1), f"{text}; per image, then the mean",
+                    columns=images, kind="mean" if t is not None else "pooled", finish=_mean_over(images),
+                    reference=source, degenerate=empty,
+                ),
+            ]  # fmt: skip
+    return made
+
+
+def _degenerate(name: str) -> str:
+    if name in EMPTY:
+        return "1 where prediction and reference are empty"
+    missing = {"sensitivity": "no positive in the reference", "specificity": "no negative in the reference"}
+    missing["precision"] = "nothing predicted positive"
+    return f"undefined with {missing[name]}" if name in missing else "always defined"
+
+
+def _register(name: str) -> None:
+    @metric(
+        name,
+        group="threshold",
+        direction="higher",
+        range=(0, 1),
+        formula=f"{MEASURES[name][0]} of [p̄ ≥ t]: `{name}@t` pooled, `{name}_image@t` per image, `_first`, `_majority` "
+        "for the other references, `_mean` over the five t",
+        reference="Taha and Hanbury 2015, doi:10.1186/s12880-015-0068-x",
+        degenerate=_degenerate(name),
+        figures=_figures(name, "higher"),
+    )
+    def _column(scored: Scored) -> dict[str, Tensor]:
+        return _image_columns(name, scored)
+
+
+for _name in MEASURES:
+    _register(_name)

@@ -1,0 +1,123 @@
+"""lidc-slices on a small tree that the tests write, and on the real one where UQSEG_LIDC_SLICES names it."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from uqseg.data import load, sources
+from uqseg.data.lidc_slices import slots_of
+from uqseg.data.split import evenly, split_of
+from uqseg.errors import FileError, UsageError
+
+
+def tree(root: Path, patients: int = 10) -> Path:
+    rng = np.random.default_rng(0)
+    for p in range(patients):
+        for k in range(3):
+            for r in range(4):
+                mask = np.zeros((128, 128), np.uint8)
+                mask[60 : 64 + r, 50:70] = 255 * (r <= k)
+                file = root / f"LIDC-IDRI-{p:04d}/nodule-0/mask-{r}/slice-{k}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask).save(file)
+            file = root / f"LIDC-IDRI-{p:04d}/nodule-0/images/slice-{k}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (128, 128), dtype=np.uint8)).save(file)
+    return root
+
+
+def test_the_tree_is_read_checked_and_kept(tmp_path: Path) -> None:
+    root = tree(tmp_path / "tree")
+    nodule = root / "LIDC-IDRI-0003/nodule-0"
+    shutil.copy(nodule / "images/slice-0.png", nodule / "images/slice-1.png")
+    (nodule / "images/slice-2.png").unlink()
+    cache = tmp_path / "cache"
+    data = load(f"lidc-slices:{root}", size=64, cache=cache)
+    assert data.images.shape == (29, 1, 64, 64)
+    assert data.masks.shape == (29, 4, 64, 64)
+    assert data.read.all()
+    assert not data.simulated
+    assert sum("mask without an image" in p for p in data.problems) == 4
+    assert sum("duplicate image" in p for p in data.problems) == 1
+    row = data.table.query("case == 'LIDC-IDRI-0000/nodule-0/slice-0'").index[0]
+    with Image.open(root / "LIDC-IDRI-0000/nodule-0/images/slice-0.png") as image:
+        assert np.array_equal(data.images[row, 0], np.asarray(image)[32:96, 32:96])
+    marked = data.masks[row].any((1, 2))
+    assert marked.tolist() == [slot == 0 for slot in slots_of("LIDC-IDRI-0000/nodule-0")]
+    again = load(f"lidc-slices:{root}", size=64, cache=cache)
+    assert again.key == data.key
+    assert isinstance(again.images, np.memmap)
+    assert np.array_equal(again.masks, data.masks)
+
+
+def test_splits_share_no_patient_and_add_up(tmp_path: Path) -> None:
+    root, cache = tree(tmp_path / "tree", patients=20), tmp_path / "cache"
+    whole = load(f"lidc-slices:{root}", cache=cache)
+    parts = [load(f"lidc-slices:{root}", split=s, cache=cache) for s in ("train", "val", "test")]
+    patients = [set(p.table["patient"]) for p in parts]
+    assert sum(map(len, parts)) == len(whole)
+    assert len(set.union(*patients)) == sum(map(len, patients)) == 20
+    few = load(f"lidc-slices:{root}", split="train", limit=len(patients[0]), cache=cache)
+    assert set(few.table["patient"]) == patients[0]
+    assert few.key != parts[0].key
+
+
+def test_a_broken_file_and_a_broken_cache_are_named(tmp_path: Path) -> None:
+    root, cache = tree(tmp_path / "tree", patients=2), tmp_path / "cache"
+    file = root / "LIDC-IDRI-0001/nodule-0/images/slice-1.png"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100])
+    with pytest.raises(FileError, match=r"LIDC-IDRI-0001.*slice-1\.png"):
+        load(f"lidc-slices:{root}", cache=cache)
+    assert not list(cache.iterdir()), "nothing is left behind"
+    file.write_bytes(whole)
+    load(f"lidc-slices:{root}", cache=cache)
+    (folder,) = cache.iterdir()
+    (folder / "masks.npy").write_bytes(b"short")
+    with pytest.raises(FileError, match="delete this folder"):
+        load(f"lidc-slices:{root}", cache=cache)
+
+
+def test_bad_requests_say_what_exists(tmp_path: Path) -> None:
+    assert "lidc-slices:PATH" in sources()
+    (tmp_path / "empty").mkdir()
+    for request, message in {
+        "lidc-slice:x": "Did you mean 'lidc-slices",
+        "lidc-slices": "needs a path",
+        "lidc-slices:/no/such/folder": "there is no file or folder",
+        f"lidc-slices:{tmp_path / 'empty'}": "give the tree's root",
+    }.items():
+        with pytest.raises(UsageError, match=message):
+            load(request)
+    with pytest.raises(UsageError, match="size"):
+        load(f"lidc-slices:{tree(tmp_path / 'tree', 1)}", size=256)
+    with pytest.raises(UsageError, match="unknown split 'tset'"):
+        load("lidc-slices:x", split="tset")
+
+
+def test_patients_are_split_and_drawn_by_name_alone() -> None:
+    patients = [f"p{i}" for i in range(3000)]
+    shares = {s: sum(split_of(p) == s for p in patients) / 3000 for s in ("train", "val", "test")}
+    assert shares == pytest.approx({"train": 0.6, "val": 0.2, "test": 0.2}, abs=0.03)
+    rows = [p for p in patients[:50] for _ in range(4)]
+    few, more = (set(evenly(rows, k, 0).tolist()) for k in (50, 80))
+    assert {rows[i] for i in few} == set(rows)
+    assert few < more
+    assert few != set(evenly(rows, 50, 1).tolist())
+
+
+@pytest.mark.skipif("UQSEG_LIDC_SLICES" not in os.environ, reason="UQSEG_LIDC_SLICES does not name the real slices")
+def test_the_real_slices_hold_what_is_known_of_them(tmp_path: Path) -> None:
+    name = f"lidc-slices:{os.environ['UQSEG_LIDC_SLICES']}"
+    started = time.perf_counter()
+    data = load(name, cache=tmp_path)
+    assert time.perf_counter() - started < 60
+    marked = data.masks.any((2, 3)).sum(1)
+    assert (len(data), data.table.patient.nunique(), data.table.nodule.nunique()) == (15548, 875, 2630)
+    assert np.bincount(marked).tolist() == [62, 4905, 3012, 2827, 4742]
+    assert sum("duplicate" in p for p in data.problems) == 4
