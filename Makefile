@@ -1,11 +1,8 @@
-# `make bench` runs the benchmark, `make test` the checks; both make .venv themselves, once.
+# `make test` runs the checks; it makes .venv itself, once.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: bench test
-
-bench: .venv/installed
-	$(BIN)/python -m bench run --methods ensemble,mcdropout
+.PHONY: test
 
 test: .venv/installed
 	$(BIN)/ruff format --check .
