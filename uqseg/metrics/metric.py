@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -125,11 +125,6 @@ def metric(
         return function
 
     return register
-
-
-def across(like: Figure, columns: tuple[str, ...], over: Across) -> Figure:
-    """A figure of kind "across" with the texts of `like`."""
-    return replace(like, kind="across", columns=columns, over=over)
 
 
 def _chosen(group: str | None) -> list[Metric]:
