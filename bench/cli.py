@@ -1,0 +1,289 @@
+"""The command line: run | report | compare | list | status. Only this file prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from uqseg.errors import FileError, UsageError
+from uqseg.train import DivergenceError
+
+app = typer.Typer(
+    name="bench",
+    help="Train uncertainty methods for segmentation, score them against several readers, and report.",
+    epilog="Exit codes: 0 done, 1 a failure, 2 a request that cannot be met. --debug, anywhere, shows tracebacks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+Out = Annotated[Path, typer.Option(help="Folder of weights, scores and reports.")]
+
+
+class Kind(StrEnum):
+    methods = "methods"
+    metrics = "metrics"
+    data = "data"
+    recipes = "recipes"
+
+
+@app.command()
+def run(
+    methods: Annotated[
+        str, typer.Option(help="Comma-separated: names, name[option=value], package.module:Class, or all.")
+    ] = "all",
+    data: Annotated[str, typer.Option(help="Data source, such as lidc-sim or folder:PATH.")] = "lidc-sim",
+    recipe: Annotated[str, typer.Option(help="Training protocol, see `list recipes`.")] = "quick",
+    seeds: Annotated[str, typer.Option(help="Repetitions, comma-separated whole numbers.")] = "0",
+    samples: Annotated[int | None, typer.Option(help="Samples an image. Default: the recipe's.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most this many images in each split.")] = None,
+    size: Annotated[int | None, typer.Option(help="Images are SIZE×SIZE pixels. Default: the recipe's.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    out: Out = Path("runs"),
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="method.option=value or training.key=value; may be repeated.")
+    ] = None,
+    progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
+) -> None:
+    """Train, sample and score methods, and write a report. The same command goes on where it was stopped."""
+    from bench import launch, plan, spec
+    from bench.report import page
+    from bench.runner import Data
+    from bench.store import Store, slug
+    from uqseg import checkpoint
+    from uqseg.data import load
+    from uqseg.data.source import sources
+    from uqseg.methods import names
+    from uqseg.train import pick_device
+
+    chosen = names() if methods == "all" else spec.split_list(methods)
+    numbers = _whole_numbers(seeds)
+    made = spec.make_run(
+        data=data,
+        recipe_name=recipe,
+        chosen=chosen,
+        seeds=numbers,
+        samples=samples,
+        size=size,
+        limit=limit,
+        assignments=settings or [],
+    )
+    pick_device(device)
+    if data.partition(":")[0] not in {s.partition(":")[0] for s in sources()}:
+        raise UsageError(f"unknown data source '{data}'. Known: {', '.join(sources())}.")
+    show = progress and sys.stderr.isatty()
+    parts = {
+        split: load(data, split=split, size=made.size, limit=getattr(made.limit, split), progress=show)
+        for split in ("train", "val", "test")
+    }
+    sets, where, cells = Data(**parts), Store(out), spec.cells(made)
+    say = Console(highlight=False, soft_wrap=True).print
+    say(
+        f"{sets.train.name}: {len(sets.train)} training, {len(sets.val)} validation and {len(sets.test)} test images, "
+        f"{made.size}×{made.size} pixels, {sets.train.readers} readers. Recipe {recipe}. {made.samples} samples."
+    )
+    planned = plan.plan(cells, sets, where, made.samples, device)
+    for row in planned.itertuples(index=False):
+        about = f", about {plan.in_words(row.seconds)}" if row.seconds else ""
+        say(f"  {row.method} #{row.repetition}: {row[2]}{about}")
+    say(f"Expected: about {plan.in_words(float(planned['seconds'].sum()))} on {device}, then the report.")
+    started = time.perf_counter()
+    outcome = launch.here(
+        cells,
+        sets,
+        where,
+        samples=made.samples,
+        device=device,
+        progress=show,
+        say=lambda text: say(text, markup=False),
+        debug=_debug(),
+    )
+    folder = where.report(slug(sets.train.name, recipe, f"{made.size}px"))
+    record = {
+        "run": json.loads(made.model_dump_json()),
+        "command": _command(),
+        "commit": commit(),
+        "seconds": time.perf_counter() - started,
+        "declined": outcome.declined,
+        "failed": outcome.failed,
+    }
+    checkpoint.write(folder / "run.json", json.dumps(record, indent=1).encode())
+    lines = page.write(folder, made, record, sets, where, device=device)
+    say("")
+    for line in lines:
+        say(line, markup=False)
+    say(f"Report: {folder / 'report.md'}", markup=False)
+    if outcome.failed:
+        told = "; ".join(f"{k}: {v}" for k, v in outcome.failed.items())
+        raise FileError(f"{len(outcome.failed)} of {len(cells)} cells failed, the others are kept: {told}")
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a report, such as runs/reports/lidc-sim-quick-64px.")],
+    out: Out = Path("runs"),
+    to: Annotated[Path | None, typer.Option(help="Write the report here instead, for example to commit it.")] = None,
+    pictures_of_data: Annotated[
+        bool, typer.Option(help="Include the gallery, which shows the images themselves.")
+    ] = True,
+    device: Annotated[str, typer.Option(help="Device that samples the gallery.")] = "auto",
+) -> None:
+    """Write the report of a finished run anew from its stored scores."""
+    from bench import spec
+    from bench.report import page
+    from bench.runner import Data
+    from bench.store import Store, read_json
+    from uqseg.data import load
+
+    if not (folder / "run.json").exists():
+        raise UsageError(f"report: there is no run.json in '{folder}'; give the folder of a report.")
+    record = read_json(folder / "run.json")
+    made = spec.read_run(json.dumps(record.get("run")), str(folder / "run.json"))
+    parts = {
+        s: load(made.data, split=s, size=made.size, limit=getattr(made.limit, s)) for s in ("train", "val", "test")
+    }
+    target = to or folder
+    for line in page.write(
+        target, made, record, Data(**parts), Store(out), device=device, gallery=pictures_of_data, private=folder
+    ):
+        typer.echo(line)
+    typer.echo(f"Report: {target / 'report.md'}")
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="Folder of a report.")],
+    b: Annotated[Path, typer.Argument(help="Folder of another report.")],
+    figures: Annotated[
+        str, typer.Option(help="Comma-separated figures, see `list metrics`.")
+    ] = "dice@0.5,brier,ece_active,ged,hm_iou",
+    to: Annotated[Path, typer.Option(help="Folder to write the comparison to.")] = Path("runs/reports/comparison"),
+) -> None:
+    """Paired differences B − A of each method that two runs have in common."""
+    from bench.report import comparison
+
+    for folder in (a, b):
+        if not (folder / "figures.csv").exists():
+            raise UsageError(f"compare: there is no figures.csv in '{folder}'; give the folder of a report.")
+    typer.echo(comparison.write(a, b, [f.strip() for f in figures.split(",")], to))
+    typer.echo(f"Comparison: {to / 'comparison.md'}")
+
+
+@app.command(name="list")
+def list_(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    markdown: Annotated[bool, typer.Option(help="metrics: the whole page of definitions.")] = False,
+) -> None:
+    """What can be asked for, a line of description each."""
+    if markdown and kind is not Kind.metrics:
+        raise UsageError("--markdown: only `list metrics` has a page; leave it out.")
+    if markdown:
+        from uqseg.metrics import markdown as page
+
+        typer.echo(page())
+        return
+    found = _described(kind)
+    width = max(map(len, found))
+    for name, text in found.items():
+        typer.echo(f"{name:{width}}  {text}")
+
+
+@app.command()
+def status(out: Out = Path("runs")) -> None:
+    """What is finished, under way and failed in the folder of runs."""
+    from bench.plan import steps_done
+    from bench.store import Store, read_json
+
+    if not out.is_dir():
+        raise UsageError(f"--out: there is no folder '{out}'; give the folder of a run.")
+    where = Store(out)
+    for cell in sorted((out / "fits").glob("*/fit.json")):
+        cost = read_json(cell)
+        typer.echo(f"trained     {cell.parent.name}  {cost['steps']} steps, {cost['train_seconds']:.0f} s")
+    for folder in sorted((out / "partial").glob("*")):
+        typer.echo(f"unfinished  {folder.name}  {steps_done(where, folder.name)} steps")
+    for folder in sorted((out / "scores").glob("*/meta.json")):
+        typer.echo(f"scored      {folder.parent.name}")
+    for file in sorted((out / "failures").glob("*.json")):
+        typer.echo(f"failed      {file.stem}  {read_json(file)['error']}")
+
+
+def _described(kind: Kind) -> dict[str, str]:
+    if kind is Kind.methods:
+        from uqseg.methods import find, names
+
+        return {n: (find(n).__doc__ or "").strip().splitlines()[0] for n in names()}
+    if kind is Kind.metrics:
+        from uqseg.metrics import find as metric
+        from uqseg.metrics import names as metrics
+
+        return {n: f"{metric(n).group}, {metric(n).direction} is better: {metric(n).formula}" for n in metrics()}
+    if kind is Kind.data:
+        from uqseg.data import sources
+
+        return sources()
+    from bench.spec import recipe, recipe_names
+
+    return {n: recipe(n).description for n in recipe_names()}
+
+
+def _whole_numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise UsageError(f"--seeds: expected comma-separated whole numbers such as 0,1,2, got '{text}'.") from error
+
+
+def _command() -> str:
+    return "python -m bench " + shlex.join(a for a in sys.argv[1:] if a != "--debug")
+
+
+def commit() -> str:
+    """The commit of the code that runs, with + where files differ from it; "unknown" outside a repository."""
+    here = Path(__file__).resolve().parent.parent
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return answer.stdout.strip()
+
+
+_STATE: dict[str, Any] = {"debug": False}
+
+
+def _debug() -> bool:
+    return bool(_STATE["debug"])
+
+
+def main() -> None:
+    """Run the command line; one line an error, exit code 2 for usage and 1 for failures."""
+    _STATE["debug"] = "--debug" in sys.argv or bool(os.environ.get("UQSEG_DEBUG"))
+    sys.argv = [a for a in sys.argv if a != "--debug"]
+    try:
+        app()
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on where it stopped", err=True)
+        sys.exit(130)
+    except Exception as error:
+        if _debug():
+            raise
+        known = isinstance(error, UsageError | FileError | DivergenceError)
+        message = " ".join(str(error).split())
+        said = message if known else f"{type(error).__name__}: {message} (--debug shows the traceback)"
+        typer.echo(f"error: {said}", err=True)
+        sys.exit(2 if isinstance(error, UsageError) else 1)

@@ -1,0 +1,90 @@
+"""What a run will do and about how long it will take, before it does it."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pandas as pd
+import torch
+
+from bench.runner import Data, declines, fit_name, new_method, score_name
+from bench.spec import Cell
+from bench.store import Store
+from uqseg.train import Training, fit, pick_device
+
+TRIAL = 6  # images in the trial step
+
+
+def plan(cells: list[Cell], data: Data, where: Store, n: int, device: str) -> pd.DataFrame:
+    """One row a cell: method, repetition, steps left, and the seconds expected for training and for sampling.
+
+    Speeds come from a trial on a few images, so the seconds are a guide to the order of magnitude.
+    """
+    speeds: dict[tuple[str, str], tuple[float, float]] = {}
+    rows = []
+    for cell in cells:
+        if declines(cell, data):
+            rows.append((cell.label, cell.repetition, "declines these data", 0.0))
+            continue
+        name = fit_name(cell, data)
+        left = _steps_left(cell, data, where)
+        images = sum(
+            len(part)
+            for split in ("train", "val", "test")
+            for part in [data.scored(split)]
+            if not where.score(score_name(name, part, split, n)).exists()
+        )
+        if not left and not images:
+            rows.append((cell.label, cell.repetition, "done", 0.0))
+            continue
+        kind = (cell.label, cell.training.model_dump_json())
+        speeds[kind] = speeds.get(kind) or _speed(cell, data, n, device)
+        train, sample = speeds[kind]
+        what = f"{left} of {cell.training.total_steps(len(data.train))} steps" if left else "trained; score"
+        rows.append((cell.label, cell.repetition, what, left * cell.training.batch * train + images * sample))
+    return pd.DataFrame(rows, columns=["method", "repetition", "to do", "seconds"])
+
+
+def _steps_left(cell: Cell, data: Data, where: Store) -> int:
+    total = cell.training.total_steps(len(data.train))
+    name = fit_name(cell, data)
+    if (where.fit(name) / "fit.json").exists():
+        return 0
+    return total - steps_done(where, name)
+
+
+def steps_done(where: Store, name: str) -> int:
+    """The step that the history of an unfinished training has reached; 0 where there is none."""
+    history = where.partial(name) / "history.jsonl"
+    if not history.exists():
+        return 0
+    done = [line for line in history.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    return int(json.loads(done[-1])["step"]) if done else 0
+
+
+def _speed(cell: Cell, data: Data, n: int, device: str) -> tuple[float, float]:
+    """Seconds an image of one training step, and of n samples, from a trial on a few images."""
+    few = data.train.take(np.arange(min(TRIAL, len(data.train))))
+    method = new_method(cell, data)
+    trial = {"steps": 1, "epochs": None, "batch": TRIAL, "validate_every": 1}
+    recipe = Training(**(cell.training.model_dump() | trial))
+    seconds = []
+    for _ in range(2):  # the first one also warms up
+        started = time.perf_counter()
+        fit(method, few, recipe=recipe, device=device, progress=False)
+        seconds.append(time.perf_counter() - started)
+    x = torch.zeros(len(few), *few.images.shape[1:], device=pick_device(device))
+    with torch.inference_mode():
+        method.sample(x, n, torch.Generator(device=x.device).manual_seed(0))
+        started = time.perf_counter()
+        method.sample(x, n, torch.Generator(device=x.device).manual_seed(0))
+    return seconds[1] / TRIAL, (time.perf_counter() - started) / len(few)
+
+
+def in_words(seconds: float) -> str:
+    """About 40 s, 7 min, 3 h."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
