@@ -154,7 +154,7 @@ def report(
     }
     target = to or folder
     for line in page.write(
-        target, made, record, Data(**parts), Store(out), device=device, gallery=pictures_of_data, private=folder
+        target, made, record, Data(**parts), Store(out), device=device, show_data=pictures_of_data, private=folder
     ):
         typer.echo(line)
     typer.echo(f"Report: {target / 'report.md'}")

@@ -1,0 +1,89 @@
+"""The gallery: four cases chosen by rule, and what each method makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from bench.report.figures import COLOURS, DASHES, canvas, save
+from uqseg.data import AnnotatedSet
+from uqseg.methods import Method
+from uqseg.metrics import maps
+from uqseg.prediction import predict
+
+SHOWN = 4  # samples drawn of each method
+
+RULES = {
+    "easiest": "all readers marked it, and the methods' mean Dice is the highest",
+    "hardest": "all readers marked it, and the methods' mean Dice is the lowest",
+    "most disputed": "all readers marked it, and their outlines differ most",
+    "some readers only": "half of the readers marked it, and the methods' mean presence is the nearest to one half",
+}
+
+
+def choose(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+    """The case of each rule, from per-image scores of one repetition of each method; rules no case meets are absent."""
+    first = next(iter(tables.values()))
+    dice = np.mean([t["dice_image@0.5"] for t in tables.values()], axis=0)
+    present = np.mean([t["presence"] for t in tables.values()], axis=0)
+    frame = pd.DataFrame(
+        {
+            "case": first["case"],
+            "dice": dice,
+            "apart": first["ged_readers"],
+            "readers": first["presence_readers"],
+            "between": -np.abs(present - 0.5),
+        }
+    ).sort_values("case")
+    everybody, half = frame[frame["readers"] == 1], frame[(frame["readers"] - 0.5).abs() < 0.2]
+    rules = {
+        "easiest": everybody.nlargest(1, "dice"),
+        "hardest": everybody.nsmallest(1, "dice"),
+        "most disputed": everybody.nlargest(1, "apart"),
+        "some readers only": half.nlargest(1, "between"),
+    }
+    return {name: str(found["case"].iloc[0]) for name, found in rules.items() if len(found)}
+
+
+def draw(case: str, data: AnnotatedSet, fitted: Mapping[str, Method], n: int, path: Path) -> None:
+    """One picture of a case: a row a method with outlines, mean probability, standard deviation and some samples."""
+    row = data.table.index[data.table["case"] == case][0]
+    part = data.take(np.array([row]))
+    figure, _ = canvas(1, 1, 1)
+    figure.clear()
+    figure.set_size_inches(1.35 * (3 + SHOWN), 1.45 * len(fitted) + 0.5)
+    axes = figure.subplots(len(fitted), 3 + SHOWN, squeeze=False)
+    titles = ["readers", "mean", "std", *(f"sample {k + 1}" for k in range(SHOWN))]
+    for line, (label, method) in enumerate(fitted.items()):
+        samples = torch.from_numpy(predict(method, np.array(part.images), n, keys=[case]))
+        mean, std = maps.mean(samples, None)[0].numpy(), maps.std(samples, None)[0].numpy()
+        _image(axes[line, 0], part)
+        axes[line, 1].imshow(mean, vmin=0, vmax=1, cmap="viridis")
+        axes[line, 2].imshow(std, vmin=0, vmax=0.5, cmap="magma")
+        for k in range(SHOWN):
+            shown = samples[0, k].numpy() if k < samples.shape[1] else np.full(mean.shape, np.nan)
+            axes[line, 3 + k].imshow(shown, vmin=0, vmax=1, cmap="viridis")
+        axes[line, 0].set_ylabel(label, fontsize=9)
+    for column, title in enumerate(titles):
+        axes[0, column].set_title(title, fontsize=9)
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    save(figure, path)
+
+
+def _image(ax: object, part: AnnotatedSet) -> None:
+    pixels: NDArray[np.uint8] = np.moveaxis(np.asarray(part.images[0]), 0, -1)
+    grey = pixels.shape[-1] != 3
+    ax.imshow(pixels[..., 0] if grey else pixels, cmap="gray", vmin=0, vmax=255)  # type: ignore[attr-defined]
+    for r in range(part.readers):
+        mask = np.asarray(part.masks[0, r])
+        if part.read[0, r] and mask.any():
+            ax.contour(  # type: ignore[attr-defined]
+                mask, levels=[0.5], colors=COLOURS[(r + 1) % 8], linestyles=DASHES[r % 4], linewidths=1
+            )
