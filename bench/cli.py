@@ -93,9 +93,9 @@ def run(
         f"{made.size}×{made.size} pixels, {sets.train.readers} readers. Recipe {recipe}. {made.samples} samples."
     )
     planned = plan.plan(cells, sets, where, made.samples, device)
-    for row in planned.itertuples(index=False):
-        about = f", about {plan.in_words(row.seconds)}" if row.seconds else ""
-        say(f"  {row.method} #{row.repetition}: {row[2]}{about}")
+    for row in planned.to_dict("records"):
+        about = f", about {plan.in_words(row['seconds'])}" if row["seconds"] else ""
+        say(f"  {row['method']} #{row['repetition']}: {row['to do']}{about}", markup=False)
     say(f"Expected: about {plan.in_words(float(planned['seconds'].sum()))} on {device}, then the report.")
     started = time.perf_counter()
     outcome = launch.here(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -20,9 +21,9 @@ DASHES: tuple[str, ...] = ("-", "--", "-.", ":", "-", "--", "-.", ":")
 DPI = 130
 
 
-def styles(labels: Sequence[str]) -> dict[str, dict[str, str]]:
+def styles(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Colour, marker and dash of each label."""
-    cycle = [
+    cycle: list[dict[str, Any]] = [
         {"color": COLOURS[i % 8], "marker": MARKERS[i % 8], "linestyle": DASHES[i % 8]} for i in range(len(labels))
     ]
     return dict(zip(labels, cycle, strict=True))

@@ -12,8 +12,8 @@ import pandas as pd
 
 from baselines.reference import YARDSTICKS
 from bench import stats, store
+from bench.report import comparison, gallery, tables
 from bench.report import figures as pictures
-from bench.report import gallery, tables
 from bench.runner import Data, fit_name, score_name, yardstick_score_name
 from bench.spec import Cell, Run, cells
 from bench.store import Store
@@ -128,6 +128,8 @@ def write(
     loaded = load(run, data, where)
     boot = stats.bootstrap(loaded.images["test"], figures())
     _write_csv(stats.summary(boot), folder / "figures.csv")
+    if show_data:
+        comparison.keep(folder, loaded.images["test"])
     summary = tables.of_figures(boot, SUMMARY, loaded.methods, list(YARDSTICKS))
     cost = _cost(loaded, boot)
     parts = [
@@ -147,12 +149,12 @@ def write(
 
 
 NOTE = (
-    "Values with 95 % intervals from {resamples} resamples of patients. **Bold**: the best method by value; ≈: a tie, "
+    f"Values with 95 % intervals from {stats.RESAMPLES} resamples of patients. **Bold**: the best method by value; ≈: a tie, "
     "its paired difference from the best has an interval that holds 0 or a Holm-adjusted p of 0.05 or more. ↓ lower is "
     "better, ↑ higher is better. In italics the yardsticks: *background* marks nothing, *prevalence* gives each pixel "
     "its frequency in the training set, *consensus* is the readers' own majority, *oracle* draws from the readers "
     "themselves."
-).format(resamples=stats.RESAMPLES)
+)
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -160,7 +162,7 @@ def _write_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def _head(run: Run, record: Mapping[str, Any], data: Data, loaded: Loaded, boot: stats.Bootstrap) -> str:
-    machine = next((m[0]["machine"] for m in loaded.meta.values() if "machine" in m[0]), {})
+    machine: dict[str, Any] = next((m[0]["machine"] for m in loaded.meta.values() if "machine" in m[0]), {})
     said = sources().get(data.test.name) or sources().get(f"{data.test.name}:PATH", "")
     rows = [
         ("command", f"`{_without_paths(record['command'])}`"),
@@ -275,7 +277,7 @@ def _calibration(boot: stats.Bootstrap, loaded: Loaded, folder: Path) -> str:
     curves = {}
     for label in loaded.methods:
         table = pd.concat(loaded.images["test"][label])
-        n, p, y = (np.array([table[f"ece_{k}_{b:02d}"].sum() for b in range(BINS)], float) for k in "npy")
+        n, p, y = (np.array([table[f"rel_{k}_{b:02d}"].sum() for b in range(BINS)], float) for k in "npy")
         full = np.where(n > 0, n, np.nan)
         curves[label] = (p / full, y / full, n)
     pictures.reliability(curves, folder / "reliability.png")
@@ -300,8 +302,8 @@ def _failure(boot: stats.Bootstrap, loaded: Loaded) -> str:
         [
             "## Failure: does the uncertainty find the errors?",
             tables.markdown(tables.of_figures(boot, FAILURE, loaded.methods, [])),
-            "Images are ranked by the mean entropy of the mean map; the risk is 1 − Dice against the readers. AURC: mean "
-            "risk over all coverages; excess: what a perfect ranking would save; failure: Dice below 0.5.",
+            "Images are ranked by the mean entropy of the mean map; the risk is 1 − Dice against the readers. AURC: "
+            "mean risk over all coverages; excess: what a perfect ranking would save; failure: Dice below 0.5.",
         ]
     )
 
@@ -310,17 +312,17 @@ def _thresholds(loaded: Loaded, folder: Path) -> str:
     wanted = figures("threshold")
     text = [
         "## Thresholds",
-        "Pooled over images: true and false positives and negatives are summed before the ratio; each reader in turn is "
-        "the reference. With the threshold, sensitivity can only fall and specificity only rise. Much better figures on "
-        "train than on test are overfitting.",
+        "Pooled over images: true and false positives and negatives are summed before the ratio; each reader in turn "
+        "is the reference. With the threshold, sensitivity can only fall and specificity only rise. Much better figures "
+        "on train than on test are overfitting.",
     ]
     rows = []
     for label in loaded.methods:
-        values = {}
+        values: dict[str, dict[str, float]] = {}
         for split in ("train", "val", "test"):
             each = [{f.name: f.of(t) for f in wanted} for t in loaded.images[split][label]]
-            values[split] = pd.DataFrame({"value": pd.DataFrame(each).mean()})
-        table = tables.of_thresholds({s: v["value"] for s, v in values.items()}, "")
+            values[split] = {name: float(np.mean([e[name] for e in each])) for name in each[0]}
+        table = tables.of_thresholds(values, "")
         rows.append(table.assign(method=label))
         text += [f"### {label}", tables.markdown(table)]
     if rows:

@@ -57,18 +57,15 @@ def of_figures(
     return pd.DataFrame(rows.values(), columns=titles)
 
 
-def of_thresholds(tables: Mapping[str, Mapping[str, pd.DataFrame]], reference: str) -> pd.DataFrame:
+def of_thresholds(tables: Mapping[str, Mapping[str, float]], reference: str) -> pd.DataFrame:
     """The five pooled threshold figures of one method: a row a split and threshold, and their average.
 
-    tables: per split, {figure name: value}, as one-row frames. reference: "" (each reader) or "_first".
+    tables: per split, {figure name: value}. reference: "" (each reader) or "_first".
     """
     rows = []
     names = ("accuracy", "sensitivity", "specificity", "iou", "dice")
     for split, values in tables.items():
         for t in (*THRESHOLDS, "mean"):
             ends = f"{reference}_mean" if t == "mean" else f"{reference}@{t}"
-            rows.append(
-                [split, "average" if t == "mean" else str(t)]
-                + [f"{float(values['value'][n + ends]):.4f}" for n in names]
-            )
+            rows.append([split, "average" if t == "mean" else str(t)] + [f"{values[n + ends]:.4f}" for n in names])
     return pd.DataFrame(rows, columns=["split", "threshold", "accuracy", "sensitivity", "specificity", "IoU", "Dice"])
