@@ -265,10 +265,10 @@ def _ambiguity(boot: stats.Bootstrap, loaded: Loaded, run: Run, folder: Path) ->
         tables.markdown(tables.of_figures(boot, PARTS, loaded.methods, yard)),
         "The three parts of GED: the first minus the second minus the third.",
         tables.markdown(tables.of_figures(boot, AGREEMENT, loaded.methods, yard)),
-        "Correlation between a method's uncertainty and the readers' disagreement, over the pixels of an image (NCC) and "
-        "over images (Spearman). 1 is perfect, 0 is none; images where one of them is constant are left out.",
+        "Correlation between a method's uncertainty and the readers' disagreement, over the pixels of an image (NCC) "
+        "and over images (Spearman). 1 is perfect, 0 is none; images where one of them is constant are left out.",
         "![GED against samples](ged-samples.png)",
-        "Expected GED of k samples, computed in closed form from the samples drawn. Networks with one answer are level.",
+        "Expected GED of k samples, in closed form from the samples drawn. Networks with one answer are level.",
     ]
     return "\n\n".join(text)
 
@@ -313,8 +313,8 @@ def _thresholds(loaded: Loaded, folder: Path) -> str:
     text = [
         "## Thresholds",
         "Pooled over images: true and false positives and negatives are summed before the ratio; each reader in turn "
-        "is the reference. With the threshold, sensitivity can only fall and specificity only rise. Much better figures "
-        "on train than on test are overfitting.",
+        "is the reference. With the threshold, sensitivity can only fall and specificity only rise. Much better "
+        "figures on train than on test are overfitting.",
     ]
     rows = []
     for label in loaded.methods:
