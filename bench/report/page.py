@@ -149,8 +149,8 @@ def write(
 
 
 NOTE = (
-    f"Values with 95 % intervals from {stats.RESAMPLES} resamples of patients. **Bold**: the best method by value; ≈: a tie, "
-    "its paired difference from the best has an interval that holds 0 or a Holm-adjusted p of 0.05 or more. ↓ lower is "
+    f"Values with 95 % intervals from {stats.RESAMPLES} resamples of patients. **Bold**: the best method by value; ≈: a "
+    "tie, its paired difference from the best has an interval that holds 0 or a Holm-adjusted p of 0.05 or more. ↓ lower is "
     "better, ↑ higher is better. In italics the yardsticks: *background* marks nothing, *prevalence* gives each pixel "
     "its frequency in the training set, *consensus* is the readers' own majority, *oracle* draws from the readers "
     "themselves."
@@ -213,8 +213,8 @@ def _answer(boot: stats.Bootstrap, loaded: Loaded, cost: pd.DataFrame) -> str:
         tied = f"; a tie with {', '.join(ties)}" if ties else "; no tie" if len(loaded.methods) > 1 else ""
         lines.append(f"- **Best by {title}:** {best}, {text}{tied}.")
     lines += [
-        f"- **What it costs:** {r['method']} trained {r['train_seconds']:.0f} s and takes {r['sample_ms']:.1f} ms for the "
-        f"samples of an image."
+        f"- **What it costs:** {r['method']} trained {r['train_seconds']:.0f} s and takes {r['sample_ms']:.1f} ms for "
+        "the samples of an image."
         for r in cost.to_dict("records")
     ]
     lines.append(_beaten(boot, loaded))
