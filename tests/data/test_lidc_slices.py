@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from uqseg.data import load, sources
-from uqseg.data.lidc_slices import slots_of
+from uqseg.data.slots import slots_of
 from uqseg.data.split import evenly, split_of
 from uqseg.errors import FileError, UsageError
 
@@ -67,15 +67,42 @@ def test_splits_share_no_patient_and_add_up(tmp_path: Path) -> None:
     assert few.key != parts[0].key
 
 
-def test_a_broken_file_and_a_broken_cache_are_named(tmp_path: Path) -> None:
-    root, cache = tree(tmp_path / "tree", patients=2), tmp_path / "cache"
-    file = root / "LIDC-IDRI-0001/nodule-0/images/slice-1.png"
-    whole = file.read_bytes()
-    file.write_bytes(whole[:100])
-    with pytest.raises(FileError, match=r"LIDC-IDRI-0001.*slice-1\.png"):
+def test_bad_slices_are_listed_and_left_out(tmp_path: Path) -> None:
+    root, cache = tree(tmp_path / "tree", patients=4), tmp_path / "cache"
+    nodules = [root / f"LIDC-IDRI-000{p}/nodule-0" for p in range(4)]
+    cut = nodules[1] / "images/slice-1.png"
+    cut.write_bytes(cut.read_bytes()[:100])
+    Image.fromarray(np.zeros((128, 127), np.uint8)).save(nodules[0] / "mask-2/slice-0.png")
+    Image.fromarray(np.full((128, 128), 7, np.uint8)).save(nodules[2] / "mask-3/slice-2.png")
+    (nodules[3] / "mask-1/slice-0.png").unlink()
+    data = load(f"lidc-slices:{root}", cache=cache)
+    assert len(data) == 9
+    assert data.images.shape == (9, 1, 128, 128)
+    assert len(data.problems) == 4
+    for problem in (
+        "0001/nodule-0/images/slice-1.png",
+        "0000/nodule-0/mask-2/slice-0.png: expected grey 8 bit 128×128",
+    ):
+        assert sum(problem in p for p in data.problems) == 1
+    assert sum("0002/nodule-0/mask-3/slice-2.png: mask not binary" in p for p in data.problems) == 1
+    assert sum("reader taken as absent: LIDC-IDRI-0003/nodule-0/slice-0, slot 1" in p for p in data.problems) == 1
+    assert not any(str(root) in p for p in data.problems)
+    assert data.read.sum() == 35
+    for row, case in enumerate(data.table["case"]):
+        with Image.open(root / f"{case.replace('/slice', '/images/slice')}.png") as image:
+            assert np.array_equal(data.images[row, 0], np.asarray(image)), "rows and table stay together"
+
+
+def test_nothing_usable_and_a_broken_cache_are_named(tmp_path: Path) -> None:
+    root, cache = tree(tmp_path / "tree", patients=1), tmp_path / "cache"
+    images = sorted(root.glob("*/*/images/*.png"))
+    whole = images[0].read_bytes()
+    for file in images:
+        file.write_bytes(b"no picture")
+    with pytest.raises(FileError, match=r"no usable image(.|\n)*images/slice-1\.png"):
         load(f"lidc-slices:{root}", cache=cache)
     assert not list(cache.iterdir()), "nothing is left behind"
-    file.write_bytes(whole)
+    images[0].write_bytes(whole)
     load(f"lidc-slices:{root}", cache=cache)
     (folder,) = cache.iterdir()
     (folder / "masks.npy").write_bytes(b"short")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ from uqseg.errors import FileError
 FORMAT = 1
 ARRAYS = ("images", "masks", "read", "spacing")
 STALE_SECONDS = 3600.0
+SHOWN = 5  # problems quoted where nothing at all could be used
 
 
 class Row(NamedTuple):
@@ -37,11 +38,12 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Content:
-    """What a source found: the table (patient, case, split, ...), one Row for each of its lines in the same order,
-    and the problems seen. `problems` is read after the last row, so a source may add to its list while it reads."""
+    """What a source found: the table (patient, case, split, ...), one Row for each of its lines in the same order, or
+    None where a case turns out to be unusable and is left out, and the problems seen.
+    `problems` is read after the last row, so a source may add to its list while it reads."""
 
     table: pd.DataFrame
-    rows: Iterable[Row]
+    rows: Iterable[Row | None]
     problems: list[str] = field(default_factory=list)
     simulated: bool = False
 
@@ -102,31 +104,8 @@ def _cannot_write(folder: Path, error: OSError) -> str:
 def _write(folder: Path, content: Content, name: str, key: str, progress: bool) -> None:
     rank = content.table["split"].map(SPLITS.index).to_numpy()
     order = np.argsort(rank, kind="stable")
-    place = np.empty(len(order), np.intp)
-    place[order] = np.arange(len(order))
-    table = content.table.iloc[order].reset_index(drop=True)
-    shown = track(
-        content.rows,
-        f"{name}: preparing",
-        total=len(table),
-        disable=not progress,
-        console=Console(stderr=True),
-        transient=True,
-    )
-    writer: _Writer | None = None
-    count = 0
-    try:
-        for row in shown:
-            writer = writer or _Writer(folder, row, len(table))
-            writer.put(row, int(place[count]))
-            count += 1
-    finally:
-        if writer is not None:
-            writer.close()
-    if count != len(table):
-        raise ValueError(f"rows: expected one for each of the table's {len(table)} lines, got {count}")
-    if writer is None:
-        raise FileError(f"{name}: no image found; check that the path holds what the source reads")
+    kept = _write_rows(folder, content, order, name, progress)
+    table = content.table.iloc[order[kept]].reset_index(drop=True)
     try:
         table.to_parquet(folder / "table.parquet", index=False)
         files = sorted(folder.iterdir())
@@ -141,6 +120,43 @@ def _write(folder: Path, content: Content, name: str, key: str, progress: bool) 
         (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
     except OSError as error:
         raise FileError(_cannot_write(folder, error)) from error
+
+
+def _write_rows(
+    folder: Path, content: Content, order: NDArray[np.intp], name: str, progress: bool
+) -> NDArray[np.bool_]:
+    """Write line `order[i]` of the table as row i; bool (N,), which rows hold a case. The others are closed up."""
+    place = np.empty(len(order), np.intp)
+    place[order] = np.arange(len(order))
+    kept = np.zeros(len(order), bool)
+    shown = track(
+        content.rows,
+        f"{name}: preparing",
+        total=len(order),
+        disable=not progress,
+        console=Console(stderr=True),
+        transient=True,
+    )
+    writer: _Writer | None = None
+    count = 0
+    try:
+        for row in shown:
+            if row is not None:
+                writer = writer or _Writer(folder, row, len(order))
+                writer.put(row, int(place[count]))
+                kept[place[count]] = True
+            count += 1
+        if writer is not None and not kept.all():
+            writer.keep(np.flatnonzero(kept))
+    finally:
+        if writer is not None:
+            writer.close()
+    if count != len(order):
+        raise ValueError(f"rows: expected one for each of the table's {len(order)} lines, got {count}")
+    if writer is None:
+        seen = "".join(f"\n  {problem}" for problem in content.problems[:SHOWN])
+        raise FileError(f"{name}: no usable image found; check that the path holds what the source reads{seen}")
+    return kept
 
 
 class _Writer:
@@ -160,11 +176,9 @@ class _Writer:
         self.files = []
         self.starts = []
         for name, shape, dtype in zip(ARRAYS, self.shapes, self.dtypes, strict=True):
-            file = (folder / f"{name}.npy").open("wb")
-            header = {"descr": dtype.str, "fortran_order": False, "shape": (n, *shape)}
-            np.lib.format.write_array_header_1_0(file, header)
+            file = (folder / f"{name}.npy").open("w+b")
             self.files.append(file)
-            self.starts.append(file.tell())
+            self.starts.append(_write_header(file, dtype, (n, *shape)))
 
     def put(self, row: Row, place: int) -> None:
         """Write `row` as number `place`."""
@@ -178,12 +192,38 @@ class _Writer:
             except OSError as error:
                 raise FileError(_cannot_write(self.folder.parent, error)) from error
 
+    def keep(self, places: NDArray[np.intp]) -> None:
+        """Close the rows at the ascending `places` up to the front, one at a time, and cut off the rest."""
+        try:
+            for file, start, shape, dtype in zip(self.files, self.starts, self.shapes, self.dtypes, strict=True):
+                step = int(np.prod(shape)) * dtype.itemsize
+                for to, place in enumerate(places.tolist()):
+                    if to == place:
+                        continue
+                    file.seek(start + place * step)
+                    row = file.read(step)
+                    file.seek(start + to * step)
+                    file.write(row)
+                file.truncate(start + len(places) * step)
+                # NumPy leaves room in the header for the number of rows: a smaller one fits in the same bytes.
+                if _write_header(file, dtype, (len(places), *shape)) != start:
+                    raise ValueError(f"{file.name}: the header for {len(places)} rows has another length")
+        except OSError as error:
+            raise FileError(_cannot_write(self.folder.parent, error)) from error
+
     def close(self) -> None:
         for file in self.files:
             try:
                 file.close()
             except OSError as error:
                 raise FileError(_cannot_write(self.folder.parent, error)) from error
+
+
+def _write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    """Write the .npy header at the front of `file`; where the rows start."""
+    file.seek(0)
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+    return file.tell()
 
 
 def _open(folder: Path, name: str, key: str) -> AnnotatedSet:

@@ -83,7 +83,7 @@ def _find(text: str) -> tuple[Source, Path | None]:
     _discover()
     name, _, rest = text.partition(":")
     if name not in _sources:
-        raise unknown("data source", name, sources())
+        raise unknown("data source", name, _sources)
     found = _sources[name]
     if not found.path:
         if rest:

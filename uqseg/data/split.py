@@ -39,3 +39,15 @@ def evenly(patients: Sequence[str], limit: int | None, seed: int) -> NDArray[np.
     order_of = {p: _uniform("patient", seed, p) for p in names.unique()}
     order = np.lexsort((names.map(order_of).to_numpy(dtype=float), turn))
     return np.sort(order[:limit]).astype(np.intp)
+
+
+def in_two_splits(table: pd.DataFrame) -> list[str]:
+    """Every patient whose cases (columns patient, case, split) lie in several splits, with one case of each."""
+    found = []
+    for patient, part in table.groupby("patient", sort=True):
+        first = part.drop_duplicates("split")
+        if len(first) > 1:
+            found.append(
+                f"{patient} ({', '.join(f'{c} in {s}' for c, s in zip(first['case'], first['split'], strict=True))})"
+            )
+    return found

@@ -1,0 +1,168 @@
+"""What sources of files share: reading one image or mask of any format, fitting it to a size, streaming many."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from uqseg.data.cache import Row
+from uqseg.errors import FileError
+
+T = TypeVar("T")
+EXTENSIONS = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".pgm", ".npy", ".nii.gz", ".nii")
+NIFTI = (".nii.gz", ".nii")
+AT_ONCE = 512  # cases decoded ahead, which bounds the memory
+UPRIGHT, ORIENTATION = 1, 274  # the EXIF tag of a picture that a viewer would turn
+UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, Image.DecompressionBombError)
+
+
+class Pixels(NamedTuple):
+    """One file's pixels (H,W) or (H,W,C) as stored, and its spacing in mm (rows, columns), NaN where unknown."""
+
+    array: NDArray[Any]
+    spacing: tuple[float, float] = (np.nan, np.nan)
+
+
+class Decoded(NamedTuple):
+    """One case: its row, a digest of its whole image, and what is to be said about it."""
+
+    row: Row
+    digest: bytes
+    problems: list[str]
+
+
+def stem(name: str) -> tuple[str, str]:
+    """A file name without its extension, and that extension in lower case; ("name", "") for one that is not read."""
+    for extension in EXTENSIONS:
+        if name.lower().endswith(extension) and len(name) > len(extension):
+            return name[: -len(extension)], extension
+    return name, ""
+
+
+def stamps(root: Path, files: Sequence[Path]) -> list[tuple[str, int, int]]:
+    """Name below `root`, size in bytes and time of change of each file: what the key of a data set is made of."""
+    found = []
+    for file in files:
+        stat = file.stat()
+        found.append((file.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns))
+    return found
+
+
+def read_pixels(file: Path) -> Pixels:
+    """The one picture in `file`, whatever its format. Raises FileError naming the file and what is wrong with it.
+
+    A NIfTI image is stored x first: it is turned to (rows, columns), its affine is not applied.
+    """
+    try:
+        extension = stem(file.name)[1]
+        if extension == ".npy":
+            # A copy: the file is closed again, and a short file is an error here rather than later.
+            found = Pixels(np.array(np.load(file, mmap_mode="r", allow_pickle=False)))
+        else:
+            found = _read_nifti(file) if extension in NIFTI else _read_picture(file)
+    except nibabel.filebasedimages.ImageFileError as error:
+        raise unreadable(file, error) from error
+    except UNREADABLE as error:
+        raise unreadable(file, error) from error
+    array = found.array
+    if array.ndim not in (2, 3) or not array.size or array.dtype.kind not in "buif":
+        raise FileError(f"{file}: expected one picture (H,W) or (H,W,C) of numbers, got {array.dtype} {array.shape}")
+    return found
+
+
+def unreadable(file: Path, error: BaseException) -> FileError:
+    """The error for a file that is not what its name says."""
+    return FileError(f"cannot read {file}: {' '.join(str(error).split()) or type(error).__name__}")
+
+
+def _read_picture(file: Path) -> Pixels:
+    with Image.open(file) as image:
+        if getattr(image, "n_frames", 1) != 1:
+            raise FileError(f"{file}: expected one picture, got {getattr(image, 'n_frames', 0)} pages; save one a file")
+        if image.getexif().get(ORIENTATION, UPRIGHT) != UPRIGHT:
+            raise FileError(f"{file}: is stored turned (EXIF orientation); save it upright")
+        return Pixels(np.asarray(image))
+
+
+def _read_nifti(file: Path) -> Pixels:
+    image: Any = nibabel.load(file)
+    array = np.asanyarray(image.dataobj)
+    array = array.reshape([n for i, n in enumerate(array.shape) if i < 2 or n > 1])
+    x, y = (float(z) for z in image.header.get_zooms()[:2])
+    known = image.header.get_xyzt_units()[0] == "mm"
+    return Pixels(array.swapaxes(0, 1), (y, x) if known else (np.nan, np.nan))
+
+
+def binary(array: NDArray[Any], name: str) -> NDArray[np.bool_]:
+    """Where a mask (H,W), or (H,W,C) of equal channels, is not 0. Raises FileError unless it is 0/1, 0/255 or 0/65535.
+
+    name: how the mask is called in the error.
+    """
+    if array.ndim == 3:
+        if not (array == array[..., :1]).all():
+            raise FileError(f"{name}: expected a mask of one channel, got {array.shape[2]} that differ")
+        array = array[..., 0]
+    if array.dtype == np.bool_:
+        return array
+    # A binary mask has few values: two comparisons are far faster than sorting all pixels.
+    top = array.max()
+    if not ((array == 0) | (array == top)).all() or float(top) not in (0.0, 1.0, 255.0, 65535.0):
+        values = np.unique(array)
+        shown = ", ".join(f"{v:g}" for v in values[:4].tolist()) + (", …" if len(values) > 4 else "")
+        raise FileError(f"{name}: mask not binary, expected 0 and 1 or 0 and 255, got {len(values)} values ({shown})")
+    return np.asarray(array != 0)
+
+
+def crop_or_pad(array: NDArray[Any], size: int) -> NDArray[Any]:
+    """The centre size×size of an array (H,W,...), zeros where it is smaller; nothing is stretched."""
+    out = np.zeros((size, size, *array.shape[2:]), array.dtype)
+    source, target = [], []
+    for n in array.shape[:2]:
+        kept = min(n, size)
+        source.append(slice((n - kept) // 2, (n - kept) // 2 + kept))
+        target.append(slice((size - kept) // 2, (size - kept) // 2 + kept))
+    out[tuple(target)] = array[tuple(source)]
+    return out
+
+
+def digest(array: NDArray[Any]) -> bytes:
+    """SHA-256 of the shape and the values of an image, to find the same image twice."""
+    return hashlib.sha256(f"{array.shape}".encode() + np.ascontiguousarray(array).tobytes()).digest()
+
+
+def stream(
+    cases: Sequence[T], decode: Callable[[T], Decoded], name: Callable[[T], str], root: Path, problems: list[str]
+) -> Iterator[Row | None]:
+    """The row of each case in order, decoded by threads a few hundred ahead; None where `decode` raised FileError.
+
+    What was wrong, images that are there twice included, is added to `problems`, paths given below `root`.
+    """
+
+    def attempt(case: T) -> Decoded | FileError:
+        try:
+            return decode(case)
+        except FileError as error:
+            return error
+
+    seen: dict[bytes, str] = {}
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(cases), AT_ONCE):
+            part = cases[start : start + AT_ONCE]
+            for case, got in zip(part, pool.map(attempt, part), strict=True):
+                if isinstance(got, FileError):
+                    problems.append(f"left out: {got}".replace(f"{root}/", ""))
+                    yield None
+                    continue
+                first = seen.setdefault(got.digest, name(case))
+                if first != name(case):
+                    problems.append(f"duplicate image: {name(case)} is {first}")
+                problems.extend(got.problems)
+                yield got.row

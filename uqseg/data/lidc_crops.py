@@ -1,0 +1,104 @@
+"""lidc-crops: the LIDC-IDRI crops published with the hierarchical probabilistic U-Net, PNGs in three split folders."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from uqseg.data.annotated import AnnotatedSet
+from uqseg.data.cache import Content, open_or_build
+from uqseg.data.files import stamps
+from uqseg.data.slots import READERS, Slots, check_size, rows
+from uqseg.data.source import Request, key_of, select, source
+from uqseg.data.split import SPLITS, in_two_splits
+from uqseg.errors import FileError, UsageError
+
+VERSION = 1
+PIXELS = 180
+SPACING = 0.5  # mm, to which the published crops were resampled
+IMAGE = re.compile(r"z-(?P<z>-?[\d.]+)_c(?P<crop>\d+)")
+MASK = re.compile(r"(?P<image>z-.+)_l(?P<reader>\d+)")
+
+
+@source(
+    "lidc-crops", path=True, description="real CT: {train,val,test}/{images,gt}/<patient>/z-<z>_c<k>[_l<i>].png, 0.5 mm"
+)
+def lidc_crops(path: Path | None, request: Request) -> AnnotatedSet:
+    """All crops with their published splits, cut to the centre size×size; the spacing is 0.5 mm.
+
+    The readers' files count from l0 or from l1, throughout; slots are shuffled per patient and crop number.
+    A crop with a file that cannot be read, is not 180×180 or is no binary mask is left out and listed.
+    Raises FileError where a patient lies in two splits: what was learnt from would be scored.
+    """
+    assert path is not None
+    check_size(request, "lidc-crops", PIXELS)
+    files = sorted(f for split in SPLITS for kind in ("images", "gt") for f in path.glob(f"{split}/{kind}/*/*.png"))
+    if not files:
+        raise UsageError(
+            f"lidc-crops: no {{train,val,test}}/images/<patient>/z-<z>_c<k>.png below '{path}'; give the tree's root."
+        )
+    stats = stamps(path, files)
+    key = key_of("lidc-crops", VERSION, request.size, stats)
+    names = [name for name, _, _ in stats]
+    whole = open_or_build(
+        request.cache, "lidc-crops", key, lambda: _find(path, names, request.size), progress=request.progress
+    )
+    return select(whole, request)
+
+
+def _find(path: Path, names: list[str], size: int) -> Content:
+    """The tree's table and rows, in the order patient, z, crop."""
+    problems: list[str] = []
+    masks = _masks(names, problems)
+    lines = []
+    for name in names:
+        split, kind, patient, file = name.split("/")
+        if kind != "images":
+            continue
+        found = IMAGE.fullmatch(file.removesuffix(".png"))
+        if found is None or found["z"].count(".") > 1 or not any(c.isdecimal() for c in found["z"]):
+            problems.append(f"file name not understood, left out: {name}")
+            continue
+        case = f"{split}/{patient}/{file.removesuffix('.png')}"
+        lines.append((patient, float(found["z"]), int(found["crop"]), case, split, name))
+    lines.sort()
+    columns = ["patient", "z", "crop", "case", "split", "file"]
+    table = pd.DataFrame(lines, columns=pd.Index(columns))
+    if doubled := in_two_splits(table):
+        raise FileError(
+            f"lidc-crops: expected each patient in one split of {path}, got {len(doubled)} in two: {'; '.join(doubled[:10])}; move each "
+            f"patient's files into one split"
+        )
+    present = set(table["file"])
+    problems += [
+        f"mask without an image: {m}" for key, found in masks.items() if key not in present for m in found.values()
+    ]
+    cases = [
+        Slots(case, f"{patient}/c{crop}", name, [masks.get(name, {}).get(r) for r in range(READERS)])
+        for patient, _, crop, case, _, name in lines
+    ]
+    return Content(table.drop(columns="file"), rows(path, cases, PIXELS, size, SPACING, problems), problems)
+
+
+def _masks(names: list[str], problems: list[str]) -> dict[str, dict[int, str]]:
+    """The masks of the four slots, by the name of their image; files may count slots from 0 or from 1."""
+    found: dict[str, dict[int, str]] = {}
+    for name in names:
+        split, kind, patient, file = name.split("/")
+        if kind != "gt":
+            continue
+        parts = MASK.fullmatch(file.removesuffix(".png"))
+        if parts is None or int(parts["reader"]) > READERS:
+            problems.append(f"file name not understood, left out: {name}")
+            continue
+        found.setdefault(f"{split}/images/{patient}/{parts['image']}.png", {})[int(parts["reader"])] = name
+    numbers = {r for slots in found.values() for r in slots}
+    if {0, READERS} <= numbers:
+        raise FileError(
+            f"lidc-crops: masks are named both _l0 and _l{READERS}; expected _l0 to _l{READERS - 1} or _l1 to "
+            f"_l{READERS} throughout; remove the files of another release"
+        )
+    first = 1 if READERS in numbers else 0
+    return {image: {r - first: name for r, name in slots.items()} for image, slots in found.items()}

@@ -1,0 +1,88 @@
+"""LIDC as 8-bit PNGs of one size with one file for each of four reader slots: what its public layouts share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uqseg.data.cache import Row
+from uqseg.data.files import Decoded, binary, crop_or_pad, digest, read_pixels, stream
+from uqseg.data.source import Request
+from uqseg.errors import FileError, UsageError
+
+READERS = 4
+
+
+class Slots(NamedTuple):
+    """One case: its name, its lesion, its image and the four mask files below the root, None where there is none."""
+
+    case: str
+    lesion: str
+    image: str
+    masks: Sequence[str | None]
+
+
+def slots_of(lesion: str) -> NDArray[np.intp]:
+    """The order of the reader slots of a lesion: masks are filled from slot 0, so as stored, slot 0 is no reader."""
+    seed = int.from_bytes(hashlib.sha256(f"slots\x1f{lesion}".encode()).digest()[:8], "big")
+    return np.random.default_rng(seed).permutation(READERS)
+
+
+def check_size(request: Request, name: str, pixels: int) -> None:
+    """UsageError where `request` asks for more than the pixels×pixels there are, or for a crop without a centre."""
+    if request.size > pixels or request.size % 2:
+        raise UsageError(
+            f"size: {name} are {pixels}×{pixels}; expected an even size up to {pixels}, got {request.size}."
+        )
+
+
+def placed(
+    lesion: str, masks: Sequence[Callable[[], NDArray[np.bool_]] | None], size: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Masks bool (R,size,size) and read bool (R,) in the lesion's order of slots; None is a reader who is absent."""
+    out = np.zeros((READERS, size, size), bool)
+    read = np.zeros(READERS, bool)
+    for place, slot in enumerate(slots_of(lesion)):
+        mask = masks[slot]
+        if mask is not None:
+            out[place], read[place] = crop_or_pad(mask(), size), True
+    return out, read
+
+
+def rows(
+    root: Path, cases: Sequence[Slots], pixels: int, size: int, spacing: float, problems: list[str]
+) -> Iterator[Row | None]:
+    """The row of each case, cropped to its centre; a case with a file that cannot be used is None and in `problems`.
+
+    pixels: every file is pixels×pixels; size: of the crop; spacing: mm, NaN where unknown
+    """
+    both = np.full(2, spacing, np.float32)
+
+    def decode(case: Slots) -> Decoded:
+        image = _grey(root / case.image, pixels)
+        missing = [f"mask missing, reader taken as absent: {case.case}, slot {r}" for r in range(READERS)]
+        missing = [text for text, mask in zip(missing, case.masks, strict=True) if mask is None]
+        if len(missing) == READERS:
+            raise FileError(f"{case.image}: no reader's mask beside it")
+        loaders = [None if m is None else _mask_reader(root / m, pixels) for m in case.masks]
+        masks, read = placed(case.lesion, loaders, size)
+        return Decoded(Row(crop_or_pad(image, size)[None], masks, read, both), digest(image), missing)
+
+    return stream(cases, decode, lambda case: case.case, root, problems)
+
+
+def _mask_reader(file: Path, pixels: int) -> Callable[[], NDArray[np.bool_]]:
+    return lambda: binary(_grey(file, pixels), str(file))
+
+
+def _grey(file: Path, pixels: int) -> NDArray[np.uint8]:
+    """A grey 8-bit picture of pixels×pixels. Raises FileError naming the file for anything else."""
+    array: NDArray[Any] = read_pixels(file).array
+    if array.shape != (pixels, pixels) or array.dtype not in (np.uint8, np.bool_):
+        raise FileError(f"{file}: expected grey 8 bit {pixels}×{pixels}, got {array.dtype} {array.shape}")
+    return array.astype(np.uint8)
