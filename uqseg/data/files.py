@@ -19,6 +19,7 @@ from uqseg.errors import FileError
 T = TypeVar("T")
 EXTENSIONS = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".pgm", ".npy", ".nii.gz", ".nii")
 NIFTI = (".nii.gz", ".nii")
+GREY = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of one channel
 AT_ONCE = 512  # cases decoded ahead, which bounds the memory
 UPRIGHT, ORIENTATION = 1, 274  # the EXIF tag of a picture that a viewer would turn
 UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, Image.DecompressionBombError)
@@ -56,9 +57,10 @@ def stamps(root: Path, files: Sequence[Path]) -> list[tuple[str, int, int]]:
     return found
 
 
-def read_pixels(file: Path) -> Pixels:
+def read_pixels(file: Path, *, colours: bool = False) -> Pixels:
     """The one picture in `file`, whatever its format. Raises FileError naming the file and what is wrong with it.
 
+    colours: give a picture with a palette its colours; otherwise its numbers, which is what a mask is made of.
     A NIfTI image is stored x first: it is turned to (rows, columns), its affine is not applied.
     """
     try:
@@ -67,10 +69,8 @@ def read_pixels(file: Path) -> Pixels:
             # A copy: the file is closed again, and a short file is an error here rather than later.
             found = Pixels(np.array(np.load(file, mmap_mode="r", allow_pickle=False)))
         else:
-            found = _read_nifti(file) if extension in NIFTI else _read_picture(file)
-    except nibabel.filebasedimages.ImageFileError as error:
-        raise unreadable(file, error) from error
-    except UNREADABLE as error:
+            found = _read_nifti(file) if extension in NIFTI else _read_picture(file, colours)
+    except (*UNREADABLE, nibabel.filebasedimages.ImageFileError) as error:
         raise unreadable(file, error) from error
     array = found.array
     if array.ndim not in (2, 3) or not array.size or array.dtype.kind not in "buif":
@@ -83,13 +83,39 @@ def unreadable(file: Path, error: BaseException) -> FileError:
     return FileError(f"cannot read {file}: {' '.join(str(error).split()) or type(error).__name__}")
 
 
-def _read_picture(file: Path) -> Pixels:
+def _read_picture(file: Path, colours: bool) -> Pixels:
     with Image.open(file) as image:
         if getattr(image, "n_frames", 1) != 1:
             raise FileError(f"{file}: expected one picture, got {getattr(image, 'n_frames', 0)} pages; save one a file")
         if image.getexif().get(ORIENTATION, UPRIGHT) != UPRIGHT:
             raise FileError(f"{file}: is stored turned (EXIF orientation); save it upright")
-        return Pixels(np.asarray(image))
+        plain: Image.Image = image
+        if image.mode in ("LA", "PA", "RGBA"):
+            if image.getchannel("A").getextrema() != (255, 255):
+                raise FileError(f"{file}: is transparent in places; save it without transparency")
+            plain = image.convert("L" if image.mode == "LA" else "RGB")
+        elif colours and image.mode not in GREY:
+            plain = image.convert("RGB")
+        return Pixels(np.asarray(plain))
+
+
+def count_channels(file: Path) -> int:
+    """1 for a grey image, 3 for one in colours, by the file's header. Raises FileError for anything else."""
+    try:
+        extension = stem(file.name)[1]
+        if extension == ".npy":
+            shape = np.load(file, mmap_mode="r", allow_pickle=False).shape
+        elif extension in NIFTI:
+            header: Any = nibabel.load(file)
+            shape = tuple(n for i, n in enumerate(header.shape) if i < 2 or n > 1)
+        else:
+            with Image.open(file) as image:
+                shape = (*image.size, 1 if image.mode in (*GREY, "LA") else 3)
+    except (*UNREADABLE, nibabel.filebasedimages.ImageFileError) as error:
+        raise unreadable(file, error) from error
+    if len(shape) not in (2, 3) or (channels := shape[2] if len(shape) == 3 else 1) not in (1, 3):
+        raise FileError(f"{file}: expected a picture (H,W), (H,W,1) or (H,W,3), got {shape}")
+    return int(channels)
 
 
 def _read_nifti(file: Path) -> Pixels:

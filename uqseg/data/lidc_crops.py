@@ -12,7 +12,7 @@ from uqseg.data.cache import Content, open_or_build
 from uqseg.data.files import stamps
 from uqseg.data.slots import READERS, Slots, check_size, rows
 from uqseg.data.source import Request, key_of, select, source
-from uqseg.data.split import SPLITS, in_two_splits
+from uqseg.data.split import SPLITS, refuse_leaks
 from uqseg.errors import FileError, UsageError
 
 VERSION = 1
@@ -66,11 +66,7 @@ def _find(path: Path, names: list[str], size: int) -> Content:
     lines.sort()
     columns = ["patient", "z", "crop", "case", "split", "file"]
     table = pd.DataFrame(lines, columns=pd.Index(columns))
-    if doubled := in_two_splits(table):
-        raise FileError(
-            f"lidc-crops: expected each patient in one split of {path}, got {len(doubled)} in two: {'; '.join(doubled[:10])}; move each "
-            f"patient's files into one split"
-        )
+    refuse_leaks(table, f"lidc-crops: {path}")
     present = set(table["file"])
     problems += [
         f"mask without an image: {m}" for key, found in masks.items() if key not in present for m in found.values()

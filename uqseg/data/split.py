@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from uqseg.errors import FileError
+
 SPLITS = ("train", "val", "test")
+SHOWN = 10  # patients named in an error
 
 
 def _uniform(*names: object) -> float:
@@ -41,13 +44,20 @@ def evenly(patients: Sequence[str], limit: int | None, seed: int) -> NDArray[np.
     return np.sort(order[:limit]).astype(np.intp)
 
 
-def in_two_splits(table: pd.DataFrame) -> list[str]:
-    """Every patient whose cases (columns patient, case, split) lie in several splits, with one case of each."""
+def refuse_leaks(table: pd.DataFrame, where: str) -> None:
+    """FileError where cases (columns patient, case, split) of one patient lie in several splits; `where` names them.
+
+    It is never put right here: what a method has learnt from would be scored.
+    """
     found = []
     for patient, part in table.groupby("patient", sort=True):
         first = part.drop_duplicates("split")
         if len(first) > 1:
-            found.append(
-                f"{patient} ({', '.join(f'{c} in {s}' for c, s in zip(first['case'], first['split'], strict=True))})"
-            )
-    return found
+            cases = ", ".join(f"{c} in {s}" for c, s in zip(first["case"], first["split"], strict=True))
+            found.append(f"{patient} ({cases})")
+    if found:
+        shown = "; ".join(found[:SHOWN]) + (" …" if len(found) > SHOWN else "")
+        raise FileError(
+            f"{where}: expected each patient in one split, got {len(found)} in several: {shown}; "
+            f"give all cases of a patient the same split"
+        )
