@@ -224,9 +224,10 @@ def _read_csv(file: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise FileError(f"cannot read {file}: {' '.join(str(error).split())}; write it as CSV in UTF-8") from error
     table.columns = table.columns.str.strip()
-    table = table.apply(lambda column: column.str.strip())
     if "case" not in table or not table.columns.is_unique:
         raise FileError(f"{file}: expected a column case and each column once, got {', '.join(table.columns)}")
+    for column in table.columns:
+        table[column] = table[column].str.strip()
     if doubled := sorted(set(table["case"][table["case"].duplicated()])):
         raise FileError(f"{file}: expected one line a case, got several for {', '.join(doubled[:10])}; keep one each")
     if "split" in table and (wrong := sorted(set(table["split"]) - {"", *SPLITS})):

@@ -47,8 +47,7 @@ def placed(
     """Masks bool (R,size,size) and read bool (R,) in the lesion's order of slots; None is a reader who is absent."""
     out = np.zeros((READERS, size, size), bool)
     read = np.zeros(READERS, bool)
-    for place, slot in enumerate(slots_of(lesion)):
-        mask = masks[slot]
+    for mask, place in zip(masks, np.argsort(slots_of(lesion)), strict=True):
         if mask is not None:
             out[place], read[place] = crop_or_pad(mask(), size), True
     return out, read
