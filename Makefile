@@ -1,8 +1,11 @@
-# `make test` runs the checks; it makes .venv itself, once.
+# `make bench` trains, scores and reports; `make test` runs the checks. Each makes .venv itself, once.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: test
+.PHONY: bench test
+
+bench: .venv/installed
+	$(BIN)/python -m bench run --methods ensemble,mcdropout
 
 test: .venv/installed
 	$(BIN)/ruff format --check .

@@ -149,11 +149,11 @@ def write(
 
 
 NOTE = (
-    f"Values with 95 % intervals from {stats.RESAMPLES} resamples of patients. **Bold**: the best method by value; ≈: a "
-    "tie, its paired difference from the best has an interval that holds 0 or a Holm-adjusted p of 0.05 or more. ↓ lower is "
-    "better, ↑ higher is better. In italics the yardsticks: *background* marks nothing, *prevalence* gives each pixel "
-    "its frequency in the training set, *consensus* is the readers' own majority, *oracle* draws from the readers "
-    "themselves."
+    f"Values with 95 % intervals from {stats.RESAMPLES} resamples of patients. **Bold**: the best method by value; "
+    "≈: a tie, its paired difference from the best has an interval that holds 0 or a Holm-adjusted p of 0.05 or more. "
+    "↓ lower is better, ↑ higher is better. In italics the yardsticks: *background* marks nothing, *prevalence* gives "
+    "each pixel its frequency in the training set, *consensus* is the readers' own majority, *oracle* draws from the "
+    "readers themselves."
 )
 
 

