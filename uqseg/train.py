@@ -164,6 +164,7 @@ class State:
 
     step: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     best: float | None = None
     best_step: int | None = None
     best_weights: dict[str, Tensor] = field(default_factory=dict)
@@ -174,7 +175,7 @@ def _save(path: Path, method: Method, optimizer: torch.optim.Optimizer, state: S
     tensors |= {f"best/{n}": t for n, t in state.best_weights.items()}
     for k, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{k}/{n}": t for n, t in values.items()}
-    meta = {"key": key, "step": state.step, "seconds": state.seconds, "best": state.best, "best_step": state.best_step}
+    meta = {n: getattr(state, n) for n in ("step", "seconds", "cpu_seconds", "best", "best_step")} | {"key": key}
     checkpoint.write_tensors(path, tensors, meta)
 
 
@@ -275,6 +276,7 @@ def _cost(method: Method, state: State, recipe: Training, device: torch.device) 
     return {
         "parameters": sum(p.numel() for p in method.parameters()),
         "train_seconds": state.seconds,
+        "cpu_seconds": state.cpu_seconds,  # of all threads: does not grow with other work on the machine
         "images_per_second": state.step * recipe.batch / state.seconds,
         "peak_memory_bytes": memory,
         "device": torch.cuda.get_device_name() if cuda else "cpu",
@@ -319,6 +321,7 @@ def _run(
     total, bf16 = recipe.total_steps(len(train)), uses_bf16(recipe.precision, device)
     gather, warned = resident(train, device), False
     before, started = state.seconds, time.perf_counter()
+    cpu_before, cpu_started = state.cpu_seconds, time.process_time()
     last_saved, log = started, (folder / "history.jsonl").open("a", encoding="utf-8") if folder else None
     columns = (
         TextColumn("{task.description}"),
@@ -342,6 +345,7 @@ def _run(
                 loss, norm = _step(method, gather(rows), recipe, optimizer, noise, bf16)
                 state.step += 1
                 state.seconds = before + time.perf_counter() - started
+                state.cpu_seconds = cpu_before + time.process_time() - cpu_started
                 finished = state.step == total
                 validating = val is not None and (finished or state.step % recipe.validate_every == 0)
                 if finished or validating or state.step % LOG_EVERY == 0:

@@ -15,7 +15,7 @@ from uqseg.data.source import Request, key_of, select, source
 from uqseg.data.split import split_of
 from uqseg.errors import UsageError
 
-VERSION = 1
+VERSION = 2
 PIXELS = 128
 
 
