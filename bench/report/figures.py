@@ -42,20 +42,68 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=DPI, metadata={"Software": None})
 
 
-def reliability(curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], path: Path) -> None:
-    """Reader fraction against predicted probability, and pixels per bin below it in powers of ten.
+Curve = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Of each bin its mean probability, the fraction of readers who marked, and how many things it holds."""
 
-    curves: per method the bins' mean probability, reader fraction, and pixels; empty bins hold NaN.
+
+def reliability(panels: Mapping[str, Mapping[str, Curve]], counted: str, path: Path) -> None:
+    """A column a panel: reader fraction against predicted probability, and under it the counts in powers of ten.
+
+    panels: title to {method: curve}; empty bins hold NaN. counted: what the counts count.
     """
-    figure, (left, right) = canvas(2, 8.5, 4.0)
+    figure, _ = canvas(1, 1, 1)
+    figure.clear()
+    figure.set_size_inches(4.6 * len(panels), 5.4)
+    axes = figure.subplots(2, len(panels), squeeze=False, sharex=True, height_ratios=[3, 1.4])
+    for (above, below), (title, curves) in zip(axes.T, panels.items(), strict=True):
+        style = styles(list(curves))
+        above.plot([0, 1], [0, 1], color="0.6", linewidth=1)
+        for label, (prob, fraction, count) in curves.items():
+            above.plot(prob, fraction, markersize=4, label=label, **style[label])
+            below.plot(prob, np.where(count > 0, count, np.nan), markersize=4, **style[label])
+        above.set(title=title, ylabel="readers who marked (fraction)", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        below.set(xlabel="predicted probability", ylabel=f"{counted} in bin", yscale="log")
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    save(figure, path)
+
+
+def risk_coverage(curves: Mapping[str, np.ndarray], path: Path) -> None:
+    """Mean risk of the k surest of N images against k/N; curves: method to (N,)."""
+    figure, (axes,) = canvas(1, 7.0, 4.0)
     style = styles(list(curves))
-    left.plot([0, 1], [0, 1], color="0.6", linewidth=1)
-    for label, (prob, fraction, count) in curves.items():
-        left.plot(prob, fraction, markersize=4, label=label, **style[label])
-        right.plot(prob, np.where(count > 0, count, np.nan), markersize=4, label=label, **style[label])
-    left.set(xlabel="predicted probability", ylabel="readers who marked (fraction)", xlim=(0, 1), ylim=(0, 1))
-    right.set(xlabel="predicted probability", ylabel="pixels in bin", yscale="log", xlim=(0, 1))
-    left.legend(frameon=False, fontsize=8)
+    for label, risk in curves.items():
+        coverage = np.arange(1, len(risk) + 1) / len(risk)
+        axes.plot(coverage, risk, label=label, markevery=max(1, len(risk) // 8), markersize=5, **style[label])
+    axes.set(xlabel="share of images kept, surest first", ylabel="mean risk, 1 − Dice", xlim=(0, 1), ylim=(0, None))
+    axes.legend(frameon=False, fontsize=8, ncols=2)
+    save(figure, path)
+
+
+def subgroups(table: pd.DataFrame, shown: Mapping[str, str], path: Path) -> None:
+    """A column a figure (name to axis label), a row a level: the methods' values with their 95 % intervals.
+
+    table: trait, level, images, method, figure, value, low, high.
+    """
+    methods = list(dict.fromkeys(table["method"]))
+    levels = table[["trait", "level", "images"]].drop_duplicates(ignore_index=True)
+    style = styles(methods)
+    figure, axes = canvas(len(shown), 9.0, 1.0 + 0.42 * len(levels))
+    for ax, (name, title) in zip(axes, shown.items(), strict=True):
+        for k, method in enumerate(methods):
+            part = table[(table["method"] == method) & (table["figure"] == name)]
+            y = -np.arange(len(part)) - 0.7 * (k + 0.5) / len(methods) + 0.35
+            error = [part["value"] - part["low"], part["high"] - part["value"]]
+            look = {key: style[method][key] for key in ("color", "marker")}
+            ax.errorbar(part["value"], y, xerr=error, linestyle="none", markersize=4, capsize=2, label=method, **look)
+        for edge in np.flatnonzero(levels["trait"].ne(levels["trait"].shift()))[1:]:
+            ax.axhline(-edge + 0.5, color="0.7", linewidth=0.8)
+        ax.set(xlabel=title, ylim=(-len(levels) + 0.4, 0.6))
+        ax.set_yticks(-np.arange(len(levels)))
+        ax.tick_params(axis="y", length=0, labelsize=8)
+        ax.set_yticklabels([])
+    names = [f"{r['trait']}: {r['level']} (n = {r['images']})" for r in levels.to_dict("records")]
+    axes[0].set_yticklabels(names)
+    axes[0].legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(methods))
     save(figure, path)
 
 
@@ -106,12 +154,19 @@ def quality_of_cost(table: pd.DataFrame, path: Path) -> None:
     save(figure, path)
 
 
-def rank_plot(table: pd.DataFrame, title: str, path: Path) -> None:
-    """Bootstrapped rank intervals: table has method, rank, low, high, first."""
-    figure, (axes,) = canvas(1, 7.0, 0.9 + 0.4 * len(table))
-    y = np.arange(len(table))[::-1]
-    axes.hlines(y, table["low"], table["high"], color="0.3", linewidth=3)
-    axes.plot(table["rank"], y, "o", color="black", markersize=7)
-    axes.set_yticks(y, [f"{m} ({p:.0%} first)" for m, p in zip(table["method"], table["first"], strict=True)])
-    axes.set(xlabel=f"rank by {title}, 1 is best", xlim=(0.7, len(table) + 0.3))
+def rank_plot(ranked: Mapping[str, pd.DataFrame], ties: Mapping[str, Sequence[str]], path: Path) -> None:
+    """Bootstrapped rank intervals, a column a figure: its table has method, rank, low, high, first.
+
+    ties: per figure the methods that tie with the best, drawn hollow.
+    """
+    most = max(map(len, ranked.values()))
+    figure, axes = canvas(len(ranked), 3.3 * len(ranked), 1.0 + 0.4 * most)
+    for ax, (title, table) in zip(axes, ranked.items(), strict=True):
+        y = np.arange(len(table))[::-1]
+        tied = table["method"].isin(list(ties[title])).to_numpy()
+        ax.hlines(y, table["low"], table["high"], color="0.4", linewidth=3)
+        ax.scatter(table["rank"], y, s=45, color=np.where(tied, "white", "black"), edgecolor="black", zorder=3)
+        names = [f"{m} ({p:.0%})" for m, p in zip(table["method"], table["first"], strict=True)]
+        ax.set_yticks(y, names, fontsize=8)
+        ax.set(xlabel=f"rank by {title}", xlim=(0.6, most + 0.4), xticks=range(1, most + 1))
     save(figure, path)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from bench.stats import Bootstrap, best_of, interval
+from uqseg import checkpoint
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
 ARROWS = {"lower": " ↓", "higher": " ↑", "none": ""}
@@ -29,6 +31,11 @@ def with_interval(value: float, low: float, high: float) -> str:
         return text
     places = len(text.partition(".")[2])
     return f"{text} [{low:.{places}f}, {high:.{places}f}]"
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """The numbers behind a table or a picture, whole or not at all."""
+    checkpoint.write(path, table.to_csv(index=False, float_format="%.9g").encode())
 
 
 def markdown(table: pd.DataFrame) -> str:
