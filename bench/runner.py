@@ -33,6 +33,7 @@ from uqseg.seeds import generator
 from uqseg.train import fit, pick_device
 
 BATCH = 64  # images scored at once
+SHOWN = 1000  # images of train and of val that are scored at most: they are there to show overfitting
 CODE = 1  # part of the fit key: raise it when training changes so that old weights no longer stand for it
 
 Draw = Callable[[], Iterator[tuple[slice, Tensor, Tensor | None]]]
@@ -40,18 +41,19 @@ Draw = Callable[[], Iterator[tuple[slice, Tensor, Tensor | None]]]
 
 @dataclass(frozen=True)
 class Data:
-    """The three splits of one run. Train and val are scored on no more images than test."""
+    """The three splits of one run. Train and val are scored on no more images than test, nor than SHOWN."""
 
     train: AnnotatedSet
     val: AnnotatedSet
     test: AnnotatedSet
 
     def scored(self, split: str) -> AnnotatedSet:
-        """The images of a split that are scored: all of test; of train and val the first of an even spread."""
+        """The images of a split that are scored: all of test; of train and val an even spread."""
         whole: AnnotatedSet = getattr(self, split)
-        if split == "test" or len(whole) <= len(self.test):
+        most = min(len(self.test), SHOWN)
+        if split == "test" or len(whole) <= most:
             return whole
-        return whole.take(np.linspace(0, len(whole) - 1, len(self.test)).astype(np.intp))
+        return whole.take(np.linspace(0, len(whole) - 1, most).astype(np.intp))
 
 
 @cache
