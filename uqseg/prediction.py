@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from uqseg.methods import Method
 from uqseg.seeds import generator
+
+CACHED = 2**16
+"""Pixels that a processor samples at a time: more in one piece only fill memory instead of its caches."""
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -25,12 +29,14 @@ def predict_batches(
     seed: int = 0,
     batch: int = 64,
     keys: Sequence[object] | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
 ) -> Iterator[tuple[slice, Tensor]]:
     """Slices of the N images with their samples, float32 (b,S,H,W) on the method's device.
 
     images: uint8 (N,C,H,W); n: samples asked for; keys: names of the images, default their numbers. An image's noise
     comes from (seed, key) alone, so its samples depend neither on `batch` nor on the images around it (but for the
-    rounding of the device's convolutions).
+    rounding of the device's convolutions). precision: bf16 is faster where the device computes it, moves
+    probabilities by up to about 0.02 and lets them depend on the batch by as much.
     """
     if images.dtype != np.uint8 or images.ndim != 4:
         raise ValueError(f"images: expected uint8 (N,C,H,W), got {images.dtype} {images.shape}")
@@ -44,10 +50,12 @@ def predict_batches(
     for start in range(0, len(images), batch):
         part = slice(start, min(start + batch, len(images)))
         noise = [generator("sample", seed, name, device=device) for name in names[part]]
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             x = normalise(torch.from_numpy(np.array(images[part])).to(device))
-            samples = method.sample(x.contiguous(memory_format=torch.channels_last), n, noise)
-        yield part, samples.float()
+            x = x.contiguous(memory_format=torch.channels_last)
+            few = len(x) if x.is_cuda else max(1, CACHED // (x.shape[2] * x.shape[3]))
+            pieces = [method.sample(x[i : i + few], n, noise[i : i + few]) for i in range(0, len(x), few)]
+        yield part, torch.cat(pieces).float()
 
 
 def predict(
@@ -57,9 +65,10 @@ def predict(
     seed: int = 0,
     batch: int = 64,
     keys: Sequence[object] | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
 ) -> NDArray[np.float32]:
     """All samples at once: float32 (N,S,H,W); see `predict_batches`."""
-    parts = [samples.cpu().numpy() for _, samples in predict_batches(method, images, n, seed, batch, keys)]
+    parts = [samples.cpu().numpy() for _, samples in predict_batches(method, images, n, seed, batch, keys, precision)]
     if not parts:
         raise ValueError("images: expected at least one image, got none")
     return np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""MC dropout (Gal 2016): dropout stays on when sampling; what precedes the first dropout is computed once."""
+"""MC dropout (Gal 2016): dropout stays on when sampling; what no dropout changes is computed once."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class MCDropout(SingleNetwork):
         return self.head(features).squeeze(1)  # type: ignore[no-any-return]
 
     def sample(self, images: Tensor, n: int, generator: Noise = None) -> Tensor:
+        def drop(x: Tensor) -> Tensor:
+            return dropout(x, self.options.rate, generator)
+
         skips, start = self.network.trunk(images)
-        passes = [
-            self.head(self.network.tail(skips, start, lambda x: dropout(x, self.options.rate, generator)))
-            for _ in range(n)
-        ]
-        return torch.cat(passes, 1).float().sigmoid()
+        passes = self.network.tails(skips, start, [drop] * n)
+        return torch.cat([self.head(features) for features in passes], 1).float().sigmoid()

@@ -16,6 +16,8 @@ from uqseg.nets.unet import UNet, mask_head
 
 COLLAPSED = 0.01
 """KL in nats below which a latent dimension carries nothing."""
+CACHED = 2**19
+"""Numbers in a feature map that two layers can share in a processor's cache."""
 
 
 class ProbUNetOptions(Options):
@@ -50,7 +52,7 @@ class ProbUNet(Method):
         shifts: Tensor = self.of_latent(z)
         x: Tensor = (features[:, None] + shifts[:, :, :, None, None]).flatten(0, 1)
         for layer in self.head:
-            x = layer(F.relu(x))
+            x = layer(F.relu_(x))
         return x.reshape(B, S, *x.shape[-2:])
 
     def loss(self, images: Tensor, masks: Tensor, read: Tensor, generator: torch.Generator) -> Tensor:
@@ -74,7 +76,16 @@ class ProbUNet(Method):
         mean, log_variance = self.prior(images)
         noise = normal((len(images), n, self.options.latent), generator, images.device)
         z = mean[:, None] + noise * (0.5 * log_variance).exp()[:, None]
-        return self.decode(features, z).float().sigmoid()
+        if images.is_cuda:
+            return self.decode(features, z).float().sigmoid()
+        # A few samples of one image at a time: what passes between the layers stays in the processor's caches.
+        few = max(1, CACHED // features[0].numel())
+        parts = [
+            self.decode(features[b : b + 1], z[b : b + 1, s : s + few])
+            for b in range(len(images))
+            for s in range(0, n, few)
+        ]
+        return torch.cat([p[0] for p in parts]).view(len(images), n, *images.shape[2:]).float().sigmoid()
 
     def watch(self) -> dict[str, float]:
         return {f"kl_{k}": value for k, value in enumerate(self.kl)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -49,6 +49,23 @@ class Block(nn.Sequential):
                 nn.ReLU(),
             ]
         super().__init__(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training or torch.is_grad_enabled():
+            return super().forward(x)  # type: ignore[no-any-return,no-untyped-call]
+        for weight, bias in self.folded():
+            x = F.relu_(F.conv2d(x, weight, bias, padding=1))
+        return x
+
+    def folded(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight and bias of each convolution with its normalisation multiplied in, as evaluation needs them: the
+        normalisation then costs no pass over the features."""
+        layers: list[nn.Module] = list(self)
+        found = []
+        for conv, norm in zip(layers[::3], layers[1::3], strict=True):
+            scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # type: ignore[operator]
+            found.append((conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale))  # type: ignore[operator]
+        return found
 
 
 class UNet(nn.Module):
@@ -111,3 +128,33 @@ class UNet(nn.Module):
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
             x = dropped(block(torch.cat([skips[level], x], 1)), level)
         return x
+
+    def tails(self, skips: list[Tensor], start: int, drops: Iterable[Drop]) -> Iterator[Tensor]:
+        """`tail` in evaluation, once for each of `drops`: what they share is computed once.
+
+        A decoder block's first convolution is linear in [skip; deeper features]: where no dropout touches the skip,
+        its part is the same in every pass.
+        """
+        folded = [block.folded() for block in self.up]  # type: ignore[operator]
+        shared = []  # finest first
+        for skip, ((weight, bias), *_) in zip(skips[:-1], reversed(folded), strict=False):
+            shared.append(F.conv2d(skip, weight[:, : skip.shape[1]], bias, padding=1))
+
+        def one(drop: Drop) -> Tensor:
+            deep = {start - 1: drop(skips[-1])}
+            for level in range(start, self.depth):
+                x = self.down[level](F.max_pool2d(deep[level - 1], 2))
+                deep[level] = drop(x) if self.drops_at(level) else x
+            x = deep[self.depth - 1]
+            for level, ((weight, bias), *others) in zip(range(self.depth - 2, -1, -1), folded, strict=True):
+                x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+                if level < len(shared):
+                    x = F.conv2d(x, weight[:, shared[level].shape[1] :], padding=1).add_(shared[level])
+                else:
+                    x = F.conv2d(torch.cat([deep[level], x], 1), weight, bias, padding=1)
+                for kernel, shift in others:
+                    x = F.conv2d(x.relu_(), kernel, shift, padding=1)
+                x = drop(x.relu_()) if self.drops_at(level) else x.relu_()
+            return x
+
+        return map(one, drops)
