@@ -263,6 +263,7 @@ def _nan(samples: torch.Tensor) -> torch.Tensor:
         (lambda s, m: (s, m, torch.ones(5, 3, dtype=torch.bool), None), "read: expected"),
         (lambda s, m: (s, m, None, -torch.ones(5, 6)), "weights: expected"),
         (lambda s, m: (s, m, None, torch.ones(5, 2)), "weights: expected"),
+        (lambda s, m: (s, m, None, torch.ones(5, 6) / 5), r"weights: expected rows that sum to 1, got 1.2 in image 0"),
     ],
 )
 def test_bad_input_is_named(change: Callable[..., tuple], message: str) -> None:

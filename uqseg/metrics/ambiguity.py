@@ -231,12 +231,17 @@ def _diversity_ratio(scored: Scored) -> Tensor:
 
 
 def pearson(a: Tensor, b: Tensor) -> Tensor:
-    """Pearson correlation over the last axis, float64, NaN where one of the two is constant."""
+    """Pearson correlation over the last axis, float64, NaN where one of the two is constant up to float32 rounding."""
     a, b = a.double(), b.double()
-    constant = (a.amax(-1) == a.amin(-1)) | (b.amax(-1) == b.amin(-1))
+    constant = _constant(a) | _constant(b)
     a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
     value = (a * b).sum(-1) / (a.square().sum(-1) * b.square().sum(-1)).sqrt()
     return torch.where(constant, torch.nan, value.clamp(-1, 1))
+
+
+def _constant(x: Tensor) -> Tensor:
+    """Whether all values of the last axis are equal: maps summed in float32 differ by rounding where they are not."""
+    return x.amax(-1) - x.amin(-1) <= 1e-6 * x.abs().amax(-1)
 
 
 def _reader_variance(scored: Scored) -> Tensor:
@@ -249,8 +254,8 @@ def _reader_variance(scored: Scored) -> Tensor:
     group="ambiguity",
     direction="higher",
     range=(-1, 1),
-    formula="Pearson correlation over pixels of the entropy of p̄ and ȳ(1−ȳ)",
-    reference="Hu et al. 2019, arXiv:1907.01949",
+    formula="Pearson correlation over pixels of the total uncertainty, the entropy of p̄, and ȳ(1−ȳ)",
+    reference="Hu et al. 2019, arXiv:1907.01949; Kahl et al. 2024, arXiv:2401.08501",
     degenerate="undefined for a constant map",
 )
 def _ncc_variance(scored: Scored) -> Tensor:
@@ -326,12 +331,10 @@ def _disagreement(scored: Scored) -> dict[str, Tensor]:
 @metric(
     "member_hits",
     group="ambiguity",
-    direction=""
-    "higher",
+    direction="higher",
     range=(0, 1),
-    formula="samples that touch the majority lesion [ȳ ≥ 0.5]: `hit_share` their share, "
-    "`hit_three_quarters` the share of "
-    "images where at least 3/4 of them do; column `member_hits` counts them",
+    formula="samples that touch the majority lesion [ȳ ≥ 0.5]: `hit_share` their share, `hit_three_quarters` the "
+    "share of images where at least 3/4 of them do; column `member_hits` counts them, `hit_counts` the images by count",
     reference="this project",
     degenerate="undefined where the majority is empty",
     figures=(
@@ -342,9 +345,21 @@ def _disagreement(scored: Scored) -> dict[str, Tensor]:
     ),
 )  # fmt: skip
 def _member_hits(scored: Scored) -> dict[str, Tensor]:
-    touches = (scored.hypotheses & scored.majority[:, None]).flatten(2).any(2)
+    touches = (scored.hypotheses & scored.majority[:, None]).flatten(2).any(2) & (scored.weights > 0)
     lesion = scored.majority.flatten(1).any(1)
     hits = torch.where(lesion, touches.sum(1).double(), torch.nan)
     share = torch.where(lesion, (scored.weights * touches).sum(1).clamp(0, 1), torch.nan)
     enough = torch.where(lesion, (share >= 0.75 - 1e-9).double(), torch.nan)
     return {"member_hits": hits, "hit_share": share, "hit_three_quarters": enough}
+
+
+def hit_counts(member_hits: Floats, members: int) -> NDArray[np.int64]:
+    """In how many images 0, 1, …, `members` samples touch the majority lesion: (members+1,), from the column (N,).
+
+    Images without a majority lesion (NaN) are in none of them.
+    """
+    hits = np.asarray(member_hits, float)
+    hits = hits[np.isfinite(hits)].astype(np.intp)
+    if np.any(hits > members):
+        raise ValueError(f"members: expected at least the most hits of an image, {hits.max()}, got {members}")
+    return np.bincount(hits, minlength=members + 1).astype(np.int64)

@@ -50,12 +50,13 @@ def _uncertainty(scored: Scored) -> dict[str, Tensor]:
 
 def aggregate(uncertainty: Tensor, prob: Tensor) -> dict[str, Tensor]:
     """Image scores float64 (B,) of an uncertainty map (B,H,W): mean, sum, patch (largest mean of a 10×10 patch, or of
-    the whole side where it is shorter), top (mean of as many highest pixels as [prob ≥ 0.5] has, at least one)."""
+    the whole side where it is shorter), top (mean above the foreground quantile: of the K highest pixels, K the number
+    of pixels with prob ≥ 0.5 in that image, at least one)."""
     u = uncertainty.double()
     patch = avg_pool2d(u[:, None], [min(PATCH, side) for side in u.shape[1:]], stride=1).amax((1, 2, 3))
     k = (prob >= 0.5).sum((1, 2)).clamp_min(1)
-    highest = u.flatten(1).sort(1, descending=True).values.cumsum(1)
-    top = highest.gather(1, k[:, None] - 1)[:, 0] / k
+    highest = u.flatten(1).sort(1, descending=True).values
+    top = (highest * (torch.arange(highest.shape[1], device=u.device) < k[:, None])).sum(1) / k
     return {"mean": u.mean((1, 2)), "sum": u.sum((1, 2)), "patch": patch, "top": top}
 
 
@@ -73,8 +74,8 @@ def _failed(uncertainty: Floats, risk: Floats, weights: Floats) -> Floats:
 
 _AREAS: dict[str, tuple[Direction, str, str, Callable[[Floats, Floats, Floats], Floats]]] = {
     "aurc": ("lower", "mean over images of the mean risk of all at most as uncertain", _JAEGER, weighted_aurc),
-    "eaurc": ("lower", "aurc less that of ordering by the risk itself", "Geifman et "
-    "al. 2019, arXiv:1805.08206", _excess),
+    "eaurc": ("lower", "aurc less that of ordering by the risk itself", "Geifman et al. 2019, arXiv:1805.08206",
+              _excess),
     "augrc": ("lower", "area under accepted risk over all images against coverage, trapezoids",
               "Traub et al. 2024, arXiv:2407.01032", weighted_augrc),
     "failure_auroc": ("higher", "AUROC of the uncertainty for Dice < 0.5", _JAEGER, _failed),
@@ -86,12 +87,11 @@ _AREAS: dict[str, tuple[Direction, str, str, Callable[[Floats, Floats, Floats], 
     group="failure",
     direction="lower",
     range=(0, 1),
-    formula="risk 1 − Dice([p̄ ≥ 0.5], y_r), mean over readers, against image uncertainty "
-    "(`mean`, `sum`, `patch` largest "
-    "10×10 mean, `top` mean of the highest pixels, as many as are predicted foreground): "
-    "`aurc_*`, `eaurc_*`, `augrc_*`, `failure_auroc_*` (higher is better)",
+    formula="risk 1 − Dice([p̄ ≥ 0.5], y_r), mean over readers, against image uncertainty (`mean`, `sum`, `patch` the "
+    "largest 10×10 mean, `top` the mean above the foreground quantile, that is of the highest pixels, as many as are "
+    "predicted foreground): `aurc_*`, `eaurc_*`, `augrc_*`, `failure_auroc_*` (higher is better)",
     reference=f"{_JAEGER}; Kahl et al. 2024, arXiv:2401.08501",
-    degenerate="equal uncertainties are accepted together; failure_auroc undefined with one class only",
+    degenerate="equal uncertainties are accepted together; `failure_auroc_*` undefined where all or no images fail",
     figures=tuple(
         Figure(f"{area}_{how}", "failure", direction, (0, 1), f"{formula}; uncertainty by {how}", source,
                (f"uncertainty_{how}", "risk"), "across", over=_across(function, f"uncertainty_{how}"))

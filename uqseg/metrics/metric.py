@@ -185,15 +185,20 @@ def score(
 
 
 def markdown() -> str:
-    """The page of all metrics from the registry: formula, direction, range, degenerate rule, source, by group."""
+    """The page of all figures from the registry: formula, direction, range, degenerate rule, source, by group.
+
+    A row a figure, except for the thresholds, where a row stands for a measure's figures at all t.
+    """
     better = {"lower": "lower", "higher": "higher", "none": "neither"}
     lines = ["# Metrics", "", NOTATION, ""]
     for group in GROUPS:
         lines += [f"## {group}", "", "| name | formula | better | range | degenerate inputs | source |"]
         lines += ["|---|---|---|---|---|---|"]
-        for m in _chosen(group):
-            low, high = (f"{v:.4g}".replace("inf", "∞") for v in m.range)
-            cells = [f"`{m.name}`", m.formula, better[m.direction], f"{low} to {high}", m.degenerate, m.reference]
+        rows = [(f, m) for m in _chosen(group) for f in ((m,) if group == "threshold" else m.figures)]
+        for f, m in rows:
+            low, high = (f"{v:.4g}".replace("inf", "∞") for v in f.range)
+            rule = f.degenerate or m.degenerate or "always defined"
+            cells = [f"`{f.name}`", f.formula, better[f.direction], f"{low} to {high}", rule, f.reference]
             lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
         lines.append("")
     return "\n".join(lines)

@@ -21,9 +21,10 @@ class Scored:
 
     samples: float (B,S,H,W) in [0,1], or bool hypotheses; masks: bool (B,R,H,W)
     read: bool (B,R), who read the image (default: everybody); an absent reader's mask is ignored
-    weights: (B,S) of the samples, reader_weights: (B,R); not negative, scaled here to sum to 1; default equal
+    weights: (B,S) of the samples, not negative, each row of sum 1; default equal
+    reader_weights: (B,R), not negative, of any sum: scaled to sum to 1 over who read the image; default equal
     exact: the samples are the whole distribution (finite support), not draws from it
-    spacing: float (B,2), mm per pixel, NaN where unknown
+    spacing: float (B,2), mm per pixel, above 0, NaN where unknown
     ValueError naming the argument, what was expected and what came, for anything else.
     """
 
@@ -53,6 +54,11 @@ class Scored:
         if spacing is not None:
             self.spacing = torch.as_tensor(spacing, dtype=torch.float64, device=device)
             _shape("spacing", self.spacing, (self.B, 2))
+            wrong = self.spacing.isinf() | (self.spacing <= 0)
+            if bool(wrong.any()):
+                raise ValueError(
+                    f"spacing: expected mm above 0, NaN where unknown, got {float(self.spacing[wrong][0])}"
+                )
 
     @property
     def pixels(self) -> int:
@@ -187,6 +193,11 @@ def _weights(name: str, weights: Array | None, present: Tensor) -> Tensor:
         _shape(name, given, tuple(present.shape))
         if not bool(torch.isfinite(given).all()) or bool((given < 0).any()):
             raise ValueError(f"{name}: expected finite values of at least 0, got {float(given.min())} at least")
+        off = (given.sum(1) - 1).abs()
+        if name == "weights" and bool((off > 1e-6).any()):
+            image = int(off.argmax())
+            got = f"{float(given[image].sum()):g} in image {image}"
+            raise ValueError(f"weights: expected rows that sum to 1, got {got}; divide them by their sum")
         given = given * present
     total = given.sum(1, keepdim=True)
     if bool((total <= 0).any()):
