@@ -173,8 +173,10 @@ def run_yardstick(name: str, data: Data, where: Store, n: int, frequency: Tensor
         if folder.exists():
             continue
         exact = YARDSTICKS[name].exact
-        table, _ = _scores(_yardstick(name, part, n, frequency), part, split, exact, f"score {name} {split}", progress)
-        meta = {"label": name, "method": name, "repetition": None, "split": split, "samples": 1 if exact else n}
+        draw, rate = _yardstick(name, part, n, frequency), YARDSTICKS[name].rate
+        table, _ = _scores(draw, part, split, exact, f"score {name} {split}", progress, rate)
+        samples = 1 if exact else part.readers - 1 if name == "human" else n
+        meta = {"label": name, "method": name, "repetition": None, "split": split, "samples": samples}
         store.write_scores(folder, table, meta | {"support": 1 if exact else None, "samples_are": "aleatoric"})
 
 
@@ -197,7 +199,13 @@ def _yardstick(name: str, data: AnnotatedSet, n: int, frequency: Tensor) -> Draw
 
 
 def _scores(
-    draw: Draw, data: AnnotatedSet, split: str, exact: bool, said: str, progress: bool
+    draw: Draw,
+    data: AnnotatedSet,
+    split: str,
+    exact: bool,
+    said: str,
+    progress: bool,
+    rate: Callable[..., pd.DataFrame] = score,
 ) -> tuple[pd.DataFrame, float | None]:
     """Per-image scores, and the milliseconds that sampling took an image (without the first batch, if there are more).
 
@@ -217,7 +225,7 @@ def _scores(
             to = samples.device
             masks, read = (torch.from_numpy(np.array(a[part])).to(to) for a in (data.masks, data.read))
             spacing = torch.from_numpy(data.spacing[part])
-            tables.append(score(samples, masks, read, weights, groups, exact, spacing.to(to)))
+            tables.append(rate(samples, masks, read, weights, groups, exact, spacing.to(to)))
             bar.advance(task, images)
             started = time.perf_counter()
     timed = seconds[1:] or seconds

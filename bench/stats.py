@@ -201,3 +201,25 @@ def ranks(boot: Bootstrap, figure: str, among: Sequence[str]) -> pd.DataFrame:
             "first": (is_first / is_first.sum(0)).mean(1),
         }
     ).sort_values("rank", ignore_index=True)
+
+
+def share_of_way(boot: Bootstrap, figure: str, labels: Sequence[str]) -> pd.DataFrame:
+    """How far each method is on the way from background (0) to oracle (1): method, share, low, high.
+
+    share = (x − background)/(oracle − background) of one figure, on the same resamples; below 0 is worse than
+    background. NaN where the two ends are equal or undefined. ValueError where they are not among the boot's labels.
+    """
+    for end in ("background", "oracle"):
+        if end not in boot.labels:
+            raise ValueError(f"boot: expected the yardstick '{end}' among its labels, got {', '.join(boot.labels)}")
+    f = boot.column(figure)
+    values = np.concatenate([boot.point[:, None, f], boot.draws[:, :, f]], 1)
+    background, oracle = values[boot.labels.index("background")], values[boot.labels.index("oracle")]
+    way = np.where(oracle != background, oracle - background, np.nan)
+    rows = []
+    for label in labels:
+        share = (values[boot.labels.index(label)] - background) / way
+        drawn = share[1:][np.isfinite(share[1:])]
+        low, high = interval(drawn[:, None]) if len(drawn) else (np.array([np.nan]), np.array([np.nan]))
+        rows.append((label, share[0], float(low[0]), float(high[0])))
+    return pd.DataFrame(rows, columns=["method", "share", "low", "high"])

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from baselines.reference import YARDSTICKS, frequency_of, samples_of
+from baselines.reference import YARDSTICKS, frequency_of, leave_one_out, samples_of
 from tests.conftest import discs
 from uqseg.data import AnnotatedSet, load
 from uqseg.errors import UsageError
@@ -23,7 +23,7 @@ def scored(name: str, data: AnnotatedSet, n: int = 16) -> pd.DataFrame:
         masks, read = torch.from_numpy(data.masks[part].copy()), torch.from_numpy(data.read[part])
         noise = [generator(name, case) for case in data.table["case"][part]]
         samples = samples_of(name, masks, read, n, noise, frequency_of(data))
-        parts.append(score(samples, masks, read, exact=YARDSTICKS[name].exact))
+        parts.append(YARDSTICKS[name].rate(samples, masks, read, exact=YARDSTICKS[name].exact))
     return pd.concat(parts)
 
 
@@ -59,6 +59,28 @@ def test_an_unknown_yardstick_is_refused() -> None:
         samples_of(
             "oracl", torch.zeros(1, 1, 2, 2).bool(), torch.ones(1, 1).bool(), 1, [generator()], torch.zeros(2, 2)
         )
+
+
+def test_human_is_each_reader_against_the_others() -> None:
+    noise = generator("human")
+    masks = torch.rand(3, 4, 8, 8, generator=noise) > 0.5
+    read = torch.ones(3, 4, dtype=torch.bool)
+    read[1, 2] = False
+    read[2, 1:] = False
+    table = leave_one_out(masks.float(), masks, read)
+    for b, present in ((0, [0, 1, 2, 3]), (1, [0, 1, 3])):
+        rows = []
+        for r in present:
+            others = [k for k in present if k != r]
+            rows.append(score(masks[b : b + 1, others].float(), masks[b : b + 1, [r]]).iloc[0])
+        for column in ("ged", "hm_iou", "coverage", "brier", "area_crps", "rel_y_14", "tp_each@0.5", "dice_image@0.5"):
+            assert table[column][b] == pytest.approx(np.mean([row[column] for row in rows]), abs=1e-6), column
+        assert table["dice_image_first@0.5"][b] == pytest.approx(rows[0]["dice_image@0.5"])
+    assert table.loc[2].isna().all()
+    by_name = {f.name: f for f in figures()}
+    for name in ("dice_majority@0.5", "presence_ece", "presence_auroc", "aurc_mean", "spearman_std", "ncc_variance"):
+        assert np.isnan(by_name[name].of(table)), name
+    assert leave_one_out(masks[:, :1].float(), masks[:, :1], read[:, :1]).isna().all(axis=None)
 
 
 @pytest.mark.skipif("UQSEG_LIDC_SLICES" not in os.environ, reason="UQSEG_LIDC_SLICES does not name the real slices")
