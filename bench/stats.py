@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,9 +56,12 @@ def repetition_weights(label: str, repetitions: int, resamples: int, seed: int =
 
 
 def _all_figures(
-    table: pd.DataFrame, figures: Sequence[Figure], weights: Floats, codes: NDArray[np.intp]
+    table: pd.DataFrame, figures: Sequence[Figure], weights: Floats, codes: NDArray[np.intp], of_images: Floats
 ) -> tuple[Floats, Floats]:
-    """Every figure of one table: over all images once (F,), and over each resample (K,F)."""
+    """Every figure of one table: over all images once (F,), and over each resample (K,F).
+
+    weights: (K,P) of patients; of_images: (K+1,N), a row of ones and the weights of the images' patients.
+    """
     names = sorted({c for f in figures if f.kind != "across" for c in f.columns})
     values = table[names].to_numpy(np.float64)
     both = np.concatenate([np.nan_to_num(values), np.isfinite(values)], 1)
@@ -65,7 +70,6 @@ def _all_figures(
     sums = np.concatenate([per_patient.sum(0, keepdims=True), weights @ per_patient])
     total = {c: sums[:, i] for i, c in enumerate(names)}
     count = {c: sums[:, len(names) + i] for i, c in enumerate(names)}
-    of_images = np.concatenate([np.ones((1, len(codes))), weights[:, codes]])
     found = np.empty((len(weights) + 1, len(figures)))
     for i, f in enumerate(figures):
         if f.kind == "across":
@@ -93,9 +97,13 @@ def bootstrap(
             if table["case"].tolist() != first["case"].tolist():
                 raise ValueError(f"tables: '{label}' was scored on other cases than the rest")
     weights, codes = patient_weights(first["patient"].tolist(), resamples, seed)
+    of_images = np.concatenate([np.ones((1, len(codes))), weights[:, codes]])
+    work = [(label, table) for label, repetitions in tables.items() for table in repetitions]
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:  # NumPy lets go of the lock
+        done = list(threads.map(lambda w: _all_figures(w[1], figures, weights, codes, of_images), work))
     point, draws = [], []
-    for label, repetitions in tables.items():
-        each = [_all_figures(table, figures, weights, codes) for table in repetitions]
+    for label in tables:
+        each = [found for (other, _), found in zip(work, done, strict=True) if other == label]
         shares = repetition_weights(label, len(each), resamples, seed)
         point.append(np.mean([p for p, _ in each], axis=0))
         drawn = np.zeros_like(each[0][1])
@@ -189,6 +197,7 @@ def ranks(boot: Bootstrap, figure: str, among: Sequence[str]) -> pd.DataFrame:
     rows = [m for m in rows if np.isfinite(boot.point[m, f])]
     sign = -1 if boot.figures[f].direction == "higher" else 1
     drawn = sign * boot.draws[rows][:, :, f]
+    drawn = drawn[:, np.isfinite(drawn).any(0)]
     ranked = rankdata(drawn, axis=0, method="average", nan_policy="omit")
     is_first = drawn == np.nanmin(drawn, axis=0)
     low, high = np.nanquantile(ranked, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)

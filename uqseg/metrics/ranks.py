@@ -11,7 +11,10 @@ def _groups(values: Floats, weights: Floats, *also: Floats) -> tuple[NDArray[np.
     _, inverse = np.unique(values, return_inverse=True)
     order = np.argsort(inverse, kind="stable")
     starts = np.flatnonzero(np.diff(inverse[order], prepend=-1))
-    return inverse, [np.add.reduceat(x[:, order], starts, axis=1) for x in (weights, *also)]
+    sorted_ = [x[:, order] for x in (weights, *also)]
+    if len(starts) == len(order):  # no ties, nothing to sum
+        return inverse, sorted_
+    return inverse, [np.add.reduceat(x, starts, axis=1) for x in sorted_]
 
 
 def _midranks(values: Floats, weights: Floats) -> Floats:
