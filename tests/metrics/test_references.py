@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 import torch
 from scipy.stats import spearmanr
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from uqseg.metrics import figures, score
+from uqseg.metrics.ambiguity import hit_counts
+from uqseg.metrics.calibration import reliability
 from uqseg.metrics.ranks import weighted_augrc
 from uqseg.seeds import generator
 
@@ -97,3 +99,107 @@ def test_augrc_equals_the_area_under_the_generalised_risk() -> None:
     generalised = np.concatenate([[0], np.cumsum(table["risk"]) / 50])
     found = weighted_augrc(table["score"].to_numpy(), table["risk"].to_numpy(), np.ones((1, 50)))[0]
     assert found == pytest.approx(np.trapezoid(generalised, dx=1 / 50))
+
+
+def test_adaptive_active_average_and_presence_calibration_equal_loops() -> None:
+    noise = generator("bins")
+    samples, masks = torch.rand(4, 5, 32, 32, generator=noise) ** 3, torch.rand(4, 4, 32, 32, generator=noise) > 0.7
+    table, by_name = score(samples, masks, groups=["calibration"]), {f.name: f for f in figures("calibration")}
+    p, y = samples.double().mean(1).flatten().numpy(), masks.double().mean(1).flatten().numpy()
+    at = np.minimum((p * 15).astype(int), 14)
+    gaps = [abs((p - y)[at == b].mean()) for b in range(15) if (at == b).any()]
+    assert by_name["ace"].of(table) == pytest.approx(np.mean(gaps), rel=1e-5)
+    active = p >= 0.01
+    error = sum(abs((p - y)[active & (at == b)].sum()) for b in range(15)) / active.sum()
+    assert by_name["ece_active"].of(table) == pytest.approx(error, rel=1e-5)
+    order = np.argsort(p)
+    equal_mass = sum(abs((p - y)[part].sum()) for part in np.array_split(order, 15)) / len(p)
+    assert by_name["ece_adaptive"].of(table) == pytest.approx(equal_mass, rel=0.05)
+    present = (samples >= 0.5).any(3).any(2).double().mean(1).numpy()
+    assert by_name["presence_ece"].of(table) == pytest.approx(abs(present - 1).mean())
+
+
+def test_areas_equal_the_integral_form_of_the_crps() -> None:
+    """∫ (F(x) − [x ≥ y])² dx over whole pixels, a formula that shares nothing with the double sum."""
+    noise = generator("areas")
+    samples, masks = torch.rand(6, 5, 8, 8, generator=noise), torch.rand(6, 3, 8, 8, generator=noise) > 0.6
+    spacing = torch.tensor([[0.5, 0.7]] * 5 + [[torch.nan, torch.nan]])
+    table = score(samples, masks, groups=["calibration"], spacing=spacing)
+    for b in range(6):
+        areas, drawn = (samples[b] >= 0.5).sum((1, 2)).numpy(), masks[b].sum((1, 2)).numpy()
+        x = np.arange(65)
+        below = (areas[:, None] <= x).mean(0)
+        crps = np.mean([((below - (x >= a)) ** 2).sum() for a in drawn])
+        assert table["area_crps"][b] == pytest.approx(crps)
+        assert table["area_crps_mm2"][b] == pytest.approx(crps * 0.35 if b < 5 else np.nan, nan_ok=True)
+
+
+def test_risk_coverage_areas_and_failure_equal_loops_and_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"risk": rng.random(60), "uncertainty_mean": rng.integers(0, 20, 60) / 20})
+    by_name, u, risk = {f.name: f for f in figures()}, table["uncertainty_mean"].to_numpy(), table["risk"].to_numpy()
+    aurc = np.mean([risk[u <= v].mean() for v in u])
+    assert by_name["aurc_mean"].of(table) == pytest.approx(aurc)
+    best = np.mean([risk[risk <= v].mean() for v in risk])
+    assert by_name["eaurc_mean"].of(table) == pytest.approx(aurc - best)
+    assert by_name["failure_auroc_mean"].of(table) == pytest.approx(roc_auc_score(risk > 0.5, u))
+
+
+def test_pixel_figures_equal_scikit_learn_and_numpy() -> None:
+    noise = generator("pixels")
+    samples, masks = torch.rand(4, 4, SIDE, SIDE, generator=noise), torch.rand(4, R, SIDE, SIDE, generator=noise) > 0.6
+    table = score((samples * 8).round() / 8, masks)  # binary fractions: ties are exact
+    for b in range(4):
+        p, y = ((samples[b] * 8).round() / 8).double().mean(0).numpy(), masks[b].double().mean(0).numpy()
+        u = np.nan_to_num(entropy(p))
+        wrong = (p.astype(np.float32) >= 0.5) != (y >= 0.5)
+        shown = u.round(6).ravel()
+        assert table["error_auprc"][b] == pytest.approx(average_precision_score(wrong.ravel(), shown), abs=1e-6)
+        share = (p >= 0.5).mean()
+        above = u[u >= np.quantile(u, 1 - share, method="higher")]
+        highest = np.sort(u.ravel())[::-1][: int((p >= 0.5).sum())]
+        assert table["uncertainty_top"][b] == pytest.approx(highest.mean(), rel=1e-5)
+        assert above.min() == pytest.approx(highest.min())
+        assert table["uncertainty_sum"][b] == pytest.approx(u.sum(), rel=1e-5)
+        spread = ((samples[b] * 8).round() / 8).double().numpy().std(0)
+        assert table["ncc_std"][b] == pytest.approx(correlation(spread, y * (1 - y)), abs=1e-5)
+        soft = [f1_score((y >= t).ravel(), (p >= t).ravel(), zero_division=1) for t in (0.1, 0.3, 0.5, 0.7, 0.9)]
+        assert table["soft_dice"][b] == pytest.approx(np.mean(soft), abs=1e-6)
+
+
+def test_hits_are_counted_by_image() -> None:
+    assert hit_counts(np.array([0, 2, 2, np.nan, 4]), 4).tolist() == [1, 0, 2, 0, 1]
+    with pytest.raises(ValueError, match="members: expected at least the most hits of an image, 4"):
+        hit_counts(np.array([4.0]), 3)
+
+
+def test_calibration_sums_do_not_depend_on_the_order_of_pixels() -> None:
+    noise = generator("order")
+    p, masks = torch.rand(2, 1, 16, 16, generator=noise), torch.rand(2, 3, 16, 16, generator=noise) > 0.5
+    turn = torch.randperm(256, generator=noise)
+    turned = [x.flatten(2)[..., turn].view(x.shape) for x in (p, masks)]
+    for a, b in zip(reliability(p[:, 0], masks), reliability(turned[0][:, 0], turned[1]), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_all_columns_keep_with_order_batches_weights_and_absent_readers() -> None:
+    noise = generator("invariance")
+    samples, masks = torch.rand(6, 5, 12, 12, generator=noise), torch.rand(6, 4, 12, 12, generator=noise) > 0.6
+    weights = torch.rand(6, 5, generator=noise, dtype=torch.float64)
+    weights /= weights.sum(1, keepdim=True)
+    read = torch.rand(6, 4, generator=noise) > 0.3
+    read[:, 1] = True
+    given = (samples, masks, read, weights)
+    before = [x.clone() for x in given]
+    whole = score(*given)
+    parts = pd.concat([score(*(x[k : k + 1] for x in given)) for k in range(6)], ignore_index=True)
+    assert np.allclose(whole.astype(float), parts.astype(float), rtol=1e-6, atol=1e-6, equal_nan=True)
+    turned = score(*(x.flip(1) for x in given))
+    same = [c for c in whole if "_first" not in c]
+    assert np.allclose(whole[same].astype(float), turned[same].astype(float), rtol=1e-5, atol=1e-6, equal_nan=True)
+    assert all(torch.equal(a, b) for a, b in zip(before, given, strict=True))
+    for figure in figures():
+        low, high = figure.range
+        for k in range(6):
+            value = figure.of(whole.iloc[[k]])
+            assert np.isnan(value) or low - 1e-9 <= value <= high + 1e-9, figure.name
