@@ -1,4 +1,4 @@
-"""The command line: run | report | compare | list | status. Only this file prints."""
+"""The command line: run | report | compare | data | list | status. Only this file prints."""
 
 from __future__ import annotations
 
@@ -177,6 +177,38 @@ def compare(
             raise UsageError(f"compare: there is no figures.csv in '{folder}'; give the folder of a report.")
     typer.echo(comparison.write(a, b, [f.strip() for f in figures.split(",")], to))
     typer.echo(f"Comparison: {to / 'comparison.md'}")
+
+
+@app.command()
+def data(
+    source: Annotated[str, typer.Argument(help="Data source, such as lidc-sim or folder:PATH, see `list data`.")],
+    size: Annotated[int, typer.Option(help="Images are SIZE×SIZE pixels, as a run would see them.")] = 128,
+    split: Annotated[str | None, typer.Option(help="train, val or test. Default: all.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most this many images, drawn evenly over patients.")] = None,
+    cases: Annotated[int, typer.Option(min=1, help="Cases on the contact sheet.")] = 24,
+    problems: Annotated[bool, typer.Option("--problems", help="List every problem found, not a few of each kind.")] = (
+        False
+    ),
+    out: Annotated[Path | None, typer.Option(help="PNG to write. Default: runs/data/NAME/contact-sheet.png.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of converted data. Default: $UQSEG_CACHE.")] = None,
+) -> None:
+    """What a data set holds: images, readers, agreement, problems, and a contact sheet. Look here before a run.
+
+    Example: python -m bench data folder:retina --size 256 --split train
+    """
+    from bench import data as described
+    from bench.report import contact
+    from bench.store import slug
+    from uqseg.data import load
+
+    found = load(source, split=split, size=size, limit=limit, cache=cache, progress=sys.stderr.isatty())
+    for title, text in described.summary(found):
+        typer.echo(f"{title:<12}  {text}")
+    for line in described.by_kind(found.problems, problems):
+        typer.echo(f"  {line}")
+    path = out or Path("runs/data") / slug(found.name, Path(source.partition(":")[2]).name) / "contact-sheet.png"
+    contact.write(found, cases, path)
+    typer.echo(f"Contact sheet: {path}")
 
 
 @app.command(name="list")

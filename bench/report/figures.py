@@ -29,12 +29,11 @@ def styles(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
     return dict(zip(labels, cycle, strict=True))
 
 
-def canvas(columns: int = 1, width: float = 7.0, height: float = 4.0) -> tuple[Figure, list[Axes]]:
-    """A figure with axes side by side."""
+def canvas(columns: int = 1, width: float = 7.0, height: float = 4.0, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of width×height inches with axes side by side, row by row."""
     mpl.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False)
-    return figure, list(axes[0])
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
 def save(figure: Figure, path: Path) -> None:

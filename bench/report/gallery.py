@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from bench.report.figures import COLOURS, DASHES, canvas, save
@@ -17,6 +19,8 @@ from uqseg.metrics import maps
 from uqseg.prediction import predict
 
 SHOWN = 4  # samples drawn of each method
+# Seen on dark images: yellow and white in place of black, blue last.
+OUTLINES = (*COLOURS[1:6], "#F0E442", "#FFFFFF", COLOURS[0])
 
 RULES = {
     "easiest": "all readers marked it, and the methods' mean Dice is the highest",
@@ -52,23 +56,22 @@ def choose(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
 
 def draw(case: str, data: AnnotatedSet, fitted: Mapping[str, Method], n: int, path: Path) -> None:
     """One picture of a case: a row a method with outlines, mean probability, standard deviation and some samples."""
-    row = data.table.index[data.table["case"] == case][0]
-    part = data.take(np.array([row]))
+    part = data.take(np.flatnonzero(data.table["case"] == case))
     figure, _ = canvas(1, 1, 1)
     figure.clear()
     figure.set_size_inches(1.35 * (3 + SHOWN), 1.45 * len(fitted) + 0.5)
     axes = figure.subplots(len(fitted), 3 + SHOWN, squeeze=False)
     titles = ["readers", "mean", "std", *(f"sample {k + 1}" for k in range(SHOWN))]
-    for line, (label, method) in enumerate(fitted.items()):
+    for row, (label, method) in enumerate(fitted.items()):
         samples = torch.from_numpy(predict(method, np.array(part.images), n, keys=[case]))
         mean, std = maps.mean(samples, None)[0].numpy(), maps.std(samples, None)[0].numpy()
-        _image(axes[line, 0], part)
-        axes[line, 1].imshow(mean, vmin=0, vmax=1, cmap="viridis")
-        axes[line, 2].imshow(std, vmin=0, vmax=0.5, cmap="magma")
+        outlined(axes[row, 0], part)
+        axes[row, 1].imshow(mean, vmin=0, vmax=1, cmap="viridis")
+        axes[row, 2].imshow(std, vmin=0, vmax=0.5, cmap="magma")
         for k in range(SHOWN):
             shown = samples[0, k].numpy() if k < samples.shape[1] else np.full(mean.shape, np.nan)
-            axes[line, 3 + k].imshow(shown, vmin=0, vmax=1, cmap="viridis")
-        axes[line, 0].set_ylabel(label, fontsize=9)
+            axes[row, 3 + k].imshow(shown, vmin=0, vmax=1, cmap="viridis")
+        axes[row, 0].set_ylabel(label, fontsize=9)
     for column, title in enumerate(titles):
         axes[0, column].set_title(title, fontsize=9)
     for ax in axes.flat:
@@ -77,13 +80,23 @@ def draw(case: str, data: AnnotatedSet, fitted: Mapping[str, Method], n: int, pa
     save(figure, path)
 
 
-def _image(ax: object, part: AnnotatedSet) -> None:
+def outlined(ax: Axes, part: AnnotatedSet) -> None:
+    """Draw the first image of `part` with the outline of every reader who marked something."""
     pixels: NDArray[np.uint8] = np.moveaxis(np.asarray(part.images[0]), 0, -1)
     grey = pixels.shape[-1] != 3
-    ax.imshow(pixels[..., 0] if grey else pixels, cmap="gray", vmin=0, vmax=255)  # type: ignore[attr-defined]
+    ax.imshow(pixels[..., 0] if grey else pixels, cmap="gray", vmin=0, vmax=255)
     for r in range(part.readers):
         mask = np.asarray(part.masks[0, r])
         if part.read[0, r] and mask.any():
-            ax.contour(  # type: ignore[attr-defined]
-                mask, levels=[0.5], colors=COLOURS[(r + 1) % 8], linestyles=DASHES[r % 4], linewidths=1
-            )
+            # A margin of background: an outline that ends at the image's border is closed there.
+            ys, xs = (np.arange(-1, n + 1) for n in mask.shape)
+            ax.contour(xs, ys, np.pad(mask, 1), levels=[0.5], linewidths=0.9, **line(r))
+    height, width = pixels.shape[:2]
+    ax.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    ax.spines[:].set_visible(False)
+
+
+def line(reader: int) -> dict[str, Any]:
+    """Colour and dash of a reader's outline, as matplotlib's contours take them."""
+    dash = DASHES[(reader + reader // len(OUTLINES)) % 4]
+    return {"colors": OUTLINES[reader % len(OUTLINES)], "linestyles": dash}

@@ -1,0 +1,102 @@
+"""What a data set holds, on one screen: images, readers, how far they agree, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from uqseg.data import AnnotatedSet
+from uqseg.data.split import SPLITS
+from uqseg.metrics import Scored
+
+BATCH = 64
+SHOWN = 3  # problems of a kind
+
+
+def summary(data: AnnotatedSet) -> list[tuple[str, str]]:
+    """Lines of a title and a text about the whole set."""
+    areas, foreground, apart = _measured(data)
+    height, width = data.images.shape[2:]
+    lines = [("data", data.name + (" (the images are simulated)" if data.simulated else ""))]
+    lines.append(("images", _cases(data, np.ones(len(data), bool))))
+    lines += [
+        (f"  {split}", _cases(data, rows))
+        for split in SPLITS
+        if (rows := (data.table["split"] == split).to_numpy()).any()
+    ]
+    lines += [
+        ("size", f"{height}×{width} pixels, {data.images.shape[1]} channel{'s' * (data.images.shape[1] > 1)}"),
+        ("spacing", _spacing(data.spacing)),
+        ("readers", f"{data.readers}"),
+        *_readers(areas > 0, data.read),
+        ("marked by", _marked_by(areas > 0, data.read)),
+        ("foreground", f"{100 * foreground:.3g} % of pixels, mean over readers"),
+        ("disagreement", f"E d(y,y') = {apart:.3f}: distance 1 − IoU of two readers, each with itself included"),
+        ("problems", f"{len(data.problems)}"),
+    ]
+    return lines
+
+
+def _measured(data: AnnotatedSet) -> tuple[NDArray[np.int64], float, float]:
+    """Pixels marked (N,R), 0 where not read; mean share of pixels marked; mean distance of two readers."""
+    areas = np.zeros(data.read.shape, np.int64)
+    share, apart = [], []
+    for start in range(0, len(data), BATCH):
+        part = slice(start, start + BATCH)
+        masks, read = torch.from_numpy(np.array(data.masks[part])), torch.from_numpy(np.array(data.read[part]))
+        scored = Scored(masks[:, :1], masks, read)  # only the readers are asked about: any sample will do
+        areas[part] = scored.areas[:, 1:].numpy()
+        share.append(scored.fraction.double().mean((1, 2)).numpy())
+        apart.append(scored.among_readers.numpy())
+    return areas, float(np.concatenate(share).mean()), float(np.concatenate(apart).mean())
+
+
+def _cases(data: AnnotatedSet, rows: NDArray[np.bool_]) -> str:
+    return f"{rows.sum():,} from {data.table.loc[rows, 'patient'].nunique():,} patients"
+
+
+def _spacing(spacing: NDArray[np.float32]) -> str:
+    known = np.isfinite(spacing).all(1)
+    if not known.any():
+        return "unknown"
+    low, high = float(spacing[known].min()), float(spacing[known].max())
+    size = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+    return f"{size} mm" + ("" if known.all() else f", unknown for {np.count_nonzero(~known):,} images")
+
+
+def _readers(marked: NDArray[np.bool_], read: NDArray[np.bool_]) -> list[tuple[str, str]]:
+    return [
+        (
+            f"  reader {r + 1}",
+            f"read {read[:, r].sum():,}, absent {(~read[:, r]).sum():,}, marked {marked[:, r].sum():,}",
+        )
+        for r in range(read.shape[1])
+    ]
+
+
+def _marked_by(marked: NDArray[np.bool_], read: NDArray[np.bool_]) -> str:
+    counts = np.bincount(marked.sum(1), minlength=read.shape[1] + 1)
+    return ", ".join(f"{k}: {n:,}" for k, n in enumerate(counts.tolist())) + " images"
+
+
+def by_kind(problems: Sequence[str], every: bool) -> list[str]:
+    """Problems grouped by what their line begins with, most frequent first: a count, then a few or `every` one."""
+    kinds = [_kind(problem) for problem in problems]
+    lines = []
+    for kind, count in Counter(kinds).most_common():
+        these = [p for p, k in zip(problems, kinds, strict=True) if k == kind]
+        lines.append(f"{count} × {kind}")
+        lines += [f"  {problem}" for problem in (these if every else these[:SHOWN])]
+        if not every and count > SHOWN:
+            lines.append(f"  … and {count - SHOWN} more: --problems lists all")
+    return lines
+
+
+def _kind(problem: str) -> str:
+    """ "duplicate image" of "duplicate image: a is b"; of a line that counts cases, what it says of them."""
+    first, _, rest = problem.partition(": ")
+    return rest if first[:1].isdigit() else first

@@ -1,0 +1,55 @@
+"""The contact sheet: some cases of a data set with the outlines of all readers, to see what one is about to use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.lines import Line2D
+
+from bench.report.figures import canvas, save
+from bench.report.gallery import line, outlined
+from uqseg.data import AnnotatedSet
+from uqseg.data.split import evenly
+from uqseg.errors import FileError
+
+COLUMNS = 6
+INCHES = 1.75  # a case
+LONGEST = 32  # letters of a case's name
+
+
+def write(data: AnnotatedSet, count: int, path: Path) -> None:
+    """A PNG of at most `count` cases, drawn evenly over patients by name, in the order of the set."""
+    chosen = evenly(data.table["patient"].tolist(), count, 0)
+    columns = min(COLUMNS, len(chosen))
+    rows = -(-len(chosen) // columns)
+    figure, axes = canvas(columns, max(INCHES * columns, 4.5), 0.7 + (INCHES + 0.3) * rows, rows)
+    for ax, index in zip(axes, chosen, strict=False):
+        part = data.take(np.array([index]))
+        outlined(ax, part)
+        marked = int(np.asarray(part.masks).any((2, 3)).sum())
+        ax.set_title(f"{_short(part.table['case'][0])}\n{marked} of {int(part.read.sum())} marked", fontsize=6, pad=3)
+    for ax in axes[len(chosen) :]:
+        ax.set_axis_off()
+    said = "simulated images, " if data.simulated else ""
+    figure.suptitle(f"{data.name}: {said}{len(chosen)} of {len(data):,} cases, drawn evenly over patients", fontsize=9)
+    styles = [(style["colors"], style["linestyles"]) for style in map(line, range(data.readers))]
+    figure.legend(
+        [Line2D([], [], color=colour, linestyle=dash, linewidth=1.5) for colour, dash in styles],
+        [f"reader {r + 1}" for r in range(data.readers)],
+        loc="outside lower center",
+        ncols=min(data.readers, 5),
+        fontsize=7,
+        facecolor="0.25",
+        labelcolor="white",
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(figure, path)
+    except (OSError, ValueError) as error:  # matplotlib refuses an unknown ending with a ValueError
+        raise FileError(f"cannot write {path}: {error}; name a .png in another folder with --out") from error
+
+
+def _short(name: str) -> str:
+    """A name that fits above its image: the end tells cases apart."""
+    return name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
