@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
@@ -18,19 +19,6 @@ GRID = 512  # rows and columns of the scans, on which outlines are given
 AIR = -1000.0  # HU of what lies outside the scan
 TAGS = ["Modality", "SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "SliceLocation"]
 NEEDED = ("RescaleSlope", "RescaleIntercept", "PixelSpacing")
-# What pydicom raises on files that are damaged, each in its own place.
-BROKEN = (
-    InvalidDicomError,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
 
 
 class Header(NamedTuple):
@@ -45,7 +33,7 @@ class Header(NamedTuple):
 
 def read_header(file: Path) -> Header:
     """The header of a DICOM file, its pixels not read. Raises FileError saying what is wrong, not with which file."""
-    try:
+    with _any_damage():
         data = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=TAGS)
         position, location = data.get("ImagePositionPatient"), data.get("SliceLocation")
         return Header(
@@ -55,8 +43,6 @@ def read_header(file: Path) -> Header:
             z=None if not position else float(position[2]),
             location=None if location is None else float(location),
         )
-    except BROKEN as error:
-        raise _unreadable(error) from error
 
 
 def hounsfield(file: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -64,30 +50,44 @@ def hounsfield(file: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
 
     Raises FileError saying what is wrong, not with which file, so that many files can be counted under one reason.
     """
-    compressed = ""
-    try:
+    with _any_damage():
         data = pydicom.dcmread(file)
         syntax = data.file_meta.TransferSyntaxUID
-        compressed = syntax.name if syntax.is_compressed else ""
-        stored = data.pixel_array
-    except BROKEN as error:
-        if compressed:
-            raise FileError(
-                f"compressed as {compressed} and cannot be decoded; decompress the files, as 'gdcmconv --raw' does"
-            ) from error
-        raise _unreadable(error) from error
-    if missing := [name for name in NEEDED if data.get(name) is None]:
-        raise FileError(f"without {', '.join(missing)}")
+        if missing := [name for name in NEEDED if data.get(name) is None]:
+            raise FileError(f"without {', '.join(missing)}")
+        numbers = np.array([data.RescaleSlope, data.RescaleIntercept, *data.PixelSpacing], np.float64)
+        stored = _stored(data, syntax.name if syntax.is_compressed else "")
+    slope, intercept, *spacing = numbers.tolist()
+    if len(spacing) != 2 or not np.isfinite(numbers).all() or min(slope, *spacing) <= 0:
+        raise FileError(f"with slope {slope}, intercept {intercept} and PixelSpacing {spacing}, expected sound numbers")
     if stored.shape != (GRID, GRID):
         raise FileError(f"{'×'.join(map(str, stored.shape))} pixels, expected {GRID}×{GRID}")
+    return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept), numbers[2:]
+
+
+def _stored(data: pydicom.Dataset, compressed: str) -> NDArray[Any]:
+    """The pixels as stored; `compressed` names the compression, if there is one."""
     try:
-        slope, intercept = float(data.RescaleSlope), float(data.RescaleIntercept)
-        spacing = np.array([float(step) for step in data.PixelSpacing])
-    except BROKEN as error:
-        raise _unreadable(error) from error
-    if spacing.shape != (2,) or not (np.isfinite(spacing) & (spacing > 0)).all():
-        raise FileError(f"PixelSpacing {data.PixelSpacing}, expected two numbers above 0")
-    return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept), spacing
+        return np.asarray(data.pixel_array)
+    except Exception as error:
+        if not compressed:
+            raise
+        raise FileError(
+            f"compressed as {compressed} and cannot be decoded; decompress the files, as 'gdcmconv --raw' does"
+        ) from error
+
+
+@contextmanager
+def _any_damage() -> Iterator[None]:
+    """One FileError for whatever pydicom raises on a damaged file: it parses late and has no error of its own."""
+    try:
+        yield
+    except FileError:
+        raise
+    except InvalidDicomError as error:
+        raise FileError("no DICOM file") from error
+    except Exception as error:
+        raise FileError(f"not readable ({' '.join(str(error).split()) or type(error).__name__})") from error
 
 
 def resample(
@@ -109,9 +109,3 @@ def resample(
         image, np.diag(step / spacing), first / spacing, (size, size), order=1, mode="constant", cval=outside
     )
     return np.asarray(window, np.float32)
-
-
-def _unreadable(error: BaseException) -> FileError:
-    if isinstance(error, InvalidDicomError):
-        return FileError("no DICOM file")
-    return FileError(f"not readable ({' '.join(str(error).split()) or type(error).__name__})")

@@ -257,7 +257,7 @@ def _crops(job: Job) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.bool_]], 
             if lesion.z == z:
                 images[i], masks[i] = crop(image, spacing, lesion)
     for reason, at in wrong.items():
-        every = "left out: " if len(at) == len(heights) else ""
+        every = "" if images else "left out: "
         where = ", ".join(f"{z:g}" for z in at[:SHOWN]) + (", …" if len(at) > SHOWN else "")
         problems.append(
             f"{every}{job.scan}: {len(at)} of {len(heights)} slices with outlines left out: {reason} (z {where})"
