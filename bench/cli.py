@@ -1,4 +1,4 @@
-"""The command line: run | report | compare | data | list | status. Only this file prints."""
+"""The command line: run | report | compare | data | time | list | status. Only this file prints."""
 
 from __future__ import annotations
 
@@ -209,6 +209,22 @@ def data(
     path = out or Path("runs/data") / slug(found.name, Path(source.partition(":")[2]).name) / "contact-sheet.png"
     contact.write(found, cases, path)
     typer.echo(f"Contact sheet: {path}")
+
+
+@app.command(name="time")
+def time_(
+    only: Annotated[
+        str, typer.Option(help="Comma-separated: training, sampling, metrics, peers, start, data, scale. Default: all.")
+    ] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes and few turns, to see that it works.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    to: Annotated[Path, typer.Option(help="Folder to write the report to.")] = Path("reports/timing"),
+) -> None:
+    """Measure speed against the plain way, other packages and the machine's limits, and write a report."""
+    from bench.spec import split_list
+    from bench.timing import report
+
+    report.write(to, split_list(only), device, quick, typer.echo)
 
 
 @app.command(name="list")

@@ -106,7 +106,7 @@ def mcdropout_samples(method: Method, images: Tensor, n: int, noise: Noise) -> T
 
 def ensemble_samples(method: Method, images: Tensor, n: int, noise: Noise) -> Tensor:
     """The members' maps (B,K,H,W), one after another; n and noise do not enter."""
-    maps = [head(unet(network, images))[:, 0] for network, head in method.members]  # type: ignore[union-attr,misc]
+    maps = [head(unet(network, images))[:, 0] for network, head in method.members]  # type: ignore[union-attr]
     return torch.stack([torch.sigmoid(m) for m in maps], 1)
 
 
@@ -123,12 +123,13 @@ def probunet_loss(method: Method, images: Tensor, target: Tensor, draw: Tensor) 
     logits = decode(method, unet(method.network, images), posterior.mean + draw * posterior.stddev)
     misfit = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum((1, 2))
     divergence = torch.distributions.kl_divergence(posterior, prior).sum(1)
-    return (misfit + method.options.beta * divergence).mean()
+    loss: Tensor = (misfit + method.options.beta * divergence).mean()
+    return loss
 
 
 def member_loss(method: Method, slot: int, images: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy of member `slot` of an ensemble against target float (B,H,W)."""
-    network, head = method.members[slot]  # type: ignore[index,misc]
+    network, head = method.members[slot]  # type: ignore[index]
     return F.binary_cross_entropy_with_logits(head(unet(network, images))[:, 0], target)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import torch
@@ -16,8 +17,8 @@ from uqseg.nets.unet import UNet, mask_head
 
 COLLAPSED = 0.01
 """KL in nats below which a latent dimension carries nothing."""
-CACHED = 2**19
-"""Numbers in a feature map that two layers can share in a processor's cache."""
+CACHED = 2**18
+"""Numbers that one layer can hand to the next in a processor's cache."""
 
 
 class ProbUNetOptions(Options):
@@ -76,16 +77,25 @@ class ProbUNet(Method):
         mean, log_variance = self.prior(images)
         noise = normal((len(images), n, self.options.latent), generator, images.device)
         z = mean[:, None] + noise * (0.5 * log_variance).exp()[:, None]
-        if images.is_cuda:
-            return self.decode(features, z).float().sigmoid()
-        # A few samples of one image at a time: what passes between the layers stays in the processor's caches.
-        few = max(1, CACHED // features[0].numel())
-        parts = [
-            self.decode(features[b : b + 1], z[b : b + 1, s : s + few])
-            for b in range(len(images))
-            for s in range(0, n, few)
-        ]
-        return torch.cat([p[0] for p in parts]).view(len(images), n, *images.shape[2:]).float().sigmoid()
+        logits = self.decode(features, z) if images.is_cuda else self._decode_in_cache(features.float(), z)
+        return logits.float().sigmoid()
+
+    def _decode_in_cache(self, features: Tensor, z: Tensor) -> Tensor:
+        """`decode` on a processor, a few pixels of all samples at a time: what passes between the layers then never
+        leaves its caches. Always float32: these layers are too narrow to gain from less."""
+        (B, S), (width, H, W) = z.shape[:2], features.shape[1:]
+        shifts, pixels = self.of_latent(z.float()), features.permute(0, 2, 3, 1).reshape(B, H * W, width)
+        head: Any = self.head
+        layers = [(layer.weight[:, :, 0, 0].t().contiguous(), layer.bias) for layer in head]
+        logits, few = features.new_empty(B, S, H * W), max(16, CACHED // (S * width))
+        with torch.autocast("cpu", enabled=False):
+            for b, first in product(range(B), range(0, H * W, few)):
+                part = slice(first, first + few)
+                x = (pixels[b, part] + shifts[b, :, None]).flatten(0, 1)
+                for weight, bias in layers:
+                    x = torch.addmm(bias, x.relu_(), weight)
+                logits[b, :, part] = x.view(S, -1)
+        return logits.view(B, S, H, W)
 
     def watch(self) -> dict[str, float]:
         return {f"kl_{k}": value for k, value in enumerate(self.kl)}

@@ -1,0 +1,99 @@
+"""Measuring: works in turns and their ratios, the machine's limits, operations, and profiles."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
+
+Work = Callable[[], Any]
+Seconds = dict[str, NDArray[np.float64]]
+
+
+def in_turns(works: Mapping[str, Work], rounds: int, clock: Callable[[], float] = time.perf_counter) -> Seconds:
+    """Seconds of each work in each round, after one unmeasured call of each: a, b, a, b, ... so that what else the
+    machine does falls on all alike."""
+    for work in works.values():
+        work()
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            started = clock()
+            work()
+            _finish()
+            found[name].append(clock() - started)
+    return {name: np.array(seconds) for name, seconds in found.items()}
+
+
+def _finish() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times longer a work took than another: median over rounds, with the smallest and largest."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.3g}× [{self.low:.3g}, {self.high:.3g}]"
+
+
+def ratio(slow: NDArray[np.float64], fast: NDArray[np.float64]) -> Ratio:
+    """Of each round's `slow` over its `fast`."""
+    each = slow / fast
+    return Ratio(float(np.median(each)), float(each.min()), float(each.max()))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the machine can do, measured now: operations a second of large matrix products, bytes a second of a copy."""
+
+    fp32: float
+    bf16: float
+    bandwidth: float
+
+
+def limits(device: torch.device, side: int = 2048, rounds: int = 7) -> Limits:
+    """The best of `rounds` products side×side, and of as many copies of 256 MB (read and written bytes count)."""
+    works: dict[str, Work] = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a = torch.rand(side, side, device=device).to(dtype)
+        works[str(dtype)] = lambda a=a: a @ a  # type: ignore[misc]
+    source = torch.ones(2**26, device=device)
+    target = torch.empty_like(source)
+    works["copy"] = lambda: target.copy_(source)
+    best = {name: float(seconds.min()) for name, seconds in in_turns(works, rounds).items()}
+    product = 2 * side**3
+    return Limits(product / best["torch.float32"], product / best["torch.bfloat16"], 2 * source.nbytes / best["copy"])
+
+
+def operations(work: Work) -> int:
+    """Floating-point operations of the convolutions and matrix products of `work` (a multiply-add is two)."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return int(counter.get_total_flops())
+
+
+def profile(work: Work, rows: int = 8) -> list[dict[str, object]]:
+    """The `rows` operators that took most time themselves, with calls, milliseconds and share."""
+    work()
+    with torch.profiler.profile() as found:
+        work()
+        _finish()
+    device = "self_device_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+    events = sorted(found.key_averages(), key=lambda e: -float(getattr(e, device)))
+    total = sum(float(getattr(e, device)) for e in events)
+    return [
+        {"operator": e.key, "calls": e.count, "ms": getattr(e, device) / 1000, "share": getattr(e, device) / total}
+        for e in events[:rows]
+    ]

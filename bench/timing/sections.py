@@ -1,0 +1,395 @@
+"""What is compared: training, sampling and scoring against the plain way, other packages and the machine's limits."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from baselines.peers import packages, plain
+from bench.timing.measure import Limits, Ratio, Work, in_turns, operations, profile, ratio
+from uqseg import methods
+from uqseg.data import AnnotatedSet, load
+from uqseg.methods import Method
+from uqseg.methods.draws import normal
+from uqseg.metrics import Scored, ambiguity, calibration, failure, score
+from uqseg.prediction import normalise, predict_batches
+from uqseg.seeds import generator
+from uqseg.train import Training, fit, uses_bf16
+
+WIDE = (32, 64, 128, 192)
+DEEP = (*WIDE, 192)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how long to measure."""
+
+    device: torch.device
+    limits: Limits
+    quick: bool
+
+    @property
+    def rounds(self) -> int:
+        return 3 if self.quick else 7
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One line of the report: what took how many times longer than the project's own way."""
+
+    what: str
+    other: str
+    ours: str
+    seconds_other: float
+    seconds_ours: float
+    ratio: Ratio
+    goal: float | None = None
+
+
+@dataclass(frozen=True)
+class Share:
+    """One line of the report: how near a work comes to the machine's limit."""
+
+    what: str
+    seconds: float
+    work: str
+    limit: str
+    share: float
+    goal: float | None = None
+
+
+@dataclass
+class Found:
+    """What a section found."""
+
+    compared: list[Compared] = field(default_factory=list)
+    shares: list[Share] = field(default_factory=list)
+    profiles: dict[str, list[dict[str, object]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(
+        self,
+        what: str,
+        works: Mapping[str, Work],
+        rounds: int,
+        goals: Mapping[str, float] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> dict[str, float]:
+        """Measure `works` in turns; the first is what the others are compared with. Median seconds of each."""
+        seconds = in_turns(works, rounds, clock)
+        middle = {name: float(np.median(s)) for name, s in seconds.items()}
+        first, *others = works
+        for name in others:
+            goal = (goals or {}).get(name)
+            found = ratio(seconds[first], seconds[name])
+            self.compared.append(Compared(what, first, name, middle[first], middle[name], found, goal))
+        return middle
+
+    def computed(
+        self, what: str, seconds: float, flops: int, limit: str, at: Setting, goal: float | None = None
+    ) -> None:
+        """The share of the limit ("fp32" or "bf16") of `flops` operations in `seconds`."""
+        rate = getattr(at.limits, limit)
+        share = flops / seconds / rate
+        self.shares.append(Share(what, seconds, f"{flops / 1e9:.1f} GFLOP", f"{limit} matrix product", share, goal))
+
+    def moved(self, what: str, seconds: float, size: int, at: Setting) -> None:
+        """The share of the memory bandwidth of reading `size` bytes once in `seconds`."""
+        share = size / seconds / at.limits.bandwidth
+        self.shares.append(Share(what, seconds, f"{size / 1e6:.0f} MB read once", "memory bandwidth", share))
+
+
+def noise_set(n: int, size: int, readers: int = 4, seed: int = 0) -> AnnotatedSet:
+    """n images of noise; each reader draws a disc of his own size, about as large as nodules are."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] - size / 2
+    radius = size * rng.uniform(0.04, 0.16, (n, readers))
+    masks = np.hypot(y, x) < radius[..., None, None]
+    images = rng.integers(0, 256, (n, 1, size, size), dtype=np.uint8)
+    cases = [f"c{i}" for i in range(n)]
+    table = pd.DataFrame({"patient": cases, "case": cases, "split": "train"})
+    spacing = np.full((n, 2), np.nan, np.float32)
+    return AnnotatedSet(images, masks, np.ones((n, readers), bool), table, spacing, "noise", "noise")
+
+
+def blob_samples(n: int, samples: int, size: int, seed: int = 0) -> torch.Tensor:
+    """Probability maps float32 (n,samples,size,size): smooth discs whose centres and sizes vary."""
+    rng = np.random.default_rng(seed)
+    grid = np.arange(size, dtype=np.float32) - size / 2
+    shift = (rng.normal(0, 0.03, (n, samples, 2)) * size).astype(np.float32)
+    radius = (size * rng.uniform(0.04, 0.16, (n, samples))).astype(np.float32)
+    y, x = grid - shift[..., :1], grid - shift[..., 1:]
+    away = torch.from_numpy(np.hypot(y[..., :, None], x[..., None, :]) - radius[..., None, None])
+    return (-away).sigmoid_()
+
+
+def channels_first(method: Method, device: torch.device) -> Method:
+    """A copy of `method` with weights as they come, for the plain way."""
+    return copy.deepcopy(method).to(device).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]
+
+
+def training(at: Setting) -> Found:
+    """A step of training, batch 12 at 128×128, without augmentation; the plain way loads, converts and trains alike."""
+    found, batch, steps = Found(), 12, 2
+    data = noise_set(2 * batch, 64 if at.quick else 128)
+    for levels in ((8, 16),) if at.quick else (WIDE, DEEP):
+        method = methods.build("probunet", levels=levels)
+        slow = channels_first(method, at.device).train()
+
+        def plainly(slow: Method = slow) -> None:
+            draw = normal((batch, 6), generator("z", device=at.device), at.device)
+            plain.train(
+                slow.parameters(), data, lambda x, y: plain.probunet_loss(slow, x, y, draw), steps, batch, at.device
+            )
+
+        def ours(precision: Literal["auto", "fp32"], method: Method = method) -> None:
+            recipe = Training(steps=steps, batch=batch, augment=False, precision=precision)
+            fit(method, data, recipe=recipe, device=str(at.device), progress=False)
+
+        what = f"training step, probunet {levels}, batch {batch}, {data.images.shape[-1]}²"
+        works = {
+            "plain": plainly,
+            "ours": lambda ours=ours: ours("auto"),
+            "ours in fp32": lambda ours=ours: ours("fp32"),
+        }
+        middle = found.add(what, works, at.rounds - 2 if at.rounds > 3 else 3, {"ours": 2.5})
+        flops = operations(works["ours"])
+        kind = "bf16" if uses_bf16("auto", at.device) else "fp32"
+        found.computed(what, middle["ours"], flops, kind, at, 0.7)
+        found.computed(f"{what}, in fp32", middle["ours in fp32"], flops, "fp32", at)
+        found.profiles[what] = profile(works["ours"])
+    _ensemble(found, at, steps, batch)
+    return found
+
+
+def _ensemble(found: Found, at: Setting, steps: int, batch: int) -> None:
+    data, method = noise_set(2 * batch, 64 if at.quick else 128), methods.build("ensemble")
+    slow: Any = channels_first(method, at.device).train()
+
+    def plainly() -> None:
+        for slot, member in enumerate(slow.members):
+            loss = lambda x, y, slot=slot: plain.member_loss(slow, slot, x, y)  # noqa: E731
+            plain.train(member.parameters(), data, loss, steps, batch, at.device)
+
+    recipe = Training(steps=steps, batch=batch, augment=False)
+    works = {"plain": plainly, "ours": lambda: fit(method, data, recipe=recipe, device=str(at.device), progress=False)}
+    what = f"training step, ensemble of 4, batch {batch}, {data.images.shape[-1]}²"
+    middle = found.add(what, works, at.rounds, {"ours": 2})
+    kind = "bf16" if uses_bf16("auto", at.device) else "fp32"
+    found.computed(what, middle["ours"], operations(works["ours"]), kind, at)
+
+
+PLAIN_SAMPLES = {
+    "probunet": plain.probunet_samples,
+    "mcdropout": plain.mcdropout_samples,
+    "ensemble": plain.ensemble_samples,
+}
+
+
+def sampler(method: Method, images: Any, n: int, precision: Literal["fp32", "bf16"] = "fp32") -> Work:
+    """n samples of uint8 images, the way scoring draws them."""
+    return lambda: list(predict_batches(method, images, n, precision=precision))
+
+
+def plain_sampler(method: Method, images: Any, n: int) -> Work:
+    """The same samples the plain way."""
+
+    def work() -> None:
+        device = next(method.parameters()).device
+        noise = [generator("sample", 0, k, device=device) for k in range(len(images))]
+        with torch.inference_mode():
+            x = normalise(torch.from_numpy(images).to(device))
+            PLAIN_SAMPLES[method.name](method, x, n, noise)
+
+    return work
+
+
+def sampling(at: Setting) -> Found:
+    """Samples of images at 128×128: four images at a time, the plain way with float32 and channels first."""
+    found, size = Found(), 64 if at.quick else 128
+    images = noise_set(4, size).images
+    cases: list[tuple[str, dict[str, Any], int, float | None]] = [
+        ("probunet", {}, 16, 4),
+        ("probunet", {}, 100, 8),
+        ("mcdropout", {}, 16, 2.5),
+        ("ensemble", {}, 4, None),
+    ]
+    if not at.quick:
+        cases[2:2] = [("probunet", {"levels": WIDE}, 16, 4), ("probunet", {"levels": WIDE}, 100, 8)]
+    for name, options, n, goal in cases:
+        method = methods.build(name, **options).to(at.device).eval()
+        slow = channels_first(method, at.device).eval()
+        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        shown = "".join(f" {v}" for v in options.values()) or (
+            " (16, 32, 64, 64)" if name == "probunet" else " width 16"
+        )
+        what = f"{n} samples an image, {name}{shown}, {size}²"
+        works = {
+            "plain": plain_sampler(slow, images, n),
+            "ours": sampler(method, images, n),
+            "ours in bf16": sampler(method, images, n, "bf16"),
+        }
+        goals = {"ours": goal, "ours in bf16": goal} if goal else None
+        middle = found.add(what, works, at.rounds, goals)
+        x = normalise(torch.from_numpy(images).to(at.device))
+        with torch.no_grad():
+            flops = operations(partial(method.sample, x, n, generator("count", device=at.device)))
+        found.computed(what, middle["ours"], flops, "fp32", at)
+        found.computed(f"{what}, in bf16", middle["ours in bf16"], flops, "bf16", at)
+        found.profiles[what] = profile(works["ours"])
+        found.shares.append(_best_possible(what, middle["plain"], flops, at))
+    return found
+
+
+def _best_possible(what: str, seconds_plain: float, flops: int, at: Setting) -> Share:
+    """How many times faster than the plain way anything could be that computes these layers in fp32."""
+    times = seconds_plain / (flops / at.limits.fp32)
+    return Share(f"{what}: plain time over the fp32 limit's", seconds_plain, f"{times:.2g}× at most", "fp32", 1 / times)
+
+
+def metrics(at: Setting) -> Found:
+    """Scoring: pairwise figures against loops, and all figures against drawing the samples that they judge."""
+    found, size = Found(), 64 if at.quick else 128
+    S, B = (20, 2) if at.quick else (100, 4)
+    samples, data = blob_samples(B, S, size).to(at.device), noise_set(B, size)
+    hypotheses, readers = samples >= 0.5, torch.from_numpy(data.masks).to(at.device)
+    a, b = hypotheses.cpu().numpy(), data.masks
+
+    def pairs() -> None:
+        scored = Scored(hypotheses, readers)
+        for column in (ambiguity._ged, ambiguity._hm_iou, ambiguity._coverage):
+            column(scored)
+
+    works: dict[str, Work] = {"plain": lambda: plain.pairwise(a, b), "ours": pairs}
+    what = f"GED, HM-IoU and coverage, S = {S}, R = 4, {size}², {B} images"
+    middle = found.add(what, works, 3, {"ours": 100})
+    found.computed(what, middle["ours"], 2 * B * (S + 4) ** 2 * size**2, "fp32", at)
+    found.moved(what, middle["ours"], samples.nbytes, at)
+    found.profiles[what] = profile(pairs)
+
+    images = noise_set(16, size).images
+    method = methods.build("probunet", levels=(16, 32, 64, 64)).to(at.device).eval()
+    sixteen, sixteen_masks = blob_samples(16, 16, size).to(at.device), torch.from_numpy(noise_set(16, size).masks)
+    all_figures = lambda: score(sixteen, sixteen_masks)  # noqa: E731
+    works = {"sampling": sampler(method, images, 16), "all figures": all_figures}
+    what = f"drawing 16 samples (probunet) against all figures of them, {size}², 16 images"
+    middle = found.add(what, works, at.rounds, {"all figures": 1})
+    found.moved(f"all figures, S = 16, R = 4, {size}², 16 images", middle["all figures"], sixteen.nbytes, at)
+    found.profiles[what] = profile(all_figures)
+    return found
+
+
+def peers(at: Setting) -> Found:
+    """The same number or the same training step from other packages."""
+    found, size = Found(), 64 if at.quick else 128
+    why = {p: reason for p in packages.PACKAGES if (reason := packages.missing(p))}
+    found.notes += [f"{p} is left out: {reason}. Install it with the extra `peers`." for p, reason in why.items()]
+    samples, data = blob_samples(2, 16, size), noise_set(2, size)
+    hypotheses, readers, prob = samples >= 0.5, torch.from_numpy(data.masks), samples.mean(1)
+    dice = lambda: Scored(hypotheses, readers).dice  # noqa: E731
+    iou = lambda: Scored(hypotheses, readers).distances  # noqa: E731
+    rounds, name = at.rounds, f"16 samples × 4 readers, {size}², 2 images"
+    if "monai" not in why:
+        found.add(
+            f"Dice of {name}",
+            {"MONAI compute_dice": lambda: packages.monai_dice(hypotheses, readers), "ours": dice},
+            rounds,
+        )
+        _monai_unet(found, at)
+    if "torchmetrics" not in why:
+        loop = lambda: packages.torchmetrics_iou(hypotheses, readers)  # noqa: E731
+        found.add(f"IoU of {name}", {"torchmetrics, a call a pair": loop, "ours": iou}, rounds)
+        ece = lambda: packages.torchmetrics_ece(prob, readers)  # noqa: E731
+        found.add(
+            f"ECE, 15 bins, {size}², 2 images",
+            {"torchmetrics": ece, "ours": lambda: calibration.reliability(prob, readers)},
+            rounds,
+        )
+    if "scikit-learn" not in why:
+        slow = lambda: packages.sklearn_iou(hypotheses, readers)  # noqa: E731
+        found.add(f"IoU of {name}", {"scikit-learn, a call a pair": slow, "ours": iou}, 3)
+        u, wrong = samples.std(1).flatten(1), readers[:, 0].flatten(1)
+        theirs = lambda: packages.sklearn_average_precision(u, wrong)  # noqa: E731
+        ours = lambda: failure.average_precision(u, wrong)  # noqa: E731
+        found.add(f"average precision over pixels, {size}², 2 images", {"scikit-learn": theirs, "ours": ours}, rounds)
+    return found
+
+
+def _monai_unet(found: Found, at: Setting) -> None:
+    data = noise_set(24, 64 if at.quick else 128)
+    x, y = (
+        normalise(torch.from_numpy(data.images[:12])).to(at.device),
+        torch.from_numpy(data.masks[:12, :1]).float().to(at.device),
+    )
+    step = packages.monai_training_step(packages.monai_unet((16, 32, 64, 128, 256)).to(at.device))
+    method, recipe = methods.build("unet"), Training(steps=1, batch=12, augment=False)
+    works = {
+        "MONAI BasicUNet": lambda: step(x, y),
+        "ours": lambda: fit(method, data, recipe=recipe, device=str(at.device), progress=False),
+    }
+    middle = found.add(f"training step, U-Net 16…256, batch 12, {data.images.shape[-1]}²", works, at.rounds)
+    for name, work in works.items():
+        kind = "bf16" if name == "ours" and uses_bf16("auto", at.device) else "fp32"
+        found.computed(f"training step, {name}", middle[name], operations(work), kind, at)
+
+
+def start(at: Setting) -> Found:
+    """What a command costs before it works: import and listing, beside importing torch alone."""
+    found = Found()
+
+    def run(*arguments: str) -> Work:
+        return lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+
+    works = {
+        "import torch": run("-c", "import torch"),
+        "import uqseg": run("-c", "import uqseg"),
+        "bench list": run("-m", "bench", "list", "methods"),
+    }
+    seconds = {name: float(np.median(s)) for name, s in in_turns(works, 3 if at.quick else 5).items()}
+    for name, limit in (("import uqseg", 2.0), ("bench list", 1.0)):
+        more = seconds[name] - seconds["import torch"]
+        found.notes.append(
+            f"{name}: {seconds[name]:.2f} s, {more:.2f} s more than importing torch alone (goal {limit:g} s: "
+            f"{'met' if more <= limit else 'not met'})."
+        )
+    return found
+
+
+def data(at: Setting) -> Found:
+    """The first build of the embedded data set, into a folder that is deleted afterwards."""
+    found, limit = Found(), 1000 if at.quick else None
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        built = load("lidc-sim", limit=limit, cache=folder)
+        seconds = time.perf_counter() - started
+        started = time.perf_counter()
+        load("lidc-sim", limit=limit, cache=folder)
+        again = time.perf_counter() - started
+    said = "" if limit else f" (goal 90 s: {'met' if seconds <= 90 else 'not met'})"
+    found.notes.append(
+        f"lidc-sim, {len(built):,} slices at 128²: first build {seconds:.1f} s{said} with {os.cpu_count()} processors, "
+        f"opened again in {again:.2f} s."
+    )
+    return found
+
+
+SECTIONS: dict[str, Callable[[Setting], Found]] = {
+    "training": training,
+    "sampling": sampling,
+    "metrics": metrics,
+    "peers": peers,
+    "start": start,
+    "data": data,
+}
