@@ -1,5 +1,10 @@
 """`python -m bench`."""
 
-from bench.cli import main
+import sys
+
+try:
+    from bench.cli import main
+except KeyboardInterrupt:  # while torch is being imported
+    sys.exit(130)
 
 main()

@@ -22,12 +22,14 @@ app = typer.Typer(
     name="bench",
     help="Train uncertainty methods for segmentation, score them against several readers, and report.",
     epilog="Exit codes: 0 done, 1 a failure, 2 a request that cannot be met. --debug, anywhere, shows tracebacks.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 Out = Annotated[Path, typer.Option(help="Folder of weights, scores and reports.")]
+
+
+STOPPED = 130  # what Typer makes of Ctrl-C
 
 
 class Kind(StrEnum):
@@ -62,7 +64,6 @@ def run(
     from bench.store import Store, slug
     from uqseg import checkpoint
     from uqseg.data import load
-    from uqseg.data.source import sources
     from uqseg.methods import names
     from uqseg.train import pick_device
 
@@ -79,8 +80,6 @@ def run(
         assignments=settings or [],
     )
     pick_device(device)
-    if data.partition(":")[0] not in {s.partition(":")[0] for s in sources()}:
-        raise UsageError(f"unknown data source '{data}'. Known: {', '.join(sources())}.")
     show = progress and sys.stderr.isatty()
     parts = {
         split: load(data, split=split, size=made.size, limit=getattr(made.limit, split), progress=show)
@@ -260,7 +259,7 @@ def status(out: Out = Path("runs")) -> None:
         typer.echo(f"trained     {cell.parent.name}  {cost['steps']} steps, {cost['train_seconds']:.0f} s")
     for folder in sorted((out / "partial").glob("*")):
         typer.echo(f"unfinished  {folder.name}  {steps_done(where, folder.name)} steps")
-    for folder in sorted((out / "scores").glob("*/meta.json")):
+    for folder in sorted((out / "scores").glob("[!.]*/meta.json")):
         typer.echo(f"scored      {folder.parent.name}")
     for file in sorted((out / "failures").glob("*.json")):
         typer.echo(f"failed      {file.stem}  {read_json(file)['error']}")
@@ -318,16 +317,19 @@ def _debug() -> bool:
     return bool(_STATE["debug"])
 
 
+# Typer's own base of wrong options, arguments and commands, which it exports under no name.
+WrongWords = typer.BadParameter.__mro__[1]
+
+
 def main() -> None:
-    """Run the command line; one line an error, exit code 2 for usage and 1 for failures."""
+    """Run the command line; one line an error, exit code 2 for usage, 1 for failures and 130 for Ctrl-C."""
     _STATE["debug"] = "--debug" in sys.argv or bool(os.environ.get("UQSEG_DEBUG"))
     sys.argv = [a for a in sys.argv if a != "--debug"]
     try:
-        app()
-    except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on where it stopped", err=True)
-        sys.exit(130)
+        code = app(sys.argv[1:] or ["--help"], prog_name="python -m bench", standalone_mode=False)
     except Exception as error:
+        if isinstance(error, WrongWords):
+            sys.exit(_wrong_words(error))
         if _debug():
             raise
         known = isinstance(error, UsageError | FileError | DivergenceError)
@@ -335,3 +337,13 @@ def main() -> None:
         said = message if known else f"{type(error).__name__}: {message} (--debug shows the traceback)"
         typer.echo(f"error: {said}", err=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)
+    if code == STOPPED:
+        typer.echo("stopped; the same command goes on where it stopped", err=True)
+    sys.exit(code)
+
+
+def _wrong_words(error: Any) -> int:
+    """Say in one line what Typer does not understand."""
+    where = error.ctx.command_path if error.ctx else "python -m bench"
+    typer.echo(f"error: {' '.join(error.format_message().split())} See '{where} -h'.", err=True)
+    return 2

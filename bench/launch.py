@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from baselines.reference import YARDSTICKS
@@ -10,6 +11,7 @@ from bench import store
 from bench.runner import Data, declines, fit_name, frequency, run_cell, run_yardstick
 from bench.spec import Cell
 from bench.store import Store
+from uqseg.errors import FileError
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,17 @@ def here(
     for number, cell in enumerate(cells, 1):
         title = f"{cell.label}, repetition {cell.repetition}"
         say(f"[{number}/{len(cells)}] {title}")
-        if reason := declines(cell, data):
-            declined[cell.label] = reason
-            say(f"  declined: {reason}")
-            continue
         try:
+            if reason := declines(cell, data):
+                declined[cell.label] = reason
+                say(f"  declined: {reason}")
+                continue
             run_cell(cell, data, where, samples, device, progress)
         except Exception as error:
             if debug:
                 raise
-            store.record_failure(where.failure(fit_name(cell, data)), cell.label, error)
             failed[title] = store.one_line(error)
             say(f"  failed: {failed[title]}")
+            with suppress(FileError):  # a full disk stops no other cell; the report and the last line tell it too
+                store.record_failure(where.failure(fit_name(cell, data)), cell.label, error)
     return Outcome(declined, failed)

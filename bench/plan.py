@@ -25,9 +25,6 @@ def plan(cells: list[Cell], data: Data, where: Store, n: int, device: str) -> pd
     speeds: dict[tuple[str, str], tuple[float, float]] = {}
     rows = []
     for cell in cells:
-        if declines(cell, data):
-            rows.append((cell.label, cell.repetition, "declines these data", 0.0))
-            continue
         name = fit_name(cell, data)
         left = _steps_left(cell, data, where)
         images = sum(
@@ -40,7 +37,15 @@ def plan(cells: list[Cell], data: Data, where: Store, n: int, device: str) -> pd
             rows.append((cell.label, cell.repetition, "done", 0.0))
             continue
         kind = (cell.label, cell.training.model_dump_json())
-        speeds[kind] = speeds.get(kind) or _speed(cell, data, n, device)
+        try:
+            if declines(cell, data):
+                rows.append((cell.label, cell.repetition, "declines these data", 0.0))
+                continue
+            speeds[kind] = speeds.get(kind) or _speed(cell, data, n, device)
+        except Exception:
+            # What fails in a trial fails in its cell too, which records it and leaves the others alone.
+            rows.append((cell.label, cell.repetition, "fails in a trial step", 0.0))
+            continue
         train, sample = speeds[kind]
         what = f"{left} of {cell.training.total_steps(len(data.train))} steps" if left else "trained; score"
         rows.append((cell.label, cell.repetition, what, left * cell.training.batch * train + images * sample))

@@ -167,17 +167,19 @@ def _draw(method: Method, data: AnnotatedSet, n: int) -> Draw:
 
 def run_yardstick(name: str, data: Data, where: Store, n: int, frequency: Tensor, progress: bool) -> None:
     """Score a yardstick on the three splits, as far as that is not done."""
+    exact = YARDSTICKS[name].exact
     for split in ("test", "val", "train"):
         part = data.scored(split)
-        folder = where.score(yardstick_score_name(name, data, split, n))
-        if folder.exists():
-            continue
-        exact = YARDSTICKS[name].exact
-        draw, rate = _yardstick(name, part, n, frequency), YARDSTICKS[name].rate
-        table, _ = _scores(draw, part, split, exact, f"score {name} {split}", progress, rate)
-        samples = 1 if exact else part.readers - 1 if name == "human" else n
-        meta = {"label": name, "method": name, "repetition": None, "split": split, "samples": samples}
-        store.write_scores(folder, table, meta | {"support": 1 if exact else None, "samples_are": "aleatoric"})
+        scores = yardstick_score_name(name, data, split, n)
+        with where.locked(scores):
+            if where.score(scores).exists():
+                continue
+            draw, rate = _yardstick(name, part, n, frequency), YARDSTICKS[name].rate
+            table, _ = _scores(draw, part, split, exact, f"score {name} {split}", progress, rate)
+            samples = 1 if exact else part.readers - 1 if name == "human" else n
+            meta = {"label": name, "method": name, "repetition": None, "split": split, "samples": samples}
+            meta |= {"support": 1 if exact else None, "samples_are": "aleatoric"}
+            store.write_scores(where.score(scores), table, meta)
 
 
 def yardstick_score_name(name: str, data: Data, split: str, n: int) -> str:

@@ -175,6 +175,8 @@ def make_run(
         raise UsageError(f"--seeds: expected different whole numbers, got {list(seeds)}.")
     limits = found.limit
     if limit is not None:
+        if limit < 1:
+            raise UsageError(f"--limit: expected at least 1, got {limit}.")
         limits = Limit(**{k: min(limit, v or limit) for k, v in found.limit.model_dump().items()})
     if samples is not None and samples < 1:
         raise UsageError(f"--samples: expected at least 1, got {samples}.")

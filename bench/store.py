@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import re
 import shutil
 import traceback
@@ -87,8 +86,8 @@ def publish(partial: Path, final: Path) -> None:
 
 
 def write_scores(folder: Path, images: pd.DataFrame, meta: dict[str, Any]) -> None:
-    """The per-image scores of a cell and what they belong to, whole or not at all."""
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+    """The per-image scores of a cell and what they belong to, whole or not at all. The caller holds the cell's lock."""
+    partial = folder.with_name(f".{folder.name}")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -126,7 +125,9 @@ def one_line(error: BaseException) -> str:
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object on disk; FileError naming the file where it cannot be read."""
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"expected a JSON object, got {type(found).__name__}")
     except (OSError, ValueError) as error:
         raise FileError(f"cannot read {file}: {' '.join(str(error).split())[:200]}") from error
     return found

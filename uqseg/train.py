@@ -93,6 +93,8 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError(f"{device.type} is neither")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
@@ -202,7 +204,9 @@ def _restore(path: Path, method: Method, optimizer: torch.optim.Optimizer, key: 
 def _history(path: Path, upto: int) -> None:
     """Forget what the history says of steps after `upto`, which are about to be repeated."""
     if path.exists():
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= upto]
+        # A full disk leaves half a line at the end.
+        whole = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+        lines = [line for line in whole if json.loads(line)["step"] <= upto]
         checkpoint.write(path, "".join(f"{line}\n" for line in lines).encode())
 
 
