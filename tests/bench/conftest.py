@@ -1,0 +1,112 @@
+"""What tests of the harness share: a tiny folder of images, the command line in this process, one finished run."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from bench.cli import main
+from tests.conftest import discs
+
+METHODS = ("ensemble", "mcdropout", "probunet", "segnet", "unet")
+NARROW = tuple(f"{m}.{o}" for m in METHODS if m != "probunet" for o in ("width=4", "depth=3"))
+YARDSTICKS = ["background", "prevalence", "consensus", "oracle"]
+SIZE = 32
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command ended: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+def bench(*words: object) -> Answer:
+    """`python -m bench WORDS` in this process."""
+    before, out, err = sys.argv, io.StringIO(), io.StringIO()
+    sys.argv = ["bench", *map(str, words)]
+    code: object = 0
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            main()
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.argv = before
+    return Answer(int(code or 0), out.getvalue(), err.getvalue())  # type: ignore[call-overload]
+
+
+def options(images: Path, out: Path, *methods: str, steps: int = 3) -> list[str]:
+    """The options of a small run: narrow networks, few steps, four samples."""
+    chosen = methods or METHODS
+    settings = [s for s in (*NARROW, "probunet.levels=[4, 8, 8]") if s.partition(".")[0] in chosen]
+    settings += [f"training.steps={steps}", "training.batch=8", "training.lr=1e-2", "training.precision=fp32"]
+    words = ["run", "--methods", ",".join(chosen), "--data", f"folder:{images}", "--size", str(SIZE), "--samples", "4"]
+    return [*words, "--device", "cpu", "--out", str(out), *(w for s in settings for w in ("--set", s))]
+
+
+def write_set(root: Path, images: int = 40, readers: int = 4) -> Path:
+    """A `folder:` set of discs: two images a patient; three fifths of the patients in train, a fifth in val."""
+    data = discs(images, readers, SIZE)
+    for i in range(images):
+        files = {root / f"images/c{i:02d}.png": data.images[i, 0]}
+        files |= {root / f"readers/r{r}/c{i:02d}.png": data.masks[i, r] for r in range(readers)}
+        for file, array in files.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.asarray(array, np.uint8)).save(file)
+    split = [("train", "train", "train", "val", "test")[i // 2 % 5] for i in range(images)]
+    cases = {"case": [f"c{i:02d}" for i in range(images)], "patient": [f"p{i // 2}" for i in range(images)]}
+    pd.DataFrame({**cases, "split": split}).to_csv(root / "cases.csv", index=False)
+    return root
+
+
+def tables(out: Path) -> dict[str, pd.DataFrame]:
+    """The stored scores below `out`, by the folder's name."""
+    return {f.parent.name: pd.read_parquet(f) for f in sorted((out / "scores").glob("*/images.parquet"))}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UQSEG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("COLUMNS", "200")
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_set(tmp_path_factory.mktemp("set"))
+
+
+@dataclass(frozen=True)
+class Run:
+    words: list[str]
+    out: Path
+    report: Path
+    answer: Answer
+
+
+@pytest.fixture(scope="session")
+def finished(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """All five methods, trained long enough to find the discs."""
+    out = tmp_path_factory.mktemp("runs")
+    words = options(images, out, steps=40)
+    answer = bench(*words)
+    assert answer.code == 0, answer.err
+    return Run(words, out, out / f"reports/folder-quick-{SIZE}px", answer)

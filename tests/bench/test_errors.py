@@ -1,0 +1,216 @@
+"""What goes wrong is told in one line with the right exit code, and costs nothing that was finished."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.bench.conftest import Answer, Run, bench, options, tables
+from tests.methods.test_contract import Halves
+from uqseg.data.source import default_cache
+
+HERE = "tests.bench.test_errors"
+
+
+class Raises(Halves):
+    """A method from outside whose training fails."""
+
+    def loss(self, images, masks, read, generator):
+        raise ZeroDivisionError("no step today")
+
+
+class Unbuildable(Halves):
+    """A method from outside that cannot even be made."""
+
+    def __init__(self, options: Any, *, channels: int, readers: int) -> None:
+        raise ArithmeticError("no weights today")
+
+
+def told(answer: Answer, code: int, *words: str) -> None:
+    """The command ended with `code` and one line on standard error that holds all `words`."""
+    assert answer.code == code, answer.err
+    assert answer.err.startswith("error: ")
+    assert answer.err.count("\n") == 1, answer.err
+    for word in words:
+        assert word in answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("run --methods unett", "unknown method 'unett'. Did you mean 'unet'? Known: ensemble, mcdropout"),
+        ("run --methods unet,", "unknown data source 'nowhere'. Known: folder, lidc-"),
+        ("run --methods ,", "--methods: expected at least one. Known: ensemble"),
+        ("run --methods unet[width]", "--methods: expected option=value"),
+        ("run --methods unet]", "--methods: expected name or name[option=value,...]"),
+        ("run --methods unet[widht=3]", "Options: width, depth"),
+        ("run --methods nosuch.module:Thing", "expected importable package.module:Class"),
+        ("run --methods json:loads", "expected a subclass of uqseg.methods.Method"),
+        ("run --recipe fast", "unknown recipe 'fast'. Known: cpu64, full, quick, seed2020"),
+        ("run --data lidc-sym", "unknown data source 'lidc-sym'. Did you mean 'lidc-sim'?"),
+        ("run --data folder:/no/such/place", "there is no file or folder '/no/such/place'"),
+        ("run --data folder", "needs a path; ask for 'folder:PATH'"),
+        ("run --data lidc-sim:x", "takes no path"),
+        ("run --data lidc-sim --size 8", "size: expected a whole number from 16 to 1024, got 8"),
+        ("run --data lidc-sim --size 63", "expected an even size up to 128, got 63"),
+        ("run --data lidc-sim --size 256", "expected an even size up to 128, got 256"),
+        ("run --set width=3", "--set: expected method.option=value or training.key=value, got 'width=3'"),
+        ("run --set unet.widht=3", "Options: width, depth"),
+        ("run --set unet.width=wide", "width: Input should be a valid integer"),
+        ("run --set unet.width=0", "width: Input should be greater than or equal to 1, got 0"),
+        ("run --set training.setps=3", "Allowed: steps, epochs, batch"),
+        ("run --set training.batch=few", "batch: Input should be a valid integer"),
+        ("run --set training.optimizer=sgd", "'adam' or 'adamw', got 'sgd'"),
+        ("run --set training.steps=3 --set training.epochs=2", "set exactly one of steps and epochs"),
+        ("run --methods unet --set segnet.width=3", "segnet is not among the methods of this run: unet"),
+        ("run --set unett.width=3", "unknown method 'unett'"),
+        ("run --device gpu", "device: expected auto, cpu or an available cuda device, got 'gpu'"),
+        ("run --device meta", "device: expected auto, cpu or an available cuda device, got 'meta'"),
+        ("run --device cuda:99", "device: expected auto, cpu or an available cuda device, got 'cuda:99'"),
+        ("run --seeds one", "--seeds: expected comma-separated whole numbers such as 0,1,2, got 'one'"),
+        ("run --seeds 1,1", "--seeds: expected different whole numbers, got [1, 1]"),
+        ("run --seeds ,", "--seeds: expected different whole numbers, got []"),
+        ("run --samples 0", "--samples: expected at least 1, got 0"),
+        ("run --limit 0", "--limit: expected at least 1, got 0"),
+        ("run --samples many", "'--samples'"),
+        ("run --fast", "No such option: --fast"),
+        ("run extra", "unexpected extra argument"),
+        ("rum", "No such command 'rum'"),
+        ("list", "Missing argument"),
+        ("list method", "'methods', 'metrics', 'data', 'recipes'"),
+        ("list data --markdown", "only `list metrics` has a page"),
+        ("report /no/such/report", "there is no run.json in '/no/such/report'"),
+        ("compare /no/a /no/b", "there is no figures.csv in '/no/a'"),
+        ("status --out /no/such/runs", "there is no folder '/no/such/runs'"),
+    ],
+)
+def test_a_request_that_cannot_be_met_says_what_can(words: str, expected: str) -> None:
+    given = words.split(" ")
+    if given[0] == "run" and "--data" not in given:
+        given += ["--data", "nowhere"]  # so that a request taken by mistake ends here
+    told(bench(*given), 2, expected)
+
+
+def test_wrong_words_name_the_help(finished: Run) -> None:
+    told(bench("run", "--fast"), 2, "See 'python -m bench run -h'.")
+    told(bench("rum"), 2, "See 'python -m bench -h'.")
+    shown = bench()
+    assert (shown.code, shown.err) == (0, "")
+    assert "compare" in shown.out
+    told(bench("compare", finished.report, finished.report, "--figures", "geed"), 2, "unknown figure 'geed'", "'ged'")
+
+
+def test_debug_shows_the_traceback() -> None:
+    with pytest.raises(ValueError, match="unknown recipe"):
+        bench("run", "--recipe", "fast", "--debug")
+
+
+@pytest.fixture
+def copy(finished: Run, tmp_path: Path) -> Run:
+    """The finished run in a folder that a test may spoil."""
+    shutil.copytree(finished.out, tmp_path / "runs")
+    words = [str(tmp_path / "runs") if w == str(finished.out) else w for w in finished.words]
+    return Run(words, tmp_path / "runs", tmp_path / "runs/reports" / finished.report.name, finished.answer)
+
+
+def test_methods_that_raise_stop_no_other(images: Path, tmp_path: Path) -> None:
+    words = options(images, tmp_path, f"{HERE}:Raises", "unet", f"{HERE}:Unbuildable")
+    answer = bench(*words)
+    told(answer, 1, "2 of 3 cells failed, the others are kept", "ZeroDivisionError: no step today", "no weights today")
+    assert sum("-unet-" in name for name in tables(tmp_path)) == 3
+    text = (tmp_path / "reports/folder-quick-32px/report.md").read_text()
+    assert f"| failed | {HERE}:Raises, repetition 0: ZeroDivisionError: no step today |" in text
+    assert "### unet" in text
+    assert f"### {HERE}:Raises" not in text
+    (record,) = (tmp_path / "failures").glob("*Raises*.json")
+    assert any("in loss" in line for line in json.loads(record.read_text())["traceback"])
+    listed = bench("status", "--out", tmp_path).out
+    assert listed.count("failed ") == 2
+    assert "ZeroDivisionError: no step today" in listed
+
+
+def test_a_training_that_diverges_says_what_to_change(images: Path, tmp_path: Path) -> None:
+    answer = bench(*options(images, tmp_path, "unet"), "--set", "training.lr=1e30")
+    told(answer, 1, "training diverged at step", "Lower training.lr (now 1e+30)")
+
+
+def spoil_cache(run: Run, patch: pytest.MonkeyPatch) -> None:
+    cache = shutil.copytree(default_cache(), run.out.parent / "cache")
+    patch.setenv("UQSEG_CACHE", str(cache))
+    for masks in cache.glob("*/masks.npy"):
+        masks.write_bytes(masks.read_bytes()[:-1])
+
+
+def spoil_scores(run: Run, patch: pytest.MonkeyPatch) -> None:
+    (file,) = run.out.glob("scores/*-unet-*-test-*/images.parquet")
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+def spoil_meta(run: Run, patch: pytest.MonkeyPatch) -> None:
+    (file,) = run.out.glob("scores/*-unet-*-test-*/meta.json")
+    file.write_text("[1")
+
+
+def spoil_weights(run: Run, patch: pytest.MonkeyPatch) -> None:
+    (file,) = run.out.glob("fits/*-unet-*/weights.safetensors")
+    file.write_bytes(file.read_bytes()[:-9])
+    for folder in run.out.glob("scores/*-unet-*"):
+        shutil.rmtree(folder)
+
+
+def spoil_checkpoint(run: Run, patch: pytest.MonkeyPatch) -> None:
+    spoil_weights(run, patch)
+    (fit,) = run.out.glob("fits/*-unet-*")
+    (run.out / "partial").mkdir(exist_ok=True)
+    fit.rename(run.out / "partial" / fit.name)
+    (run.out / "partial" / fit.name / "fit.json").unlink()
+    (run.out / "partial" / fit.name / "checkpoint.safetensors").write_bytes(b"not tensors")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (spoil_cache, "is corrupt (masks.npy has"),
+        (spoil_scores, "delete this folder to score anew"),
+        (spoil_meta, "delete this folder to score anew"),
+        (spoil_weights, "1 of 1 cells failed"),
+        (spoil_checkpoint, "checkpoint.safetensors"),
+    ],
+)
+def test_a_corrupt_file_is_named_and_the_rest_is_kept(
+    spoil: Callable[[Run, pytest.MonkeyPatch], None],
+    expected: str,
+    images: Path,
+    copy: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spoil(copy, monkeypatch)
+    kept = {f: f.stat().st_mtime_ns for f in copy.out.glob("*s/*/*") if f.parent.parent.name in ("fits", "scores")}
+    told(bench(*options(images, copy.out, "unet", steps=40)), 1, expected, "delete")
+    assert {f: f.stat().st_mtime_ns for f in kept} == kept
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "{", '{"run": {}}'])
+def test_a_corrupt_record_of_a_run_is_named(text: str, copy: Run) -> None:
+    (copy.report / "run.json").write_text(text)
+    told(bench("report", copy.report, "--out", copy.out), 1, f"{copy.report / 'run.json'}")
+
+
+def test_an_out_that_is_a_file_is_refused(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    told(bench(*options(images, tmp_path / "file", "unet")), 1, "cannot write", "choose another --out")
+
+
+def test_what_is_tested_here_is_what_it_seems() -> None:
+    """The two methods from outside do what the tests above rely on."""
+    x = torch.zeros(1, 1, 4, 4)
+    with pytest.raises(ZeroDivisionError):
+        Raises(None, channels=1, readers=2).loss(x, x, x, None)
+    assert np.isfinite(Raises(None, channels=1, readers=2).sample(x, 2).detach().numpy()).all()
