@@ -36,6 +36,12 @@ def canvas(columns: int = 1, width: float = 7.0, height: float = 4.0, rows: int 
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
+def _legend(axes: Axes, columns: int = 1) -> None:
+    """Name what is drawn, if anything is: of methods that all declined or failed there are no curves."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=8, ncols=columns)
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write the PNG without metadata that changes between runs."""
     figure.savefig(path, dpi=DPI, metadata={"Software": None})
@@ -62,7 +68,7 @@ def reliability(panels: Mapping[str, Mapping[str, Curve]], counted: str, path: P
             below.plot(prob, np.where(count > 0, count, np.nan), markersize=4, **style[label])
         above.set(title=title, ylabel="readers who marked (fraction)", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         below.set(xlabel="predicted probability", ylabel=f"{counted} in bin", yscale="log")
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    _legend(axes[0, 0])
     save(figure, path)
 
 
@@ -74,7 +80,7 @@ def risk_coverage(curves: Mapping[str, np.ndarray], path: Path) -> None:
         coverage = np.arange(1, len(risk) + 1) / len(risk)
         axes.plot(coverage, risk, label=label, markevery=max(1, len(risk) // 8), markersize=5, **style[label])
     axes.set(xlabel="share of images kept, surest first", ylabel="mean risk, 1 − Dice", xlim=(0, 1), ylim=(0, None))
-    axes.legend(frameon=False, fontsize=8, ncols=2)
+    _legend(axes, 2)
     save(figure, path)
 
 
@@ -122,7 +128,7 @@ def ged_of_samples(boot: Bootstrap, labels: Sequence[str], counts: Sequence[int]
     axes.set_xscale("log", base=2)
     axes.set_xticks(list(counts), [str(k) for k in counts])
     axes.set(xlabel="samples an image", ylabel="GED (lower is better)")
-    axes.legend(frameon=False, fontsize=8, ncols=2)
+    _legend(axes, 2)
     save(figure, path)
 
 
@@ -149,7 +155,7 @@ def quality_of_cost(table: pd.DataFrame, path: Path) -> None:
                 capsize=3,
             )
         ax.set(xlabel=title, ylabel="GED (lower is better)", xscale="log")
-    axes[0].legend(frameon=False, fontsize=8)
+    _legend(axes[0])
     save(figure, path)
 
 

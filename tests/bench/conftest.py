@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from bench.cli import main
+from bench.report import figures, page
 from tests.conftest import discs
 
 METHODS = ("ensemble", "mcdropout", "probunet", "segnet", "unet")
@@ -84,7 +85,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UQSEG_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("COLUMNS", "200")
+        patch.setattr(figures, "DPI", 40)  # drawing is half the time of these tests
+        patch.setattr(page, "SUBGROUP_RESAMPLES", 50)
         yield
     torch.set_num_threads(threads)
 
