@@ -102,6 +102,7 @@ def read_recipe(text: str, file: str) -> Recipe:
         raise UsageError(f"{file}: not valid TOML: {error}") from error
     _validated(Training, found.training, f"{file}: training")
     for name, values in found.training_of.items():
+        _known(name, f"{file}: training_of.{name}")
         _validated(Training, _over(found.training, values), f"{file}: training_of.{name}")
     for name, values in found.options.items():
         try:
@@ -109,6 +110,13 @@ def read_recipe(text: str, file: str) -> Recipe:
         except UsageError as error:
             raise UsageError(f"{file}: options.{name}: {error}") from error
     return found
+
+
+def _known(name: str, where: str) -> None:
+    try:
+        methods.find(name)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
 
 
 def _validated(model: type[Checked], values: Mapping[str, Any], where: str) -> Checked:

@@ -15,14 +15,16 @@ import pytest
 import torch
 from PIL import Image
 
+from baselines import reference
 from bench.cli import main
 from bench.report import figures, page
 from tests.conftest import discs
 
 METHODS = ("ensemble", "mcdropout", "probunet", "segnet", "unet")
 NARROW = tuple(f"{m}.{o}" for m in METHODS if m != "probunet" for o in ("width=4", "depth=3"))
-YARDSTICKS = ["background", "prevalence", "consensus", "oracle"]
+YARDSTICKS = list(reference.YARDSTICKS)
 SIZE = 32
+STEPS = 100  # of the finished run: enough to find the discs
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Run:
 def finished(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """All five methods, trained long enough to find the discs."""
     out = tmp_path_factory.mktemp("runs")
-    words = options(images, out, steps=40)
+    words = options(images, out, steps=STEPS)
     answer = bench(*words)
     assert answer.code == 0, answer.err
     return Run(words, out, out / f"reports/folder-quick-{SIZE}px", answer)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.bench.conftest import Answer, Run, bench, options, tables
+from tests.bench.conftest import STEPS, Answer, Run, bench, options, tables
 from tests.methods.test_contract import Halves
 from uqseg.data.source import default_cache
 
@@ -193,7 +193,7 @@ def test_a_corrupt_file_is_named_and_the_rest_is_kept(
 ) -> None:
     spoil(copy, monkeypatch)
     kept = {f: f.stat().st_mtime_ns for f in copy.out.glob("*s/*/*") if f.parent.parent.name in ("fits", "scores")}
-    told(bench(*options(images, copy.out, "unet", steps=40)), 1, expected, "delete")
+    told(bench(*options(images, copy.out, "unet", steps=STEPS)), 1, expected, "delete")
     assert {f: f.stat().st_mtime_ns for f in kept} == kept
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from bench import launch, runner, spec
 from bench.store import Store
-from tests.bench.conftest import METHODS, YARDSTICKS, Run, bench, options, tables, write_set
+from tests.bench.conftest import METHODS, STEPS, YARDSTICKS, Run, bench, options, tables, write_set
 from uqseg.data import load
 
 SECTIONS = (
@@ -50,7 +50,7 @@ def test_the_report_is_complete(finished: Run) -> None:
     assert value["background", "dice@0.5"] == 0
     assert value["oracle", "ged"] < value["consensus", "ged"] < value["background", "ged"]
     for name in METHODS:
-        assert value[name, "brier"] < value["background", "brier"], "forty steps find the discs"
+        assert value[name, "brier"] < value["background", "brier"], "the discs are found"
     for name in ("ranks", "differences", "cost"):
         table = pd.read_csv(finished.report / f"{name}.csv")
         assert set(METHODS) >= set(table["method"])
@@ -84,7 +84,7 @@ def test_a_second_run_trains_and_scores_nothing(finished: Run, monkeypatch: pyte
 
 
 def test_neither_order_nor_company_of_methods_changes_a_figure(images: Path, finished: Run, tmp_path: Path) -> None:
-    assert bench(*options(images, tmp_path, "unet", "segnet", steps=40)).code == 0
+    assert bench(*options(images, tmp_path, "unet", "segnet", steps=STEPS)).code == 0
     few, all_of = (
         pd.read_csv(folder / "figures.csv").set_index(["method", "figure"])
         for folder in (tmp_path / "reports" / finished.report.name, finished.report)
