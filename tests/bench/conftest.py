@@ -38,16 +38,19 @@ class Answer:
 
 def bench(*words: object) -> Answer:
     """`python -m bench WORDS` in this process."""
-    before, out, err = sys.argv, io.StringIO(), io.StringIO()
-    sys.argv = ["bench", *map(str, words)]
+    out, err, threads = io.StringIO(), io.StringIO(), torch.get_num_threads()
     code: object = 0
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["bench", *map(str, words)])
+        patch.setattr(figures, "DPI", 40)  # drawing is half the time of these tests
+        patch.setattr(page, "SUBGROUP_RESAMPLES", 50)
+        torch.set_num_threads(1)
+        try:
             main()
-    except SystemExit as end:
-        code = end.code
-    finally:
-        sys.argv = before
+        except SystemExit as end:
+            code = end.code
+        finally:
+            torch.set_num_threads(threads)
     return Answer(int(code or 0), out.getvalue(), err.getvalue())  # type: ignore[call-overload]
 
 
@@ -82,15 +85,10 @@ def tables(out: Path) -> dict[str, pd.DataFrame]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UQSEG_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setattr(figures, "DPI", 40)  # drawing is half the time of these tests
-        patch.setattr(page, "SUBGROUP_RESAMPLES", 50)
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
