@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from bench.stats import Bootstrap, interval
 
@@ -51,10 +52,10 @@ Curve = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Of each bin its mean probability, the fraction of readers who marked, and how many things it holds."""
 
 
-def reliability(panels: Mapping[str, Mapping[str, Curve]], counted: str, path: Path) -> None:
-    """A column a panel: reader fraction against predicted probability, and under it the counts in powers of ten.
+def reliability(panels: Mapping[str, Mapping[str, Curve]], predicted: str, counted: str, path: Path) -> None:
+    """A column a panel: reader fraction against what was predicted, and under it the counts in powers of ten.
 
-    panels: title to {method: curve}; empty bins hold NaN. counted: what the counts count.
+    panels: title to {method: curve}; empty bins hold NaN. predicted, counted: what the axes hold.
     """
     figure, _ = canvas(1, 1, 1)
     figure.clear()
@@ -63,11 +64,12 @@ def reliability(panels: Mapping[str, Mapping[str, Curve]], counted: str, path: P
     for (above, below), (title, curves) in zip(axes.T, panels.items(), strict=True):
         style = styles(list(curves))
         above.plot([0, 1], [0, 1], color="0.6", linewidth=1)
-        for label, (prob, fraction, count) in curves.items():
+        for label, curve in curves.items():
+            prob, fraction, count = (x[curve[2] > 0] for x in curve)
             above.plot(prob, fraction, markersize=4, label=label, **style[label])
-            below.plot(prob, np.where(count > 0, count, np.nan), markersize=4, **style[label])
+            below.plot(prob, count, markersize=4, **style[label])
         above.set(title=title, ylabel="readers who marked (fraction)", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        below.set(xlabel="predicted probability", ylabel=f"{counted} in bin", yscale="log")
+        below.set(xlabel=predicted, ylabel=f"{counted} in bin", yscale="log")
     _legend(axes[0, 0])
     save(figure, path)
 
@@ -155,6 +157,9 @@ def quality_of_cost(table: pd.DataFrame, path: Path) -> None:
                 capsize=3,
             )
         ax.set(xlabel=title, ylabel="GED (lower is better)", xscale="log")
+        for write_ticks in (ax.xaxis.set_major_formatter, ax.xaxis.set_minor_formatter):
+            write_ticks(ScalarFormatter())
+        ax.tick_params(axis="x", which="both", labelsize=8, rotation=45)
     _legend(axes[0])
     save(figure, path)
 

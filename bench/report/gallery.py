@@ -59,7 +59,7 @@ def draw(case: str, data: AnnotatedSet, fitted: Mapping[str, Method], n: int, pa
     part = data.take(np.flatnonzero(data.table["case"] == case))
     figure, _ = canvas(1, 1, 1)
     figure.clear()
-    figure.set_size_inches(1.35 * (3 + SHOWN), 1.45 * len(fitted) + 0.5)
+    figure.set_size_inches(1.35 * (3 + SHOWN), 1.3 * len(fitted) + 0.4)
     axes = figure.subplots(len(fitted), 3 + SHOWN, squeeze=False)
     titles = ["readers", "mean", "std", *(f"sample {k + 1}" for k in range(SHOWN))]
     for row, (label, method) in enumerate(fitted.items()):

@@ -115,9 +115,9 @@ def calibration(boot: stats.Bootstrap, loaded: Loaded, folder: Path) -> str:
         title: {label: _curve(table, prefix) for label, table in pooled.items()}
         for title, prefix in (("all pixels", "rel"), ("pixels with probability ≥ 1 %", "act"))
     }
-    pictures.reliability(panels, "pixels", folder / "reliability.png")
+    pictures.reliability(panels, "predicted probability", "pixels", folder / "reliability.png")
     presence = {"a lesion is present": {label: _presence_curve(table) for label, table in pooled.items()}}
-    pictures.reliability(presence, "images", folder / "presence.png")
+    pictures.reliability(presence, "share of samples that mark anything", "images", folder / "presence.png")
     yard = [name for name in YARDSTICKS if name != "oracle"]
     known = {k: v for k, v in PRESENCE.items() if np.isfinite(boot.point[:, boot.column(k)]).any()}
     text = [
