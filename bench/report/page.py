@@ -64,7 +64,7 @@ def write(
     parts = [
         _head(run, record, data, loaded),
         _answer(boot, loaded, cost),
-        "## Which method?\n\n" + tables.markdown(summary) + "\n\n" + NOTE,
+        "## Which method?\n\n" + tables.markdown(summary) + "\n\n" + NOTE + "\n\n" + _way(boot, loaded, folder),
         _ranks(boot, loaded, folder),
         _cost_section(cost, folder),
         _where_it_fails(loaded, data, folder),
@@ -165,6 +165,28 @@ def _beaten(boot: stats.Bootstrap, loaded: Loaded) -> str:
     if not short:
         return "- **Against doing nothing:** every method beats *background* and *prevalence* on Dice, Brier and GED."
     return f"- **Against doing nothing:** not shown to be better: {'; '.join(short)}."
+
+
+def _way(boot: stats.Bootstrap, loaded: Loaded, folder: Path) -> str:
+    """The summary's figures as shares of the way from the worst yardstick to the best."""
+    labels = [*loaded.methods, "consensus"]
+    parts, columns = [], {"method": [*loaded.methods, "*consensus*"]}
+    for name, title in SUMMARY.items():
+        found = stats.share_of_way(boot, name, labels)
+        if found["share"].notna().any():
+            parts.append(found.assign(figure=name))
+            columns[title] = [_percent(r["share"], r["low"], r["high"]) for r in found.to_dict("records")]
+    if not parts:
+        return ""
+    write_csv(pd.concat(parts), folder / "shares.csv")
+    said = "The same as a share of the way from *background* (0 %) to *oracle* (100 %)."
+    return f"{tables.markdown(pd.DataFrame(columns))}\n\n{said}"
+
+
+def _percent(share: float, low: float, high: float) -> str:
+    if not np.isfinite(share):
+        return "–"
+    return f"{share:.0%} [{low:.0%}, {high:.0%}]".replace("%", " %").replace("-0 %", "0 %")
 
 
 def _ranks(boot: stats.Bootstrap, loaded: Loaded, folder: Path) -> str:

@@ -15,7 +15,7 @@ from bench.report.loaded import SPLITS, Loaded
 from bench.report.tables import write_csv
 from bench.spec import Run
 from uqseg.metrics import figures
-from uqseg.metrics.ambiguity import CURVE
+from uqseg.metrics.ambiguity import CURVE, hit_counts
 from uqseg.metrics.calibration import BINS
 
 AMBIGUITY = {
@@ -89,7 +89,24 @@ def ambiguity(boot: stats.Bootstrap, loaded: Loaded, run: Run, folder: Path) -> 
         "![GED against samples](ged-samples.png)",
         "Expected GED of k samples, in closed form from the samples drawn. Networks with one answer are level.",
     ]
-    return "\n\n".join(text)
+    return "\n\n".join([*text, *_hits(loaded, folder)])
+
+
+def _hits(loaded: Loaded, folder: Path) -> list[str]:
+    """In how many images 0, 1, … samples touch the majority lesion, of methods with several but finitely many."""
+    text, rows = [], []
+    for label in loaded.methods:
+        members = loaded.meta[label][0]["support"]
+        if members is None or members < 2:
+            continue
+        count = hit_counts(loaded.pooled(label)["member_hits"].to_numpy(float), members)
+        rows += [(label, k, int(n)) for k, n in enumerate(count)]
+        shares = {f"{k} of {members}": f"{n / max(1, count.sum()):.1%}" for k, n in enumerate(count)}
+        text.append(tables.markdown(pd.DataFrame([{"members that touch it": label} | shares])))
+    if rows:
+        write_csv(pd.DataFrame(rows, columns=["method", "hits", "images"]), folder / "hits.csv")
+        text.append("Images by how many members touch the lesion that at least half of the readers marked.")
+    return text
 
 
 def _curve(table: pd.DataFrame, prefix: str) -> pictures.Curve:
