@@ -226,6 +226,54 @@ def time_(
     report.write(to, split_list(only), device, quick, typer.echo)
 
 
+@app.command()
+def demos(
+    to: Annotated[Path, typer.Option(help="Folder to write the page, its tables and pictures to.")] = Path(
+        "reports/metrics"
+    ),
+    size: Annotated[int | None, typer.Option(help="Images are SIZE×SIZE pixels. Default: the recipe's.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most this many images in each split.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Samples an image. Default: the recipe's.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    out: Out = Path("runs"),
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="method.option=value or training.key=value; may be repeated.")
+    ] = None,
+) -> None:
+    """Show on simulated data with a known truth what the figures say. Trains all methods on `toy`, minutes."""
+    from bench import demonstrations, launch, spec
+    from bench.report import demonstrations as page
+    from bench.runner import Data
+    from bench.store import Store
+    from uqseg.data import load
+    from uqseg.methods import names
+    from uqseg.train import pick_device
+
+    made = spec.make_run(
+        data="toy",
+        recipe_name="toy",
+        chosen=names(),
+        seeds=[0],
+        samples=samples,
+        size=size,
+        limit=limit,
+        assignments=settings or [],
+    )
+    pick_device(device)
+    parts = {s: load("toy", split=s, size=made.size, limit=getattr(made.limit, s)) for s in ("train", "val", "test")}
+    sets, where, cells = Data(**parts), Store(out), spec.cells(made)
+    outcome = launch.here(
+        cells, sets, where, samples=made.samples, device=device, progress=False, say=typer.echo, debug=_debug()
+    )
+    lost = {*outcome.declined, *outcome.failed}
+    kept = [c for c in cells if not {c.label, f"{c.label}, repetition {c.repetition}"} & lost]
+    found = demonstrations.of_methods(kept, sets, where, made.samples, device)
+    record = {"command": _command(), "commit": commit(), "declined": outcome.declined, "failed": outcome.failed}
+    for line in page.write(to, made, record, sets, found):
+        typer.echo(line)
+    typer.echo(f"Demonstrations: {to / 'report.md'}")
+
+
 @app.command(name="list")
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
