@@ -231,6 +231,7 @@ def demos(
     to: Annotated[Path, typer.Option(help="Folder to write the page, its tables and pictures to.")] = Path(
         "reports/metrics"
     ),
+    methods: Annotated[str, typer.Option(help="Comma-separated, as in `run`, or all.")] = "all",
     size: Annotated[int | None, typer.Option(help="Images are SIZE×SIZE pixels. Default: the recipe's.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many images in each split.")] = None,
     samples: Annotated[int | None, typer.Option(help="Samples an image. Default: the recipe's.")] = None,
@@ -241,9 +242,9 @@ def demos(
     ] = None,
 ) -> None:
     """Show on simulated data with a known truth what the figures say. Trains all methods on `toy`, minutes."""
-    from bench import demonstrations, launch, spec
+    from bench import demonstrations, spec
     from bench.report import demonstrations as page
-    from bench.runner import Data
+    from bench.runner import Data, declines
     from bench.store import Store
     from uqseg.data import load
     from uqseg.methods import names
@@ -252,7 +253,7 @@ def demos(
     made = spec.make_run(
         data="toy",
         recipe_name="toy",
-        chosen=names(),
+        chosen=names() if methods == "all" else spec.split_list(methods),
         seeds=[0],
         samples=samples,
         size=size,
@@ -262,13 +263,10 @@ def demos(
     pick_device(device)
     parts = {s: load("toy", split=s, size=made.size, limit=getattr(made.limit, s)) for s in ("train", "val", "test")}
     sets, where, cells = Data(**parts), Store(out), spec.cells(made)
-    outcome = launch.here(
-        cells, sets, where, samples=made.samples, device=device, progress=False, say=typer.echo, debug=_debug()
-    )
-    lost = {*outcome.declined, *outcome.failed}
-    kept = [c for c in cells if not {c.label, f"{c.label}, repetition {c.repetition}"} & lost]
-    found = demonstrations.of_methods(kept, sets, where, made.samples, device)
-    record = {"command": _command(), "commit": commit(), "declined": outcome.declined, "failed": outcome.failed}
+    declined = {c.label: reason for c in cells if (reason := declines(c, sets))}
+    kept = [c for c in cells if c.label not in declined]
+    found = demonstrations.of_methods(kept, sets, where, made.samples, device, say=typer.echo)
+    record = {"command": _command(), "commit": commit(), "declined": declined}
     for line in page.write(to, made, record, sets, found):
         typer.echo(line)
     typer.echo(f"Demonstrations: {to / 'report.md'}")

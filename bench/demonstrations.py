@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from baselines.reference import YARDSTICKS, frequency_of, samples_of
 from bench import optima, stats
-from bench.runner import BATCH, Data, fitted
+from bench.runner import BATCH, Data, fit_name, fitted
 from bench.spec import Cell
 from bench.store import Store
 from uqseg.data import AnnotatedSet, toy
@@ -26,6 +26,7 @@ from uqseg.seeds import generator
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 100)
 LEVEL = 0.99  # of the intervals around the optima: about two dozen are looked at together
 ROUNDING = 1e-9  # a sum of weights that is 1 in exact arithmetic
+SHOWN = ("background", "prevalence", "consensus", "oracle")  # yardsticks that can be held against the truth
 REGIONS = {
     "all pixels": "nobody",
     f"p ≥ {ACTIVE}": "the prediction",
@@ -192,12 +193,16 @@ def closeness(samples: Tensor, truth: Truth, *, exact: bool, weights: Tensor | N
     }
 
 
-def of_methods(cells: list[Cell], data: Data, where: Store, n: int, device: str) -> dict[str, list[pd.DataFrame]]:
-    """Closeness of each trained cell on the test images: per label one table a repetition. Trains what is missing."""
+def of_methods(
+    cells: list[Cell], data: Data, where: Store, n: int, device: str, say: Callable[[str], None]
+) -> dict[str, list[pd.DataFrame]]:
+    """Closeness of each cell on the test images: per label one table a repetition. Trains what is not trained yet."""
     truth = truth_of(data.test)
     tables: dict[str, list[pd.DataFrame]] = {}
     for cell in cells:
-        method = fitted(cell, data, where, device, progress=False)
+        say(f"{cell.label}, repetition {cell.repetition}")
+        with where.locked(fit_name(cell, data)):
+            method = fitted(cell, data, where, device, progress=False)
         parts = []
         for part, samples in predict_batches(
             method, data.test.images, n, batch=BATCH, keys=data.test.table["case"].tolist()
@@ -221,10 +226,10 @@ def of_yardsticks(data: Data, n: int) -> dict[str, list[pd.DataFrame]]:
         frequency_of(data.train),
     )
     tables = {}
-    for name, yardstick in YARDSTICKS.items():
+    for name in SHOWN:
         noise = [generator(name, case) for case in test.table["case"]]
         samples = samples_of(name, masks, read, n, noise, frequency)
-        tables[name] = [_named(test, closeness(samples, truth, exact=yardstick.exact))]
+        tables[name] = [_named(test, closeness(samples, truth, exact=YARDSTICKS[name].exact))]
     own = draws(truth, n, generator("demonstration", "closeness", n))
     return {**tables, "truth": [_named(test, closeness(own, truth, exact=False))]}
 

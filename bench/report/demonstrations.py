@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from baselines.reference import YARDSTICKS
 from bench import demonstrations, stats
 from bench.report import tables
 from bench.report.figures import canvas, save, styles
@@ -19,7 +18,6 @@ from uqseg import checkpoint, metrics
 from uqseg.data import AnnotatedSet, toy
 
 SHOWN = 6  # images of toy in the picture
-MARKED = "marked by a reader"
 
 
 def write(
@@ -32,7 +30,7 @@ def write(
     """Write the page into `folder`; `found`: closeness of the trained methods. Returns its last table as lines."""
     folder.mkdir(parents=True, exist_ok=True)
     boot = demonstrations.compare({**found, **demonstrations.of_yardsticks(data, run.samples)})
-    shown = tables.of_figures(boot, demonstrations.CLOSENESS, list(found), [*YARDSTICKS, "truth"])
+    shown = tables.of_figures(boot, demonstrations.CLOSENESS, list(found), [*demonstrations.SHOWN, "truth"])
     _write_csv(stats.summary(boot), folder / "closeness.csv")
     parts = [
         _head(run, record, data),
@@ -63,7 +61,6 @@ def _head(run: Run, record: Mapping[str, Any], data: Data) -> str:
         "samples": f"{run.samples} an image; methods with finite support give all they have",
         "machine": ", ".join(f"{k} {v}" for k, v in machine().items()),
         **{f"declined: {label}": reason for label, reason in record["declined"].items()},
-        **{f"failed: {label}": reason for label, reason in record["failed"].items()},
     }
     body = "\n".join(f"| {k} | {v} |" for k, v in rows.items())
     return (
