@@ -22,6 +22,7 @@ from bench.runner import Data, fit_name
 from bench.spec import Run
 from bench.store import Store
 from uqseg import checkpoint
+from uqseg.data import AnnotatedSet
 from uqseg.data.source import sources
 from uqseg.metrics import figures
 from uqseg.train import pick_device
@@ -93,7 +94,7 @@ def _head(run: Run, record: Mapping[str, Any], data: Data, loaded: Loaded) -> st
             (split, f"{len(part)} images of {part.table['patient'].nunique()} patients, {len(scored)} of them scored")
         )
     rows += [
-        ("readers", f"{data.test.readers} an image"),
+        ("readers", _readers(data.test)),
         ("image", f"{run.size}×{run.size} pixels, {data.test.images.shape[1]} channel(s)"),
         ("recipe", f"{run.recipe_name}: {run.recipe.description}"),
         ("repetitions", ", ".join(f"{label} {len(loaded.meta[label])}" for label in loaded.methods)),
@@ -107,6 +108,13 @@ def _head(run: Run, record: Mapping[str, Any], data: Data, loaded: Loaded) -> st
     rows += [("failed", f"{label}: {reason}") for label, reason in record.get("failed", {}).items()]
     body = "\n".join(f"| {k} | {v} |" for k, v in rows)
     return f"# {data.test.name}, recipe {run.recipe_name}\n\n| | |\n|---|---|\n{body}"
+
+
+def _readers(data: AnnotatedSet) -> str:
+    least, most = int(data.read.sum(1).min()), int(data.read.sum(1).max())
+    if least == data.readers:
+        return f"{least} an image"
+    return f"{data.readers}, of whom {f'{least} to {most}' if least < most else least} read an image"
 
 
 def _without_paths(command: str) -> str:
