@@ -285,7 +285,7 @@ def _ncc_std(scored: Scored) -> Tensor:
     degenerate="undefined where a map is constant; the mean is over the readers for whom it is defined",
 )
 def _ncc_samples(scored: Scored) -> Tensor:
-    yes, no = (torch.einsum("bs,bsp->bp", scored.weights.float(), x) for x in scored.logs)
+    yes, no, _ = scored.logs
     mean = scored.prob.flatten(1)
     own = -(mean * yes + (1 - mean) * no)
     others = -torch.where(scored.masks.flatten(2), yes[:, None], no[:, None])

@@ -218,10 +218,7 @@ def _nll(scored: Scored) -> Tensor:
     degenerate="clipped at 0 and 1",
 )
 def _nll_joint(scored: Scored) -> Tensor:
-    yes, no = scored.logs
-    masks = scored.masks.flatten(2).double()
-    likelihood = torch.bmm((yes - no).double(), masks.transpose(1, 2)) + no.sum(2, dtype=torch.float64)[:, :, None]
-    mixed = torch.logsumexp(likelihood + scored.weights.log()[:, :, None], 1)
+    mixed = torch.logsumexp(scored.logs.likelihood + scored.weights.log()[:, :, None], 1)
     return -(scored.reader_weights * mixed).sum(1)
 
 

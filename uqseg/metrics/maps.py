@@ -33,7 +33,11 @@ def entropy(samples: Tensor, weights: Tensor | None = None) -> Tensor:
 
 def expected_entropy(samples: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean entropy of the samples, (B,H,W) in [0, ln 2]: what is left when the sample is known."""
-    return mean(binary_entropy(samples), weights).to(samples.dtype)
+    total = torch.zeros_like(samples[:, 0], dtype=torch.float64)
+    for k, sample in enumerate(samples.unbind(1)):  # one at a time: all entropies at once need as much as all samples
+        each = binary_entropy(sample)
+        total += each if weights is None else weights[:, k, None, None] * each
+    return (total / samples.shape[1] if weights is None else total).to(samples.dtype)
 
 
 def mutual_information(samples: Tensor, weights: Tensor | None = None) -> Tensor:

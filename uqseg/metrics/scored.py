@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +15,16 @@ from uqseg.metrics import maps
 Array = Tensor | NDArray[np.generic]
 EXACT = 2**24
 """Counts up to here are exact in float32; larger images are counted in float64."""
+PART = 2**22
+"""Numbers of a temporary array at most, where samples times pixels may be many more."""
+
+
+class Logs(NamedTuple):
+    """Σ w_s log p_s and Σ w_s log(1 - p_s), float32 (B,H*W) each; log Π_pixels p_s(y_r), float64 (B,S,R)."""
+
+    yes: Tensor
+    no: Tensor
+    likelihood: Tensor
 
 
 class Scored:
@@ -39,10 +50,10 @@ class Scored:
         exact: bool = False,
         spacing: Array | None = None,
     ) -> None:
-        self.samples = _samples(samples)
-        device = self.samples.device
-        self.masks = _masks(masks, self.samples)
-        self.B, self.S, self.H, self.W = self.samples.shape
+        self._given = _samples(samples)
+        device = self._given.device
+        self.masks = _masks(masks, self._given)
+        self.B, self.S, self.H, self.W = self._given.shape
         self.R = self.masks.shape[1]
         self.exact = exact
         self.read = _read(read, (self.B, self.R), device)
@@ -65,6 +76,11 @@ class Scored:
         return self.H * self.W
 
     @cached_property
+    def samples(self) -> Tensor:
+        """The samples as probabilities: float32 (B,S,H,W)."""
+        return self._given.float()
+
+    @cached_property
     def prob(self) -> Tensor:
         """Weighted mean of the samples: float32 (B,H,W). Equal weights: sum, then one division, so k of S is k/S."""
         return maps.mean(self.samples, None if self.equal else self.weights).float()
@@ -85,14 +101,13 @@ class Scored:
     @cached_property
     def hypotheses(self) -> Tensor:
         """Samples thresholded at 0.5: bool (B,S,H,W)."""
-        return self.samples >= 0.5
+        return self._given if self._given.dtype == torch.bool else self._given >= 0.5
 
     @cached_property
     def intersections(self) -> Tensor:
         """Pixels in common of all pairs of hypotheses, then readers: float64 (B,S+R,S+R), areas on the diagonal."""
-        kind = torch.float32 if self.pixels <= EXACT else torch.float64
-        sets = torch.cat([self.hypotheses, self.masks], 1).flatten(2).to(kind)
-        return torch.bmm(sets, sets.transpose(1, 2)).double()
+        sets = torch.cat([self.hypotheses, self.masks], 1).flatten(2)
+        return torch.stack([_in_common(one) for one in sets])
 
     @cached_property
     def areas(self) -> Tensor:
@@ -140,10 +155,34 @@ class Scored:
         return maps.binary_entropy(self.prob)
 
     @cached_property
-    def logs(self) -> tuple[Tensor, Tensor]:
-        """log p and log(1 - p) of the samples with p clipped to [1e-6, 1 - 1e-6]: float32 (B,S,H*W) each."""
-        p = self.samples.flatten(2)
-        return p.clamp(1e-6, 1 - 1e-6).log(), (1 - p).clamp(1e-6, 1 - 1e-6).log()
+    def logs(self) -> Logs:
+        """What figures need of log p and log(1 - p), p clipped to [1e-6, 1 - 1e-6]; a part of the pixels at a time, so
+        that memory does not grow with their number times that of the samples."""
+        samples, masks, weights = self.samples.flatten(2), self.masks.flatten(2), self.weights.float()
+        means: list[tuple[Tensor, Tensor]] = []
+        likelihood = self.weights.new_zeros(self.B, self.S, self.R)
+        step = max(1, PART // (self.B * self.S))
+        for p, drawn in zip(torch.split(samples, step, 2), torch.split(masks, step, 2), strict=True):
+            yes, no = p.clamp(1e-6, 1 - 1e-6).log(), (1 - p).clamp(1e-6, 1 - 1e-6).log()
+            means.append((torch.einsum("bs,bsp->bp", weights, yes), torch.einsum("bs,bsp->bp", weights, no)))
+            likelihood += torch.bmm((yes - no).double(), drawn.transpose(1, 2).double())
+            likelihood += no.sum(2, dtype=torch.float64)[:, :, None]
+        yes, no = (torch.cat(parts, 1) for parts in zip(*means, strict=True))
+        return Logs(yes, no, likelihood)
+
+
+def _in_common(sets: Tensor) -> Tensor:
+    """Pixels in common of all pairs of sets bool (n,P): float64 (n,n). Only pixels that some set holds are multiplied,
+    and a part of them at a time: what one product counts is exact in float32."""
+    sets = sets.view(torch.uint8)  # converted to numbers much faster than bool
+    used = sets.amax(0).bool()
+    if 2 * int(used.count_nonzero()) < len(used):
+        sets = sets[:, used]
+    total = torch.zeros(len(sets), len(sets), dtype=torch.float64, device=sets.device)
+    for part in torch.split(sets, max(1, PART // len(sets)), 1):
+        numbers = part.float()
+        total += numbers @ numbers.T
+    return total
 
 
 def _shape(name: str, got: Tensor, expected: tuple[int, ...]) -> None:
@@ -156,7 +195,7 @@ def _samples(samples: Array) -> Tensor:
     if given.dim() != 4 or 0 in given.shape:
         raise ValueError(f"samples: expected shape (B,S,H,W) with nothing empty, got {tuple(given.shape)}")
     if given.dtype == torch.bool:
-        return given.float()
+        return given
     if not given.is_floating_point():
         raise ValueError(f"samples: expected probabilities (floating point) or bool, got {given.dtype}")
     low, high = (float(v) for v in given.aminmax())
