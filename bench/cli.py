@@ -1,4 +1,4 @@
-"""The command line: run | report | compare | data | time | list | status. Only this file prints."""
+"""The command line: run | report | compare | claims | data | demos | time | list | status. Only this file prints."""
 
 from __future__ import annotations
 
@@ -270,6 +270,32 @@ def demos(
     for line in page.write(to, made, record, sets, found):
         typer.echo(line)
     typer.echo(f"Demonstrations: {to / 'report.md'}")
+
+
+@app.command()
+def claims(
+    folder: Annotated[Path, typer.Argument(help="Folder of a report, such as runs/reports/lidc-sim-quick-64px.")],
+    out: Out = Path("runs"),
+    to: Annotated[Path | None, typer.Option(help="Write claims.md and claims.csv here instead.")] = None,
+) -> None:
+    """Test the claims of the 2020 student report on the stored scores of a run."""
+    from bench import claims as logic
+    from bench import spec
+    from bench.report import claims as pages
+    from bench.report.loaded import load as load_scores
+    from bench.runner import Data
+    from bench.store import Store, read_json
+    from uqseg.data import load
+
+    if not (folder / "run.json").exists():
+        raise UsageError(f"claims: there is no run.json in '{folder}'; give the folder of a report.")
+    made = spec.read_run(json.dumps(read_json(folder / "run.json").get("run")), str(folder / "run.json"))
+    sets = {s: load(made.data, split=s, size=made.size, limit=getattr(made.limit, s)) for s in ("train", "val", "test")}
+    data, where = Data(**sets), Store(out)
+    said = pages.write(to or folder, load_scores(made, data, where), logic.histories_of(made, data, where))
+    for claim, verdict in said.items():
+        typer.echo(f"{claim}. {logic.CLAIMS[claim]}: {verdict}")
+    typer.echo(f"Claims: {(to or folder) / 'claims.md'}")
 
 
 @app.command(name="list")
