@@ -60,10 +60,9 @@ def run(
     """Train, sample and score methods, and write a report. The same command goes on where it was stopped."""
     from bench import launch, plan, spec
     from bench.report import page
-    from bench.runner import Data
+    from bench.runner import data_of
     from bench.store import Store, slug
     from uqseg import checkpoint
-    from uqseg.data import load
     from uqseg.methods import names
     from uqseg.train import pick_device
 
@@ -81,11 +80,7 @@ def run(
     )
     pick_device(device)
     show = progress and sys.stderr.isatty()
-    parts = {
-        split: load(data, split=split, size=made.size, limit=getattr(made.limit, split), progress=show)
-        for split in ("train", "val", "test")
-    }
-    sets, where, cells = Data(**parts), Store(out), spec.cells(made)
+    sets, where, cells = data_of(made, show), Store(out), spec.cells(made)
     say = Console(highlight=False, soft_wrap=True).print
     say(
         f"{sets.train.name}: {len(sets.train)} training, {len(sets.val)} validation and {len(sets.test)} test images, "
@@ -140,20 +135,16 @@ def report(
     """Write the report of a finished run anew from its stored scores."""
     from bench import spec
     from bench.report import page
-    from bench.runner import Data
+    from bench.runner import data_of
     from bench.store import Store, read_json
-    from uqseg.data import load
 
     if not (folder / "run.json").exists():
         raise UsageError(f"report: there is no run.json in '{folder}'; give the folder of a report.")
     record = read_json(folder / "run.json")
     made = spec.read_run(json.dumps(record.get("run")), str(folder / "run.json"))
-    parts = {
-        s: load(made.data, split=s, size=made.size, limit=getattr(made.limit, s)) for s in ("train", "val", "test")
-    }
     target = to or folder
     for line in page.write(
-        target, made, record, Data(**parts), Store(out), device=device, show_data=pictures_of_data, private=folder
+        target, made, record, data_of(made), Store(out), device=device, show_data=pictures_of_data, private=folder
     ):
         typer.echo(line)
     typer.echo(f"Report: {target / 'report.md'}")
@@ -244,9 +235,8 @@ def demos(
     """Show on simulated data with a known truth what the figures say. Trains all methods on `toy`, minutes."""
     from bench import demonstrations, spec
     from bench.report import demonstrations as page
-    from bench.runner import Data, declines
+    from bench.runner import data_of, declines
     from bench.store import Store
-    from uqseg.data import load
     from uqseg.methods import names
     from uqseg.train import pick_device
 
@@ -261,8 +251,7 @@ def demos(
         assignments=settings or [],
     )
     pick_device(device)
-    parts = {s: load("toy", split=s, size=made.size, limit=getattr(made.limit, s)) for s in ("train", "val", "test")}
-    sets, where, cells = Data(**parts), Store(out), spec.cells(made)
+    sets, where, cells = data_of(made), Store(out), spec.cells(made)
     declined = {c.label: reason for c in cells if (reason := declines(c, sets))}
     kept = [c for c in cells if c.label not in declined]
     found = demonstrations.of_methods(kept, sets, where, made.samples, device, say=typer.echo)
@@ -283,15 +272,13 @@ def claims(
     from bench import spec
     from bench.report import claims as pages
     from bench.report.loaded import load as load_scores
-    from bench.runner import Data
+    from bench.runner import data_of
     from bench.store import Store, read_json
-    from uqseg.data import load
 
     if not (folder / "run.json").exists():
         raise UsageError(f"claims: there is no run.json in '{folder}'; give the folder of a report.")
     made = spec.read_run(json.dumps(read_json(folder / "run.json").get("run")), str(folder / "run.json"))
-    sets = {s: load(made.data, split=s, size=made.size, limit=getattr(made.limit, s)) for s in ("train", "val", "test")}
-    data, where = Data(**sets), Store(out)
+    data, where = data_of(made), Store(out)
     said = pages.write(to or folder, load_scores(made, data, where), logic.histories_of(made, data, where))
     for claim, verdict in said.items():
         typer.echo(f"{claim}. {logic.CLAIMS[claim]}: {verdict}")

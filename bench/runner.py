@@ -22,10 +22,10 @@ from torch import Tensor
 
 from baselines.reference import YARDSTICKS, frequency_of, samples_of
 from bench import store
-from bench.spec import Cell
+from bench.spec import Cell, Run
 from bench.store import Store, slug
 from uqseg import checkpoint, methods
-from uqseg.data import AnnotatedSet
+from uqseg.data import AnnotatedSet, load
 from uqseg.methods import Method
 from uqseg.metrics import score
 from uqseg.prediction import predict_batches
@@ -54,6 +54,15 @@ class Data:
         if split == "test" or len(whole) <= most:
             return whole
         return whole.take(np.linspace(0, len(whole) - 1, most).astype(np.intp))
+
+
+def data_of(run: Run, progress: bool = False) -> Data:
+    """The three splits that a run asks for."""
+
+    def part(split: str) -> AnnotatedSet:
+        return load(run.data, split=split, size=run.size, limit=getattr(run.limit, split), progress=progress)
+
+    return Data(part("train"), part("val"), part("test"))
 
 
 @cache

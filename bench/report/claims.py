@@ -13,18 +13,22 @@ from bench.report.loaded import Loaded
 from uqseg import checkpoint
 
 
-def section(loaded: Loaded, histories: claims.Histories) -> str:
-    """Markdown of all claims on a run's scores; histories from `claims.histories_of`."""
-    return _markdown(claims.examine(loaded.images, histories))
+def section(folder: Path, loaded: Loaded, histories: claims.Histories) -> tuple[str, dict[int, str]]:
+    """Markdown of all claims on a run's scores, with claims.csv in `folder`; and the verdict of each claim.
+
+    histories: from `claims.histories_of`.
+    """
+    table = claims.examine(loaded.images, histories)
+    tables.write_csv(table, folder / "claims.csv")
+    return _markdown(table), claims.verdicts(table)
 
 
 def write(folder: Path, loaded: Loaded, histories: claims.Histories) -> dict[int, str]:
     """Write claims.md and claims.csv into `folder`; the verdict of each claim."""
-    table = claims.examine(loaded.images, histories)
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.write(folder / "claims.md", (_markdown(table) + "\n").encode())
-    checkpoint.write(folder / "claims.csv", table.to_csv(index=False, float_format="%.9g").encode())
-    return claims.verdicts(table)
+    text, said = section(folder, loaded, histories)
+    checkpoint.write(folder / "claims.md", (text + "\n").encode())
+    return said
 
 
 def _markdown(table: pd.DataFrame) -> str:

@@ -14,7 +14,8 @@ import pandas as pd
 
 from baselines.reference import YARDSTICKS
 from bench import stats
-from bench.report import comparison, gallery, sections, subgroups, tables
+from bench.claims import histories_of
+from bench.report import claims, comparison, gallery, sections, subgroups, tables
 from bench.report import figures as pictures
 from bench.report.loaded import SPLITS, Loaded, load
 from bench.report.tables import write_csv
@@ -73,6 +74,7 @@ def write(
         sections.calibration(boot, loaded, folder),
         sections.failure(boot, loaded, folder),
         sections.thresholds(loaded, folder),
+        _claims(run, data, where, loaded, folder),
         _gallery(run, data, where, loaded, folder if show_data else private or folder, device, show_data),
     ]
     checkpoint.write(folder / "report.md", ("\n\n".join(p for p in parts if p) + "\n").encode())
@@ -306,6 +308,13 @@ def _where_it_fails(loaded: Loaded, data: Data, folder: Path) -> str:
             "![Figures by subgroup](subgroups.png)",
         ]
     )
+
+
+def _claims(run: Run, data: Data, where: Store, loaded: Loaded, folder: Path) -> str:
+    """The seed report's claims, where the run has the two networks that they are about."""
+    if not {"segnet", "unet"} <= set(loaded.methods):
+        return ""
+    return claims.section(folder, loaded, histories_of(run, data, where))[0]
 
 
 def _gallery(run: Run, data: Data, where: Store, loaded: Loaded, folder: Path, device: str, beside: bool) -> str:

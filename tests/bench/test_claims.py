@@ -129,8 +129,9 @@ def test_the_published_tables_contradict_themselves() -> None:
 
 def test_the_section_and_its_files(tmp_path: Path) -> None:
     loaded = Loaded({"train": {}, "val": {}, **run()}, {}, {})
-    text = pages.section(loaded, starts())
+    text, said = pages.section(tmp_path, loaded, starts())
     assert all(f"**{n}. {claim}: supported.**" in text for n, claim in claims.CLAIMS.items())
-    assert pages.write(tmp_path, loaded, starts())[1] == "supported"
+    assert pages.write(tmp_path, loaded, starts()) == said
+    assert said[1] == "supported"
     assert (tmp_path / "claims.md").read_text(encoding="utf-8") == text + "\n"
     assert pd.read_csv(tmp_path / "claims.csv")["claim"].unique().tolist() == list(claims.CLAIMS)
