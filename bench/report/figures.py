@@ -69,7 +69,9 @@ def reliability(panels: Mapping[str, Mapping[str, Curve]], predicted: str, count
             above.plot(prob, fraction, markersize=4, label=label, **style[label])
             below.plot(prob, count, markersize=4, **style[label])
         above.set(title=title, ylabel="readers who marked (fraction)", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        below.set(xlabel=predicted, ylabel=f"{counted} in bin", yscale="log")
+        below.set(xlabel=predicted, ylabel=f"{counted} in bin")
+        if any(count.any() for _, _, count in curves.values()):  # an empty axis has no logarithm
+            below.set_yscale("log")
     _legend(axes[0, 0])
     save(figure, path)
 
