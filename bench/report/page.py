@@ -5,6 +5,7 @@ Its order is that of a reader's questions: which method, how sure, at what cost,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -121,8 +122,7 @@ def _readers(data: AnnotatedSet) -> str:
 
 def _without_paths(command: str) -> str:
     """The command with the folders of this machine left out: lidc-slices:/home/me/x becomes lidc-slices:PATH."""
-    words = command.split(" ")
-    return " ".join(w.partition(":/")[0] + ":PATH" if ":/" in w else w for w in words)
+    return re.sub(r"(^|[\s:=])[/~]\S*", r"\1PATH", command)
 
 
 def _answer(boot: stats.Bootstrap, loaded: Loaded, cost: pd.DataFrame) -> str:
