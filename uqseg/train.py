@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -143,8 +144,14 @@ def rows_of(step: int, images: int, batch: int, seed: int) -> Tensor:
     """Row numbers of a step's batch: consecutive pieces of an endless sequence of shuffled passes over the images."""
     first = step * batch
     passes = range(first // images, (first + batch - 1) // images + 1)
-    order = torch.cat([torch.randperm(images, generator=generator("order", seed, p)) for p in passes])
+    order = torch.cat([_order(images, seed, p) for p in passes])
     return order[first - passes[0] * images :][:batch]
+
+
+@lru_cache(maxsize=2)
+def _order(images: int, seed: int, number: int) -> Tensor:
+    """The shuffled row numbers of one pass, kept while its steps are taken: shuffling a million takes its time."""
+    return torch.randperm(images, generator=generator("order", seed, number))
 
 
 def validate(method: Method, val: AnnotatedSet, recipe: Training) -> float:
