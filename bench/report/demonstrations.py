@@ -12,6 +12,7 @@ import pandas as pd
 from bench import demonstrations, stats
 from bench.report import tables
 from bench.report.figures import canvas, save, styles
+from bench.report.page import without_paths
 from bench.runner import Data, machine
 from bench.spec import Run
 from uqseg import checkpoint, metrics
@@ -53,7 +54,7 @@ def _write_csv(table: pd.DataFrame, path: Path) -> None:
 def _head(run: Run, record: Mapping[str, Any], data: Data) -> str:
     counts = ", ".join(f"{len(getattr(data, s))} {s}" for s in ("train", "val", "test"))
     rows = {
-        "command": f"`{record['command']}`",
+        "command": f"`{without_paths(record['command'])}`",
         "code": f"commit {record['commit']}",
         "data": f"toy, {run.size}×{run.size} pixels, {counts} images, {data.test.readers} readers. "
         "**All images and masks are simulated.**",
@@ -230,8 +231,8 @@ def _closeness(shown: pd.DataFrame, boot: stats.Bootstrap, methods: list[str], r
             "presence: absolute difference of the share of samples that mark anything from the chance that a reader "
             "does. Diversity: expected distance of two samples less that of two readers, below 0 where the samples are "
             "too much alike. Lower is better in the first four, nearer to 0 in the last. **Bold**: the best by value; "
-            f"≈: a tie with it. In italics: *truth* is {run.samples} draws from the exact distribution, the most that "
-            f"so many samples can do; *oracle* is {run.samples} draws from the image's own four readers, who are "
+            f"≈: a tie with it. In italics: *truth* is {run.samples} draws from the exact distribution, whose mean map "
+            f"still carries the chance of the draws; *oracle* is {run.samples} draws from the image's own four readers, who are "
             "themselves only four draws: what every figure computed against them must live with; the others as in "
             "every report. Intervals: 95 %, resampled patients.",
             "![Closeness to the truth](closeness.png)",

@@ -86,7 +86,7 @@ def _head(run: Run, record: Mapping[str, Any], data: Data, loaded: Loaded) -> st
     machine: dict[str, Any] = next((m[0]["machine"] for m in loaded.meta.values() if "machine" in m[0]), {})
     said = sources().get(data.test.name) or sources().get(f"{data.test.name}:PATH", "")
     rows = [
-        ("command", f"`{_without_paths(record['command'])}`"),
+        ("command", f"`{without_paths(record['command'])}`"),
         ("code", f"commit {record['commit']}"),
         ("data", f"{data.test.name}: {said}" + (". **The images are simulated.**" if data.test.simulated else "")),
     ]
@@ -120,7 +120,7 @@ def _readers(data: AnnotatedSet) -> str:
     return f"{data.readers}, of whom {f'{least} to {most}' if least < most else least} read an image"
 
 
-def _without_paths(command: str) -> str:
+def without_paths(command: str) -> str:
     """The command with the folders of this machine left out: lidc-slices:/home/me/x becomes lidc-slices:PATH."""
     return re.sub(r"(^|[\s:=])[/~]\S*", r"\1PATH", command)
 
