@@ -232,9 +232,9 @@ def _closeness(shown: pd.DataFrame, boot: stats.Bootstrap, methods: list[str], r
             "does. Diversity: expected distance of two samples less that of two readers, below 0 where the samples are "
             "too much alike. Lower is better in the first four, nearer to 0 in the last. **Bold**: the best by value; "
             f"≈: a tie with it. In italics: *truth* is {run.samples} draws from the exact distribution, whose mean map "
-            f"still carries the chance of the draws; *oracle* is {run.samples} draws from the image's own four readers, who are "
-            "themselves only four draws: what every figure computed against them must live with; the others as in "
-            "every report. Intervals: 95 %, resampled patients.",
+            f"still carries the chance of the draws; *oracle* is {run.samples} draws from the image's own four "
+            "readers, who are themselves only four draws: what every figure computed against them must live with; "
+            "the others as in every report. Intervals: 95 %, resampled patients.",
             "![Closeness to the truth](closeness.png)",
             "Points are means over the test images with 95 % intervals.",
         ]
