@@ -112,7 +112,8 @@ def subgroups(table: pd.DataFrame, shown: Mapping[str, str], path: Path) -> None
         ax.set_yticklabels([])
     names = [f"{r['trait']}: {r['level']} (n = {r['images']})" for r in levels.to_dict("records")]
     axes[0].set_yticklabels(names)
-    axes[0].legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(methods))
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside upper center", ncols=len(methods))
     save(figure, path)
 
 
