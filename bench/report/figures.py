@@ -43,9 +43,9 @@ def _legend(axes: Axes, columns: int = 1) -> None:
         axes.legend(frameon=False, fontsize=8, ncols=columns)
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path, dpi: int = DPI) -> None:
     """Write the PNG without metadata that changes between runs."""
-    figure.savefig(path, dpi=DPI, metadata={"Software": None})
+    figure.savefig(path, dpi=dpi, metadata={"Software": None})
 
 
 Curve = tuple[np.ndarray, np.ndarray, np.ndarray]

@@ -19,6 +19,7 @@ from uqseg.metrics import maps
 from uqseg.prediction import predict
 
 SHOWN = 4  # samples drawn of each method
+DPI = 85  # a case is 64 or 128 pixels wide: more would only make the files larger
 ROUNDING = 1e-6  # of shares of readers: one third and two thirds are as far from one half
 # Seen on dark images: yellow and white in place of black, blue last.
 OUTLINES = (*COLOURS[1:6], "#F0E442", "#FFFFFF", COLOURS[0])
@@ -75,13 +76,13 @@ def draw(case: str, data: AnnotatedSet, fitted: Mapping[str, Method], n: int, pa
         for k in range(SHOWN):
             shown = samples[0, k].numpy() if k < samples.shape[1] else np.full(mean.shape, np.nan)
             axes[row, 3 + k].imshow(shown, vmin=0, vmax=1, cmap="viridis")
-        axes[row, 0].set_ylabel(label, fontsize=9)
+        axes[row, 0].set_ylabel(label.replace("[", "\n["), fontsize=8)
     for column, title in enumerate(titles):
         axes[0, column].set_title(title, fontsize=9)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
-    save(figure, path)
+    save(figure, path, DPI)
 
 
 def outlined(ax: Axes, part: AnnotatedSet) -> None:
