@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +141,9 @@ def test_patients_are_split_and_drawn_by_name_alone() -> None:
 @pytest.mark.skipif("UQSEG_LIDC_SLICES" not in os.environ, reason="UQSEG_LIDC_SLICES does not name the real slices")
 def test_the_real_slices_hold_what_is_known_of_them(tmp_path: Path) -> None:
     name = f"lidc-slices:{os.environ['UQSEG_LIDC_SLICES']}"
+    started = time.perf_counter()
     data = load(name, cache=tmp_path)
+    assert time.perf_counter() - started < 60
     marked = data.masks.any((2, 3)).sum(1)
     assert (len(data), data.table.patient.nunique(), data.table.nodule.nunique()) == (15548, 875, 2630)
     assert np.bincount(marked).tolist() == [62, 4905, 3012, 2827, 4742]
