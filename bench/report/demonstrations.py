@@ -13,6 +13,7 @@ from bench import demonstrations, stats
 from bench.report import tables
 from bench.report.figures import canvas, save, styles
 from bench.report.page import without_paths
+from bench.report.tables import write_csv
 from bench.runner import Data, machine
 from bench.spec import Run
 from uqseg import checkpoint, metrics
@@ -32,7 +33,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     boot = demonstrations.compare({**found, **demonstrations.of_yardsticks(data, run.samples)})
     shown = tables.of_figures(boot, demonstrations.CLOSENESS, list(found), [*demonstrations.SHOWN, "truth"])
-    _write_csv(stats.summary(boot), folder / "closeness.csv")
+    write_csv(stats.summary(boot), folder / "closeness.csv")
     parts = [
         _head(run, record, data),
         _calibration(folder),
@@ -45,10 +46,6 @@ def write(
     checkpoint.write(folder / "report.md", ("\n\n".join(parts) + "\n").encode())
     checkpoint.write(folder / "metrics.md", metrics.markdown().encode())
     return tables.markdown(shown).splitlines()
-
-
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    checkpoint.write(path, table.to_csv(index=False, float_format="%.9g").encode())
 
 
 def _head(run: Run, record: Mapping[str, Any], data: Data) -> str:
@@ -72,7 +69,7 @@ def _head(run: Run, record: Mapping[str, Any], data: Data) -> str:
 
 def _calibration(folder: Path) -> str:
     found = demonstrations.calibration_by_region()
-    _write_csv(found.table, folder / "regions.csv")
+    write_csv(found.table, folder / "regions.csv")
     figure, (axes,) = canvas(1, 5.2, 4.2)
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
     grid = np.linspace(0.005, 1, 200)
@@ -108,7 +105,7 @@ def _with_intervals(table: pd.DataFrame, title: str, value: str, low: str, high:
 
 def _draws(test: AnnotatedSet, folder: Path) -> str:
     found = demonstrations.ged_by_draws(test)
-    _write_csv(found, folder / "draws.csv")
+    write_csv(found, folder / "draws.csv")
     figure, (left, right) = canvas(2, 8.5, 3.8)
     for axes, name, place in ((left, "ged", 0), (right, "debiased", 1)):
         style = list(styles(["ged", "debiased"]).values())[place] | {"linestyle": "none"}
@@ -177,7 +174,7 @@ def _known(test: AnnotatedSet, folder: Path) -> str:
 
 def _reach(test: AnnotatedSet, folder: Path) -> str:
     found = demonstrations.reach(test)
-    _write_csv(found, folder / "optima.csv")
+    write_csv(found, folder / "optima.csv")
     shown = _with_intervals(found, "measured − optimum", "difference", "low", "high")
     shown = shown.assign(
         optimum=[f"{v:.5g}" for v in found["optimum"]],
