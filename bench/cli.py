@@ -63,8 +63,8 @@ def run(
     from bench.runner import data_of
     from bench.store import Store, slug
     from uqseg import checkpoint
+    from uqseg.device import pick_device
     from uqseg.methods import names
-    from uqseg.train import pick_device
 
     chosen = names() if methods == "all" else spec.split_list(methods)
     numbers = _whole_numbers(seeds)
@@ -237,8 +237,8 @@ def demos(
     from bench.report import demonstrations as page
     from bench.runner import data_of, declines
     from bench.store import Store
+    from uqseg.device import pick_device
     from uqseg.methods import names
-    from uqseg.train import pick_device
 
     made = spec.make_run(
         data="toy",

@@ -12,7 +12,8 @@ import torch
 from bench.runner import Data, declines, fit_name, new_method, score_name
 from bench.spec import Cell
 from bench.store import Store
-from uqseg.train import Training, fit, pick_device
+from uqseg.device import pick_device
+from uqseg.train import Training, fit
 
 TRIAL = 6  # images in the trial step
 

@@ -26,11 +26,12 @@ from bench.spec import Cell, Run
 from bench.store import Store, slug
 from uqseg import checkpoint, methods
 from uqseg.data import AnnotatedSet, load
+from uqseg.device import pick_device
 from uqseg.methods import Method
 from uqseg.metrics import score
 from uqseg.prediction import predict_batches
 from uqseg.seeds import generator
-from uqseg.train import fit, pick_device
+from uqseg.train import fit
 
 BATCH = 64  # images scored at once
 SHOWN = 1000  # images of train and of val that are scored at most: they are there to show overfitting

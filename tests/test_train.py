@@ -11,6 +11,7 @@ import torch
 from tests.conftest import discs
 from uqseg import train as training
 from uqseg.data import AnnotatedSet
+from uqseg.device import pick_device
 from uqseg.errors import FileError, UsageError
 from uqseg.methods import Method, build
 from uqseg.train import DivergenceError, Training, fit, rate, rows_of
@@ -124,7 +125,7 @@ def test_recipe_errors() -> None:
         with pytest.raises(ValueError, match="Training"):
             Training(**wrong)
     with pytest.raises(UsageError, match="device"):
-        training.pick_device("nonsense")
+        pick_device("nonsense")
 
 
 def test_augmentation_moves_image_and_masks_alike() -> None:

@@ -29,6 +29,7 @@ from uqseg import checkpoint
 from uqseg.augment import augment
 from uqseg.data.annotated import AnnotatedSet
 from uqseg.data.split import evenly
+from uqseg.device import Precision, pick_device, uses_bf16
 from uqseg.errors import FileError, UsageError
 from uqseg.methods import Method
 from uqseg.prediction import normalise, predict_batches
@@ -53,7 +54,7 @@ class Training(BaseModel):
     )
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; unset: no limit")
     augment: bool = Field(True, description="flips, rotations, small affine and intensity changes")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device computes it")
+    precision: Precision = Field("auto", description="auto: bf16 where the device computes it")
     keep: Literal["best", "last"] = Field("last", description="weights kept: best validation score, or last")
     validate_every: int = Field(200, ge=1, description="steps between validations")
     validate_images: int = Field(200, ge=1, description="validation images looked at")
@@ -86,37 +87,6 @@ def rate(recipe: Training, step: int, total: int) -> float:
     if done < warm:
         return recipe.lr * (0.04 + 0.96 * done / warm)
     return recipe.lr * 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
-
-
-def pick_device(name: str) -> torch.device:
-    """The device called "auto", "cpu", "cuda" or "cuda:1"; UsageError where it does not exist."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        if device.type not in ("cpu", "cuda"):
-            raise RuntimeError(f"{device.type} is neither")
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"device: expected auto, cpu or an available cuda device, got '{name}' ({reason})") from error
-    return device
-
-
-def uses_bf16(precision: str, device: torch.device) -> bool:
-    """Whether to compute in bf16: asked for, or "auto" on a device that has it in hardware."""
-    if precision != "auto":
-        return precision == "bf16"
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and "avx512_bf16" in _cpu_flags()
-
-
-def _cpu_flags() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return ""
 
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -158,7 +128,9 @@ def validate(method: Method, val: AnnotatedSet, recipe: Training) -> float:
     """Cross-entropy in nats per pixel of the mean of the samples, averaged over readers and images: a proper score."""
     total, count = 0.0, 0
     keys = val.table["case"].tolist()
-    for part, samples in predict_batches(method, val.images, recipe.validate_samples, keys=keys):
+    for part, samples in predict_batches(
+        method, val.images, recipe.validate_samples, keys=keys, precision=recipe.precision
+    ):
         p = samples.mean(1, keepdim=True).double().clamp(1e-6, 1 - 1e-6)
         masks = torch.from_numpy(np.array(val.masks[part])).to(p.device)
         read = torch.from_numpy(val.read[part]).to(p.device)

@@ -26,8 +26,8 @@ from bench.store import Store
 from uqseg import checkpoint
 from uqseg.data import AnnotatedSet
 from uqseg.data.source import sources
+from uqseg.device import pick_device
 from uqseg.metrics import figures
-from uqseg.train import pick_device
 
 SUMMARY = {"ged": "GED", "hm_iou": "HM-IoU", "dice@0.5": "Dice at 0.5", "brier": "Brier", "ece_active": "ECE, active"}
 RANKED = {"ged": "GED", "dice@0.5": "Dice at 0.5", "brier": "Brier"}

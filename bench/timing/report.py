@@ -17,8 +17,8 @@ from bench.runner import machine
 from bench.timing import scale
 from bench.timing.measure import limits
 from bench.timing.sections import SECTIONS, Found, Setting
+from uqseg.device import pick_device
 from uqseg.errors import unknown
-from uqseg.train import pick_device
 
 NAMES = (*SECTIONS, "scale")
 

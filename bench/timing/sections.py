@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,12 +21,13 @@ from baselines.peers import packages, plain
 from bench.timing.measure import Limits, Ratio, Work, in_turns, operations, profile, ratio
 from uqseg import methods
 from uqseg.data import AnnotatedSet, load
+from uqseg.device import Precision, uses_bf16
 from uqseg.methods import Method
 from uqseg.methods.draws import normal
 from uqseg.metrics import Scored, ambiguity, calibration, failure, score
 from uqseg.prediction import normalise, predict_batches
 from uqseg.seeds import generator
-from uqseg.train import Training, fit, uses_bf16
+from uqseg.train import Training, fit
 
 WIDE = (32, 64, 128, 192)
 DEEP = (*WIDE, 192)
@@ -154,7 +155,7 @@ def training(at: Setting) -> Found:
                 slow.parameters(), data, lambda x, y: plain.probunet_loss(slow, x, y, draw), steps, batch, at.device
             )
 
-        def ours(precision: Literal["auto", "fp32"], method: Method = method) -> None:
+        def ours(precision: Precision, method: Method = method) -> None:
             recipe = Training(steps=steps, batch=batch, augment=False, precision=precision)
             fit(method, data, recipe=recipe, device=str(at.device), progress=False)
 
@@ -198,7 +199,7 @@ PLAIN_SAMPLES = {
 }
 
 
-def sampler(method: Method, images: Any, n: int, precision: Literal["fp32", "bf16"] = "fp32") -> Work:
+def sampler(method: Method, images: Any, n: int, precision: Precision = "auto") -> Work:
     """n samples of uint8 images, the way scoring draws them."""
     return lambda: list(predict_batches(method, images, n, precision=precision))
 
@@ -239,24 +240,24 @@ def sampling(at: Setting) -> Found:
         works = {
             "plain": plain_sampler(slow, images, n),
             "ours": sampler(method, images, n),
-            "ours in bf16": sampler(method, images, n, "bf16"),
+            "ours in fp32": sampler(method, images, n, "fp32"),
         }
-        goals = {"ours": goal, "ours in bf16": goal} if goal else None
-        middle = found.add(what, works, at.rounds, goals)
+        middle = found.add(what, works, at.rounds, {"ours": goal} if goal else None)
         x = normalise(torch.from_numpy(images).to(at.device))
         with torch.no_grad():
             flops = operations(partial(method.sample, x, n, generator("count", device=at.device)))
-        found.computed(what, middle["ours"], flops, "fp32", at)
-        found.computed(f"{what}, in bf16", middle["ours in bf16"], flops, "bf16", at)
+        kind = "bf16" if uses_bf16("auto", at.device) else "fp32"
+        found.computed(what, middle["ours"], flops, kind, at)
+        found.computed(f"{what}, in fp32", middle["ours in fp32"], flops, "fp32", at)
         found.profiles[what] = profile(works["ours"])
-        found.shares.append(_best_possible(what, middle["plain"], flops, at))
+        found.shares += [_best_possible(what, middle["plain"], flops, limit, at) for limit in ("fp32", "bf16")]
     return found
 
 
-def _best_possible(what: str, seconds_plain: float, flops: int, at: Setting) -> Share:
-    """How many times faster than the plain way anything could be that computes these layers in fp32."""
-    times = seconds_plain / (flops / at.limits.fp32)
-    return Share(f"{what}: plain time over the fp32 limit's", seconds_plain, f"{times:.2g}× at most", "fp32", 1 / times)
+def _best_possible(what: str, seconds_plain: float, flops: int, limit: str, at: Setting) -> Share:
+    """How many times faster than the plain way anything could be that computes these layers at that limit's rate."""
+    times = seconds_plain / (flops / getattr(at.limits, limit))
+    return Share(f"{what}: plain time over the limit's", seconds_plain, f"{times:.2g}× at most", limit, 1 / times)
 
 
 def metrics(at: Setting) -> Found:
@@ -275,7 +276,7 @@ def metrics(at: Setting) -> Found:
     works: dict[str, Work] = {"plain": lambda: plain.pairwise(a, b), "ours": pairs}
     what = f"GED, HM-IoU and coverage, S = {S}, R = 4, {size}², {B} images"
     middle = found.add(what, works, 3, {"ours": 100})
-    found.computed(what, middle["ours"], 2 * B * (S + 4) ** 2 * size**2, "fp32", at)
+    found.computed(what, middle["ours"], operations(pairs), "fp32", at)
     found.moved(what, middle["ours"], samples.nbytes, at)
     found.profiles[what] = profile(pairs)
 

@@ -16,9 +16,10 @@ import torch
 
 from uqseg import methods
 from uqseg.data import AnnotatedSet
+from uqseg.device import pick_device
 from uqseg.metrics import score
 from uqseg.prediction import predict_batches
-from uqseg.train import Training, fit, pick_device
+from uqseg.train import Training, fit
 
 SIZE, BATCH, SAMPLES, READERS = 64, 24, 16, 4
 DEVICE = pick_device(os.environ.get("UQSEG_DEVICE", "auto"))

@@ -17,8 +17,10 @@ from uqseg.nets.unet import UNet, mask_head
 
 COLLAPSED = 0.01
 """KL in nats below which a latent dimension carries nothing."""
-CACHED = 2**18
-"""Numbers that one layer can hand to the next in a processor's cache."""
+CACHED = 2**20
+"""Numbers that one layer can hand to the next in a processor's caches."""
+WORTH_BF16 = 32
+"""Channels from which on a product in bf16 takes less time than one in float32."""
 
 
 class ProbUNetOptions(Options):
@@ -77,17 +79,18 @@ class ProbUNet(Method):
         mean, log_variance = self.prior(images)
         noise = normal((len(images), n, self.options.latent), generator, images.device)
         z = mean[:, None] + noise * (0.5 * log_variance).exp()[:, None]
-        logits = self.decode(features, z) if images.is_cuda else self._decode_in_cache(features.float(), z)
+        logits = self.decode(features, z) if images.is_cuda else self._decode_in_cache(features, z)
         return logits.float().sigmoid()
 
     def _decode_in_cache(self, features: Tensor, z: Tensor) -> Tensor:
         """`decode` on a processor, a few pixels of all samples at a time: what passes between the layers then never
-        leaves its caches. Always float32: these layers are too narrow to gain from less."""
+        leaves its caches."""
         (B, S), (width, H, W) = z.shape[:2], features.shape[1:]
-        shifts, pixels = self.of_latent(z.float()), features.permute(0, 2, 3, 1).reshape(B, H * W, width)
+        dtype = features.dtype if width >= WORTH_BF16 else torch.float32
+        shifts, pixels = self.of_latent(z).to(dtype), features.to(dtype).permute(0, 2, 3, 1).reshape(B, H * W, width)
         head: Any = self.head
-        layers = [(layer.weight[:, :, 0, 0].t().contiguous(), layer.bias) for layer in head]
-        logits, few = features.new_empty(B, S, H * W), max(16, CACHED // (S * width))
+        layers = [(layer.weight[:, :, 0, 0].t().to(dtype).contiguous(), layer.bias.to(dtype)) for layer in head]
+        logits, few = pixels.new_empty(B, S, H * W), max(16, CACHED // (S * width))
         with torch.autocast("cpu", enabled=False):
             for b, first in product(range(B), range(0, H * W, few)):
                 part = slice(first, first + few)

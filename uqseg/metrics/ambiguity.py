@@ -125,7 +125,7 @@ def _hm_iou(scored: Scored) -> Tensor:
     gains = (1 - scored.distances[:, : scored.S, scored.S :]).cpu().numpy()
     w, v = scored.weights.cpu().numpy(), scored.reader_weights.cpu().numpy()
     best = [transport(g, a, b) for g, a, b in zip(gains, w, v, strict=True)]
-    return torch.tensor(best, dtype=torch.float64, device=scored.samples.device)
+    return torch.tensor(best, dtype=torch.float64, device=scored.masks.device)
 
 
 def transport(gain: NDArray[np.float64], rows: Floats, columns: Floats) -> float:

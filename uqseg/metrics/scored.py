@@ -13,8 +13,6 @@ from torch import Tensor
 from uqseg.metrics import maps
 
 Array = Tensor | NDArray[np.generic]
-EXACT = 2**24
-"""Counts up to here are exact in float32; larger images are counted in float64."""
 PART = 2**22
 """Numbers of a temporary array at most, where samples times pixels may be many more."""
 
@@ -106,8 +104,7 @@ class Scored:
     @cached_property
     def intersections(self) -> Tensor:
         """Pixels in common of all pairs of hypotheses, then readers: float64 (B,S+R,S+R), areas on the diagonal."""
-        sets = torch.cat([self.hypotheses, self.masks], 1).flatten(2)
-        return torch.stack([_in_common(one) for one in sets])
+        return torch.stack([_in_common(h, y) for h, y in zip(self.hypotheses, self.masks, strict=True)])
 
     @cached_property
     def areas(self) -> Tensor:
@@ -171,16 +168,22 @@ class Scored:
         return Logs(yes, no, likelihood)
 
 
-def _in_common(sets: Tensor) -> Tensor:
-    """Pixels in common of all pairs of sets bool (n,P): float64 (n,n). Only pixels that some set holds are multiplied,
-    and a part of them at a time: what one product counts is exact in float32."""
-    sets = sets.view(torch.uint8)  # converted to numbers much faster than bool
-    used = sets.amax(0).bool()
-    if 2 * int(used.count_nonzero()) < len(used):
-        sets = sets[:, used]
-    total = torch.zeros(len(sets), len(sets), dtype=torch.float64, device=sets.device)
-    for part in torch.split(sets, max(1, PART // len(sets)), 1):
-        numbers = part.float()
+def _in_common(hypotheses: Tensor, masks: Tensor) -> Tensor:
+    """Pixels in common of all pairs among hypotheses bool (S,H,W), then masks bool (R,H,W): float64 (S+R,S+R).
+
+    Only the box that holds them all is multiplied, and a few of its rows at a time: what one product counts is exact in
+    float32."""
+    sets = hypotheses.view(torch.uint8), masks.view(torch.uint8)  # converted to numbers much faster than bool
+    used = sets[0].amax(0) | sets[1].amax(0)
+    n, device = len(hypotheses) + len(masks), masks.device
+    total = torch.zeros(n, n, dtype=torch.float64, device=device)
+    rows, columns = used.amax(1).nonzero(), used.amax(0).nonzero()
+    if not len(rows):
+        return total
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    for part in range(top, bottom, step := max(1, PART // (n * (right - left)))):
+        box = slice(part, min(part + step, bottom)), slice(left, right)
+        numbers = torch.cat([s[:, *box] for s in sets]).flatten(1).float()
         total += numbers @ numbers.T
     return total
 

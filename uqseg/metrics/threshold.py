@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from uqseg.metrics.metric import Direction, Figure, Finish, Floats, Sums, metric, ratio
-from uqseg.metrics.scored import EXACT, Scored
+from uqseg.metrics.scored import Scored
 
+EXACT = 2**24
+"""Counts up to here are exact in float32; larger images are counted in float64."""
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
 REFERENCES = ("each", "first", "majority")
 CELLS = ("tp", "fp", "fn", "tn")

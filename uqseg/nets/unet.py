@@ -37,6 +37,12 @@ def mask_head(width: int) -> nn.Conv2d:
     return head
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """x (B,C,H,W) with channels innermost and no gaps. The gradient of a concatenation is a view with gaps, from which
+    the backward pass of the interpolation would take four times as long."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 class Block(nn.Sequential):
     """Convolutions 3×3, each with normalisation and ReLU."""
 
@@ -126,6 +132,8 @@ class UNet(nn.Module):
         x = skips[-1]
         for level, block in zip(range(self.depth - 2, -1, -1), self.up, strict=True):
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            if x.requires_grad:
+                x.register_hook(channels_last)  # type: ignore[no-untyped-call]
             x = dropped(block(torch.cat([skips[level], x], 1)), level)
         return x
 

@@ -1,0 +1,44 @@
+"""Where and how precisely to compute: the device that a user names, and whether it has bf16 in hardware."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from uqseg.errors import UsageError
+
+Precision = Literal["auto", "fp32", "bf16"]
+"""auto: bf16 where the device computes it."""
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called "auto", "cpu", "cuda" or "cuda:1"; UsageError where it does not exist."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError(f"{device.type} is neither")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"device: expected auto, cpu or an available cuda device, got '{name}' ({reason})") from error
+    return device
+
+
+def uses_bf16(precision: Precision, device: torch.device) -> bool:
+    """Whether to compute in bf16: asked for, or "auto" on a device that has it in hardware."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and "avx512_bf16" in _cpu_flags()
+
+
+def _cpu_flags() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return ""
