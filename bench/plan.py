@@ -7,12 +7,11 @@ import time
 
 import numpy as np
 import pandas as pd
-import torch
 
 from bench.runner import Data, declines, fit_name, new_method, score_name
 from bench.spec import Cell
 from bench.store import Store
-from uqseg.device import pick_device
+from uqseg.prediction import predict_batches
 from uqseg.train import Training, fit
 
 TRIAL = 6  # images in the trial step
@@ -81,12 +80,12 @@ def _speed(cell: Cell, data: Data, n: int, device: str) -> tuple[float, float]:
         started = time.perf_counter()
         fit(method, few, recipe=recipe, device=device, progress=False)
         seconds.append(time.perf_counter() - started)
-    x = torch.zeros(len(few), *few.images.shape[1:], device=pick_device(device))
-    with torch.inference_mode():
-        method.sample(x, n, torch.Generator(device=x.device).manual_seed(0))
+    for _ in range(2):
         started = time.perf_counter()
-        method.sample(x, n, torch.Generator(device=x.device).manual_seed(0))
-    return seconds[1] / TRIAL, (time.perf_counter() - started) / len(few)
+        for _ in predict_batches(method, few.images, n):
+            pass
+        seconds.append(time.perf_counter() - started)
+    return seconds[1] / TRIAL, seconds[3] / len(few)
 
 
 def in_words(seconds: float) -> str:
