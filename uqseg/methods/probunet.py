@@ -80,7 +80,7 @@ class ProbUNet(Method):
         noise = normal((len(images), n, self.options.latent), generator, images.device)
         z = mean[:, None] + noise * (0.5 * log_variance).exp()[:, None]
         logits = self.decode(features, z) if images.is_cuda else self._decode_in_cache(features, z)
-        return logits.float().sigmoid()
+        return logits.float().sigmoid_()
 
     def _decode_in_cache(self, features: Tensor, z: Tensor) -> Tensor:
         """`decode` on a processor, a few pixels of all samples at a time: what passes between the layers then never
