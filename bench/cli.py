@@ -210,11 +210,15 @@ def time_(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     to: Annotated[Path, typer.Option(help="Folder to write the report to.")] = Path("reports/timing"),
 ) -> None:
-    """Measure speed against the plain way, other packages and the machine's limits, and write a report."""
+    """Measure speed against the plain way, other packages and the machine's limits, and write a report.
+
+    Each section is kept as soon as it is measured; the page shows all that are in the folder, so --only measures
+    some again, or those that are missing, and leaves the others.
+    """
     from bench.spec import split_list
     from bench.timing import report
 
-    report.write(to, split_list(only), device, quick, typer.echo)
+    report.write(to, split_list(only), device, quick, commit(), typer.echo)
 
 
 @app.command()

@@ -84,7 +84,7 @@ def operations(work: Work) -> int:
     return int(counter.get_total_flops())
 
 
-def profile(work: Work, rows: int = 8) -> list[dict[str, object]]:
+def profile(work: Work, rows: int = 8) -> list[dict[str, Any]]:
     """The `rows` operators that took most time themselves, with calls, milliseconds and share."""
     work()
     with torch.profiler.profile() as found:

@@ -1,4 +1,4 @@
-"""How time and memory grow with images, samples, readers and image size: each point in a process of its own."""
+"""How time and memory grow with images, samples, readers, image size and methods: each point in its own process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,21 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bench.report import figures
-from bench.timing.sections import blob_samples, noise_set
+from bench import stats
+from bench.report.tables import of_figures
+from bench.timing.sections import Curve, Found, Point, Setting, blob_samples, noise_set
 from uqseg import methods
 from uqseg.data import AnnotatedSet
-from uqseg.metrics import score
+from uqseg.metrics import figures, score
 from uqseg.prediction import predict_batches
 from uqseg.train import resident, rows_of
 
-LONGEST = 120.0
+LONGEST = 30.0
 """Seconds: a curve ends before the first point that would take longer."""
+SHORTEST = 0.3
+"""Seconds over which a point is repeated."""
 READERS = 4
-Point = Callable[[int], float]
+Work = Callable[[int], float]
 
 
 def sparse_set(n: int, size: int, folder: Path) -> AnnotatedSet:
@@ -111,15 +115,44 @@ def drawing_size(n: int) -> float:
     return _sampling("probunet", 16, n)
 
 
-CURVES: dict[str, tuple[str, Point, tuple[int, ...]]] = {
-    "100 training batches, 128²": ("images", batches_of_training, (1_000, 10_000, 100_000, 1_000_000)),
-    "sampling and scoring, 64²": ("images", sampled_and_scored, (1_000, 4_000, 16_000, 64_000, 1_000_000)),
-    "drawing, 128²": ("samples", drawing, (1, 10, 100, 1_000)),
-    "all figures, 128²": ("samples", scoring_samples, (1, 10, 100, 1_000)),
-    "all figures, 1,024²": ("samples", scoring_large, (1, 10, 100, 1_000)),
-    "all figures, 16 samples": ("readers", scoring_readers, (1, 4, 10, 30, 100)),
-    "all figures, 16 samples, 4 readers": ("pixels a side", scoring_size, (64, 128, 256, 512, 1024)),
-    "drawing 16 samples": ("pixels a side", drawing_size, (64, 128, 256, 512, 1024)),
+def comparing(n: int) -> float:
+    """Seconds of resampling, intervals and a table of 60 figures of n methods on 3,000 images of 300 patients."""
+    every = figures()
+    some = every[:: len(every) // 60][:60]
+    columns = sorted({c for f in some for c in f.columns})
+    rng = np.random.default_rng(0)
+    of = {"case": [f"c{i}" for i in range(3000)], "patient": [f"p{i // 10}" for i in range(3000)]}
+    tables = {f"m{k}": [pd.DataFrame({**of, **{c: rng.random(3000) for c in columns}})] for k in range(n)}
+    started = time.perf_counter()
+    boot = stats.bootstrap(tables, some)
+    stats.summary(boot)
+    of_figures(boot, {f.name: f.name for f in some[:5]}, boot.labels, [])
+    return time.perf_counter() - started
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A curve to measure; power and allowed as in Curve."""
+
+    axis: str
+    work: Work
+    values: tuple[int, ...]
+    power: int = 1
+    allowed: int = 1
+
+
+MILLION = (1_000, 10_000, 100_000, 1_000_000)
+SIDES = (64, 128, 256, 512, 1024)
+PLANS = {
+    "100 training batches, 128²": Plan("images", batches_of_training, MILLION),
+    "sampling and scoring, 64²": Plan("images", sampled_and_scored, (1_000, 4_000, 16_000, 64_000, 1_000_000)),
+    "drawing, 128²": Plan("samples", drawing, (1, 10, 100, 1_000)),
+    "all figures, 128²": Plan("samples", scoring_samples, (1, 10, 100, 1_000), allowed=2),
+    "all figures, 1,024²": Plan("samples", scoring_large, (1, 10, 100, 1_000), allowed=2),
+    "all figures, 16 samples": Plan("readers", scoring_readers, (1, 4, 10, 30, 100)),
+    "all figures, 16 samples, 4 readers": Plan("pixels a side", scoring_size, SIDES, power=2),
+    "drawing 16 samples": Plan("pixels a side", drawing_size, SIDES, power=2),
+    "comparing, 60 figures, 3,000 images": Plan("methods", comparing, (1, 2, 5, 10, 20)),
 }
 
 
@@ -133,9 +166,9 @@ def own_memory() -> int:
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
 
-def _child(point: Point, value: int, answer: Any) -> None:
-    """Send seconds, and the largest growth of memory while the point was measured."""
-    point(min(value, 16))  # what is loaded and allocated once
+def _child(work: Work, smallest: int, value: int, answer: Any) -> None:
+    """Send the least seconds of repetitions, and the largest growth of memory meanwhile."""
+    work(smallest)  # what is loaded and allocated once
     before, peak, done = own_memory(), [0], threading.Event()
 
     def watch() -> None:
@@ -144,21 +177,24 @@ def _child(point: Point, value: int, answer: Any) -> None:
 
     thread = threading.Thread(target=watch)
     thread.start()
-    seconds = point(value)
+    started, seconds = time.perf_counter(), np.inf
+    while np.isinf(seconds) or time.perf_counter() - started < SHORTEST:
+        seconds = min(seconds, work(value))
     done.set()
     thread.join()
-    answer.send((seconds, max(0, peak[0] - before)))
+    answer.send(Point(value, seconds, max(0, peak[0] - before)))
 
 
-def measured(point: Point, value: int) -> tuple[float, int] | None:
-    """Seconds and bytes of one point, from a process of its own; None where that process was ended or failed."""
-    context = multiprocessing.get_context("spawn")
+def measured(work: Work, smallest: int, value: int) -> Point | None:
+    """One point, from a process of its own; None where that process was ended, failed or took far too long."""
+    context = multiprocessing.get_context("forkserver")  # which has imported, but never computed: it has no threads
+    context.set_forkserver_preload([__name__])
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_child, args=(point, value, sender))
+    child = context.Process(target=_child, args=(work, smallest, value, sender))
     child.start()
     sender.close()
     try:
-        found: tuple[float, int] | None = receiver.recv() if receiver.poll(3 * LONGEST) else None
+        found: Point | None = receiver.recv() if receiver.poll(3 * LONGEST) else None
     except EOFError:
         found = None
     if child.is_alive() and found is None:
@@ -167,34 +203,28 @@ def measured(point: Point, value: int) -> tuple[float, int] | None:
     return found
 
 
-def curves(quick: bool) -> pd.DataFrame:
-    """curve, axis, value, seconds, bytes; NaN where a point is expected to take longer than LONGEST or failed."""
-    rows: list[dict[str, Any]] = []
-    for name, (axis, point, values) in CURVES.items():
-        before: tuple[int, float] | None = None
-        for value in values[:3] if quick else values:
-            expected = before[1] * value / before[0] if before else 0.0
-            found = measured(point, value) if expected < LONGEST else None
-            rows.append({"curve": name, "axis": axis, "value": value,
-                         "seconds": found[0] if found else np.nan, "bytes": found[1] if found else np.nan})  # fmt: skip
-            if found is None:
-                break
-            before = (value, found[0])
-    return pd.DataFrame(rows)
+def curve(name: str, plan: Plan, most: int | None = None) -> Curve:
+    """The points of a plan, at most so many; those after one that is expected to take longer than LONGEST, or that
+    failed, are left empty."""
+    points: list[Point] = []
+    expected: float | None = 0.0
+    for value in plan.values[:most]:
+        if points and points[-1].seconds is not None:
+            expected = points[-1].seconds * (value / points[-1].value) ** plan.power
+        point = measured(plan.work, plan.values[0], value) if expected is not None and expected < LONGEST else None
+        if point is None:
+            expected = None
+        points.append(point or Point(value, None, None))
+    return Curve(name, plan.axis, plan.power, plan.allowed, points)
 
 
-def plot(table: pd.DataFrame, folder: Path) -> list[str]:
-    """One picture an axis, time beside memory; the files' names."""
-    made = []
-    for axis, part in table.groupby("axis", sort=False):
-        figure, axes = figures.canvas(2, 9.0, 3.6)
-        style = figures.styles(part["curve"].unique().tolist())
-        for name, curve in part.groupby("curve", sort=False):
-            for ax, column, unit in zip(axes, ("seconds", "bytes"), (1.0, 1e6), strict=True):
-                ax.plot(curve["value"], curve[column] / unit, label=str(name), **style[str(name)])
-        for ax, title in zip(axes, ("seconds", "memory of its own at most, MB"), strict=True):
-            ax.set(xlabel=str(axis), ylabel=title, xscale="log", yscale="log")
-        axes[0].legend(frameon=False, fontsize=8)
-        made.append(f"scale-{str(axis).replace(' ', '-')}.png")
-        figures.save(figure, folder / made[-1])
-    return made
+def section(at: Setting) -> Found:
+    """How cost grows: on the processor, each point in a process of its own, the fastest of as many repetitions as start
+    within 0.3 s; one image where nothing else is said. MB: growth of the memory that belongs to the process; pages of
+    the memory-mapped cache do not count, the system takes them back when it needs them (a million images at 128² with
+    four masks are 82 GB, full of holes so that they need no disk)."""
+    found = Found(curves=[curve(name, plan, 3 if at.quick else None) for name, plan in PLANS.items()])
+    skipped = [f"{c.what} at {p.value:,} {c.axis}" for c in found.curves for p in c.points if p.seconds is None]
+    if skipped:
+        found.notes.append(f"Left out, expected to take more than {LONGEST:.0f} s, or failed: {'; '.join(skipped)}.")
+    return found

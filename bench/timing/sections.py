@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from importlib.metadata import version
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -71,14 +72,45 @@ class Share:
     goal: float | None = None
 
 
+@dataclass(frozen=True)
+class Point:
+    """Seconds and bytes of memory at one value of a curve; None where it took too long or failed."""
+
+    value: int
+    seconds: float | None
+    memory: int | None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How time and memory grow with one thing; the data grow with its `power`, and the time may with the `allowed`
+    power of the data: 2 where pairs are compared."""
+
+    what: str
+    axis: str
+    power: int
+    allowed: int
+    points: list[Point]
+
+    def exponent(self, of: Literal["seconds", "memory"], least: float = 0.0) -> float | None:
+        """Power of the data with which time or memory grows between the last two points that have it; None where one
+        of them is missing or not above `least`."""
+        known = [(p.value, v) for p in self.points if (v := getattr(p, of)) is not None]
+        if len(known) < 2 or min(v for _, v in known[-2:]) <= least:
+            return None
+        (a, first), (b, last) = known[-2:]
+        return float(np.log(last / first) / (self.power * np.log(b / a)))
+
+
 @dataclass
 class Found:
     """What a section found."""
 
     compared: list[Compared] = field(default_factory=list)
     shares: list[Share] = field(default_factory=list)
-    profiles: dict[str, list[dict[str, object]]] = field(default_factory=dict)
+    profiles: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
 
     def add(
         self,
@@ -296,6 +328,7 @@ def peers(at: Setting) -> Found:
     """The same number or the same training step from other packages."""
     found, size = Found(), 64 if at.quick else 128
     why = {p: reason for p in packages.PACKAGES if (reason := packages.missing(p))}
+    found.notes += [f"{p} {version(p)}" for p in packages.PACKAGES if p not in why]
     found.notes += [f"{p} is left out: {reason}. Install it with the extra `peers`." for p, reason in why.items()]
     samples, data = blob_samples(2, 16, size), noise_set(2, size)
     hypotheses, readers, prob = samples >= 0.5, torch.from_numpy(data.masks), samples.mean(1)
@@ -372,16 +405,16 @@ def data(at: Setting) -> Found:
     """The first build of the embedded data set, into a folder that is deleted afterwards."""
     found, limit = Found(), 1000 if at.quick else None
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), sum(os.times()[:4])
         built = load("lidc-sim", limit=limit, cache=folder)
-        seconds = time.perf_counter() - started
+        seconds, worked = time.perf_counter() - started, sum(os.times()[:4]) - worked
         started = time.perf_counter()
         load("lidc-sim", limit=limit, cache=folder)
         again = time.perf_counter() - started
     said = "" if limit else f" (goal 90 s: {'met' if seconds <= 90 else 'not met'})"
     found.notes.append(
         f"lidc-sim, {len(built):,} slices at 128²: first build {seconds:.1f} s{said} with {os.cpu_count()} processors, "
-        f"opened again in {again:.2f} s."
+        f"which worked {worked:.1f} s in all; opened again in {again:.2f} s."
     )
     return found
 
