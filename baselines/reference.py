@@ -19,12 +19,16 @@ Noise = Sequence[torch.Generator]
 
 @dataclass(frozen=True)
 class Yardstick:
-    """exact: the samples are its whole support, not draws. draw: see `samples_of`. rate: how they are scored."""
+    """exact: the samples are its whole support, not draws. draw: see `samples_of`. rate: how they are scored.
+
+    count: samples that a score looks at, of n asked for and R readers.
+    """
 
     description: str
     exact: bool
     draw: Callable[[Tensor, Tensor, int, Noise, Tensor], Tensor]
     rate: Callable[..., pd.DataFrame] = score
+    count: Callable[[int, int], int] = lambda n, readers: 1
 
 
 def _background(masks: Tensor, read: Tensor, n: int, noise: Noise, frequency: Tensor) -> Tensor:
@@ -98,10 +102,17 @@ YARDSTICKS = {
     "prevalence": Yardstick("the training set's pixel-wise frequency of foreground", True, _prevalence),
     "consensus": Yardstick("the readers' own majority mask, the best a single mask could do", True, _consensus),
     "oracle": Yardstick(
-        "draws from the readers themselves, the floor of GED at that number of samples", False, _oracle
+        "draws from the readers themselves, the floor of GED at that number of samples",
+        False,
+        _oracle,
+        count=lambda n, readers: n,
     ),
     "human": Yardstick(
-        "the other readers against one reader, each in turn (so its GED is not a floor)", False, _readers, leave_one_out
+        "the other readers against one reader, each in turn (so its GED is not a floor)",
+        False,
+        _readers,
+        leave_one_out,
+        lambda n, readers: readers - 1,
     ),
 }
 

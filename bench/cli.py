@@ -27,7 +27,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 Out = Annotated[Path, typer.Option(help="Folder of weights, scores and reports.")]
-
+Methods = Annotated[str, typer.Option(help="Comma-separated: names, name[option=value], package.module:Class, or all.")]
+Samples = Annotated[int | None, typer.Option(help="Samples an image. Default: the recipe's.")]
+Limit = Annotated[int | None, typer.Option(help="At most this many images in each split.")]
+Size = Annotated[int | None, typer.Option(help="Images are SIZE×SIZE pixels. Default: the recipe's.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="method.option=value or training.key=value; may be repeated.")
+]
 
 STOPPED = 130  # what Typer makes of Ctrl-C
 
@@ -41,20 +48,16 @@ class Kind(StrEnum):
 
 @app.command()
 def run(
-    methods: Annotated[
-        str, typer.Option(help="Comma-separated: names, name[option=value], package.module:Class, or all.")
-    ] = "all",
+    methods: Methods = "all",
     data: Annotated[str, typer.Option(help="Data source, such as lidc-sim or folder:PATH.")] = "lidc-sim",
     recipe: Annotated[str, typer.Option(help="Training protocol, see `list recipes`.")] = "quick",
     seeds: Annotated[str, typer.Option(help="Repetitions, comma-separated whole numbers.")] = "0",
-    samples: Annotated[int | None, typer.Option(help="Samples an image. Default: the recipe's.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most this many images in each split.")] = None,
-    size: Annotated[int | None, typer.Option(help="Images are SIZE×SIZE pixels. Default: the recipe's.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    samples: Samples = None,
+    limit: Limit = None,
+    size: Size = None,
+    device: Device = "auto",
     out: Out = Path("runs"),
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="method.option=value or training.key=value; may be repeated.")
-    ] = None,
+    settings: Settings = None,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Train, sample and score methods, and write a report. The same command goes on where it was stopped."""
@@ -64,15 +67,12 @@ def run(
     from bench.store import Store, slug
     from uqseg import checkpoint
     from uqseg.device import pick_device
-    from uqseg.methods import names
 
-    chosen = names() if methods == "all" else spec.split_list(methods)
-    numbers = _whole_numbers(seeds)
     made = spec.make_run(
         data=data,
         recipe_name=recipe,
-        chosen=chosen,
-        seeds=numbers,
+        chosen=_chosen(methods),
+        seeds=_whole_numbers(seeds),
         samples=samples,
         size=size,
         limit=limit,
@@ -81,26 +81,16 @@ def run(
     pick_device(device)
     show = progress and sys.stderr.isatty()
     sets, where, cells = data_of(made, show), Store(out), spec.cells(made)
-    say = Console(highlight=False, soft_wrap=True).print
+    say = Console(highlight=False, soft_wrap=True, markup=False).print
     say(
         f"{sets.train.name}: {len(sets.train)} training, {len(sets.val)} validation and {len(sets.test)} test images, "
         f"{made.size}×{made.size} pixels, {sets.train.readers} readers. Recipe {recipe}. {made.samples} samples."
     )
-    planned = plan.plan(cells, sets, where, made.samples, device)
-    for row in planned.to_dict("records"):
-        about = f", about {plan.in_words(row['seconds'])}" if row["seconds"] else ""
-        say(f"  {row['method']} #{row['repetition']}: {row['to do']}{about}", markup=False)
-    say(f"Expected: about {plan.in_words(float(planned['seconds'].sum()))} on {device}, then the report.")
+    for line in plan.lines(plan.plan(cells, sets, where, made.samples, device), device):
+        say(line)
     started = time.perf_counter()
     outcome = launch.here(
-        cells,
-        sets,
-        where,
-        samples=made.samples,
-        device=device,
-        progress=show,
-        say=lambda text: say(text, markup=False),
-        debug=_debug(),
+        cells, sets, where, samples=made.samples, device=device, progress=show, say=say, debug=_debug()
     )
     folder = where.report(slug(sets.train.name, recipe, f"{made.size}px"))
     record = {
@@ -115,8 +105,8 @@ def run(
     lines = page.write(folder, made, record, sets, where, device=device)
     say("")
     for line in lines:
-        say(line, markup=False)
-    say(f"Report: {folder / 'report.md'}", markup=False)
+        say(line)
+    say(f"Report: {folder / 'report.md'}")
     if outcome.failed:
         told = "; ".join(f"{k}: {v}" for k, v in outcome.failed.items())
         raise FileError(f"{len(outcome.failed)} of {len(cells)} cells failed, the others are kept: {told}")
@@ -207,7 +197,7 @@ def time_(
         str, typer.Option(help="Comma-separated: training, sampling, metrics, peers, start, data, scale. Default: all.")
     ] = "",
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes and few turns, to see that it works.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: Device = "auto",
     to: Annotated[Path, typer.Option(help="Folder to write the report to.")] = Path("reports/timing"),
 ) -> None:
     """Measure speed against the plain way, other packages and the machine's limits, and write a report.
@@ -226,15 +216,13 @@ def demos(
     to: Annotated[Path, typer.Option(help="Folder to write the page, its tables and pictures to.")] = Path(
         "reports/metrics"
     ),
-    methods: Annotated[str, typer.Option(help="Comma-separated, as in `run`, or all.")] = "all",
-    size: Annotated[int | None, typer.Option(help="Images are SIZE×SIZE pixels. Default: the recipe's.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most this many images in each split.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Samples an image. Default: the recipe's.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    methods: Methods = "all",
+    size: Size = None,
+    limit: Limit = None,
+    samples: Samples = None,
+    device: Device = "auto",
     out: Out = Path("runs"),
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="method.option=value or training.key=value; may be repeated.")
-    ] = None,
+    settings: Settings = None,
 ) -> None:
     """Show on simulated data with a known truth what the figures say. Trains all methods on `toy`, minutes."""
     from bench import demonstrations, spec
@@ -242,12 +230,11 @@ def demos(
     from bench.runner import data_of, declines
     from bench.store import Store
     from uqseg.device import pick_device
-    from uqseg.methods import names
 
     made = spec.make_run(
         data="toy",
         recipe_name="toy",
-        chosen=names() if methods == "all" else spec.split_list(methods),
+        chosen=_chosen(methods),
         seeds=[0],
         samples=samples,
         size=size,
@@ -345,6 +332,13 @@ def _described(kind: Kind) -> dict[str, str]:
     from bench.spec import recipe, recipe_names
 
     return {n: recipe(n).description for n in recipe_names()}
+
+
+def _chosen(methods: str) -> list[str]:
+    from bench.spec import split_list
+    from uqseg.methods import names
+
+    return names() if methods == "all" else split_list(methods)
 
 
 def _whole_numbers(text: str) -> list[int]:

@@ -52,6 +52,15 @@ def plan(cells: list[Cell], data: Data, where: Store, n: int, device: str) -> pd
     return pd.DataFrame(rows, columns=["method", "repetition", "to do", "seconds"])
 
 
+def lines(planned: pd.DataFrame, device: str) -> list[str]:
+    """The plan as the lines to show: one a cell and the whole."""
+    said = []
+    for row in planned.to_dict("records"):
+        about = f", about {in_words(row['seconds'])}" if row["seconds"] else ""
+        said.append(f"  {row['method']} #{row['repetition']}: {row['to do']}{about}")
+    return [*said, f"Expected: about {in_words(float(planned['seconds'].sum()))} on {device}, then the report."]
+
+
 def _steps_left(cell: Cell, data: Data, where: Store) -> int:
     total = cell.training.total_steps(len(data.train))
     name = fit_name(cell, data)

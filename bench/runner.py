@@ -42,7 +42,7 @@ Draw = Callable[[], Iterator[tuple[slice, Tensor, Tensor | None]]]
 
 @dataclass(frozen=True)
 class Data:
-    """The three splits of one run. Train and val are scored on no more images than test, nor than SHOWN."""
+    """The three splits of one run. Train and val are scored on half as many images as test, and SHOWN, at most."""
 
     train: AnnotatedSet
     val: AnnotatedSet
@@ -51,7 +51,7 @@ class Data:
     def scored(self, split: str) -> AnnotatedSet:
         """The images of a split that are scored: all of test; of train and val an even spread."""
         whole: AnnotatedSet = getattr(self, split)
-        most = min(len(self.test), SHOWN)
+        most = min(max(len(self.test) // 2, 1), SHOWN)
         if split == "test" or len(whole) <= most:
             return whole
         return whole.take(np.linspace(0, len(whole) - 1, most).astype(np.intp))
@@ -177,18 +177,18 @@ def _draw(method: Method, data: AnnotatedSet, n: int) -> Draw:
 
 def run_yardstick(name: str, data: Data, where: Store, n: int, frequency: Tensor, progress: bool) -> None:
     """Score a yardstick on the three splits, as far as that is not done."""
-    exact = YARDSTICKS[name].exact
+    yardstick = YARDSTICKS[name]
     for split in ("test", "val", "train"):
         part = data.scored(split)
         scores = yardstick_score_name(name, data, split, n)
         with where.locked(scores):
             if where.score(scores).exists():
                 continue
-            draw, rate = _yardstick(name, part, n, frequency), YARDSTICKS[name].rate
-            table, _ = _scores(draw, part, split, exact, f"score {name} {split}", progress, rate)
-            samples = 1 if exact else part.readers - 1 if name == "human" else n
+            draw, said = _yardstick(name, part, n, frequency), f"score {name} {split}"
+            table, _ = _scores(draw, part, split, yardstick.exact, said, progress, yardstick.rate)
+            samples = yardstick.count(n, part.readers)
             meta = {"label": name, "method": name, "repetition": None, "split": split, "samples": samples}
-            meta |= {"support": 1 if exact else None, "samples_are": "aleatoric"}
+            meta |= {"support": samples if yardstick.exact else None, "samples_are": "aleatoric"}
             store.write_scores(where.score(scores), table, meta)
 
 

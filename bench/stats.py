@@ -22,7 +22,10 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Figures of M methods with their resamples: point (M,F) and draws (M,K,F), NaN where undefined."""
+    """Figures of M methods with their resamples: point (M,F) and draws (M,K,F), NaN where undefined.
+
+    left_out (M,F): images of all repetitions for which a column of the figure is undefined.
+    """
 
     labels: list[str]
     figures: list[Figure]
@@ -31,6 +34,7 @@ class Bootstrap:
     patients: int
     images: int
     repetitions: dict[str, int]
+    left_out: NDArray[np.int64]
 
     def column(self, figure: str) -> int:
         """The place of the figure called `figure`."""
@@ -79,6 +83,13 @@ def _all_figures(
     return found[0], found[1:]
 
 
+def _left_out(table: pd.DataFrame, figures: Sequence[Figure]) -> NDArray[np.int64]:
+    """Images of one table for which a column of each figure is undefined: (F,)."""
+    names = sorted({c for f in figures for c in f.columns})
+    undefined = dict(zip(names, ~np.isfinite(table[names].to_numpy(np.float64)).T, strict=True))
+    return np.array([np.any([undefined[c] for c in f.columns], axis=0).sum() for f in figures], np.int64)
+
+
 def bootstrap(
     tables: Mapping[str, Sequence[pd.DataFrame]],
     figures: Sequence[Figure],
@@ -118,6 +129,7 @@ def bootstrap(
         weights.shape[1],
         len(first),
         {label: len(r) for label, r in tables.items()},
+        np.array([np.sum([_left_out(table, figures) for table in r], axis=0) for r in tables.values()]),
     )
 
 
@@ -131,13 +143,13 @@ def interval(draws: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:
 
 
 def summary(boot: Bootstrap) -> pd.DataFrame:
-    """One row a method and figure: method, figure, value, low, high."""
+    """One row a method and figure: method, figure, value, low, high, left_out."""
     rows = []
     for m, label in enumerate(boot.labels):
         low, high = interval(boot.draws[m])
         for f, figure in enumerate(boot.figures):
-            rows.append((label, figure.name, boot.point[m, f], low[f], high[f]))
-    return pd.DataFrame(rows, columns=["method", "figure", "value", "low", "high"])
+            rows.append((label, figure.name, boot.point[m, f], low[f], high[f], boot.left_out[m, f]))
+    return pd.DataFrame(rows, columns=["method", "figure", "value", "low", "high", "left_out"])
 
 
 def holm(p: Floats) -> Floats:
@@ -153,8 +165,8 @@ def holm(p: Floats) -> Floats:
 def differences(boot: Bootstrap, figure: str, reference: str, among: Sequence[str] | None = None) -> pd.DataFrame:
     """Paired differences method − reference of one figure: difference, low, high, p, p_holm, tie.
 
-    p is two-sided from the resamples; a tie is a difference whose interval holds 0 or whose Holm-adjusted p is 0.05
-    or more.
+    p is two-sided from the resamples; a tie is a difference whose interval holds 0, or whose Holm-adjusted p is 0.05
+    or more: the intervals are each for itself, and among many some miss 0 by chance.
     """
     f, r = boot.column(figure), boot.labels.index(reference)
     others = [label for label in boot.labels if label != reference and (among is None or label in among)]

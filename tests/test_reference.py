@@ -37,6 +37,15 @@ def test_oracle_is_the_floor_and_consensus_the_best_single_mask() -> None:
     assert (scored("consensus", data)["dice_image_majority@0.5"] == 1).all()
 
 
+def test_the_number_of_samples_of_a_score() -> None:
+    """Of 9 asked for and 4 readers; of human's four samples three stand against the one reader left out."""
+    data, noise = discs(2), [generator(i) for i in range(2)]
+    masks, read = torch.from_numpy(data.masks.copy()), torch.from_numpy(data.read)
+    drawn = {n: samples_of(n, masks, read, 9, noise, frequency_of(data)).shape[1] for n in YARDSTICKS}
+    assert drawn == {"background": 1, "prevalence": 1, "consensus": 1, "oracle": 9, "human": 4}
+    assert {n: y.count(9, 4) for n, y in YARDSTICKS.items()} == drawn | {"human": 3}
+
+
 def test_prevalence_is_calibrated_where_it_was_counted() -> None:
     data = discs(60)
     ece = next(f for f in figures("calibration") if f.name == "ece")

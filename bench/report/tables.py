@@ -13,6 +13,7 @@ from uqseg import checkpoint
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
 ARROWS = {"lower": " ↓", "higher": " ↑", "none": ""}
+LEFT_OUT = "†k: undefined for k images (counted in every repetition), which are left out."
 
 
 def digits(value: float, low: float = np.nan, high: float = np.nan) -> str:
@@ -39,16 +40,18 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table of texts as Markdown."""
-    return table.to_markdown(index=False, disable_numparse=True)
+    """A table of texts as Markdown, with a note on its daggers if it has any."""
+    text = table.to_markdown(index=False, disable_numparse=True)
+    return f"{text}\n\n{LEFT_OUT}" if "†" in text else text
 
 
 def of_figures(
-    boot: Bootstrap, figures: Mapping[str, str], methods: Sequence[str], yardsticks: Sequence[str], places: bool = True
+    boot: Bootstrap, figures: Mapping[str, str], methods: Sequence[str], yardsticks: Sequence[str]
 ) -> pd.DataFrame:
     """One row a method, one column a figure (name to title) with its interval.
 
     The best method is bold; methods whose paired difference from it is a tie carry ≈. Yardsticks stand below, unmarked.
+    † and a number: so many images are left out.
     """
     rows = {label: [label if label in methods else f"*{label}*"] for label in [*methods, *yardsticks]}
     titles = ["method"]
@@ -60,7 +63,9 @@ def of_figures(
             m = boot.labels.index(label)
             low, high = interval(boot.draws[m, :, f][:, None])
             text = with_interval(boot.point[m, f], float(low[0]), float(high[0]))
-            row.append(f"**{text}**" if label == best else f"{text} ≈" if label in ties else text)
+            text = f"**{text}**" if label == best else f"{text} ≈" if label in ties else text
+            missing = boot.left_out[m, f] if np.isfinite(boot.point[m, f]) else 0
+            row.append(f"{text} †{missing}" if missing else text)
     return pd.DataFrame(rows.values(), columns=titles)
 
 

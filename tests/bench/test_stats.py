@@ -1,11 +1,14 @@
 """The bootstrap against plain loops and simulated truth; Holm, ties and ranks against values worked out by hand."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
 from bench import stats
+from bench.report import tables
 from uqseg.metrics import Figure, figures
 
 
@@ -94,6 +97,22 @@ def test_undefined_values_are_left_out_of_point_and_draws() -> None:
     assert np.isnan([boot.point[0, 1], low, high]).all()
 
 
+def test_images_left_out_are_counted_and_marked() -> None:
+    """Three images: x lacks one of them, y all, z none; "both" needs x and z; the second repetition lacks nothing."""
+    table = scores(["p", "p", "q"], {"x": np.array([1.0, np.nan, 3.0]), "y": np.full(3, np.nan), "z": np.arange(3.0)})
+    both = dataclasses.replace(mean_figure("both"), columns=("x", "z"), kind="across", over=lambda v, w: w @ v["x"])
+    chosen = [mean_figure("x"), mean_figure("y"), mean_figure("z"), both]
+    whole = table.fillna(2.0)
+    boot = stats.bootstrap({"a": [table], "b": [table, whole], "c": [whole, whole]}, chosen, resamples=20)
+    assert boot.left_out.tolist() == [[1, 3, 0, 1], [1, 3, 0, 1], [0, 0, 0, 0]]
+    assert stats.summary(boot)["left_out"].tolist() == boot.left_out.ravel().tolist()
+    shown = tables.of_figures(boot, {f.name: f.name for f in chosen}, ["a"], ["c"])
+    marks = [[text.partition(" †")[2] for text in row[1:]] for row in shown.to_numpy().tolist()]
+    assert marks == [["1", "", "", "1"], ["", "", "", ""]]  # y has no value that images could be left out of
+    assert tables.markdown(shown).endswith(tables.LEFT_OUT)
+    assert tables.LEFT_OUT not in tables.markdown(shown.iloc[1:])
+
+
 def test_the_interval_widens_with_the_repetitions_variance() -> None:
     patients = [f"p{i}" for i in range(60)]
     values = np.random.default_rng(0).normal(size=60)
@@ -134,7 +153,9 @@ def test_a_difference_whose_interval_holds_zero_is_a_tie() -> None:
 def test_ranks_split_first_places_among_ties() -> None:
     figure = mean_figure("x")
     drawn = np.array([[1, 1, 3, np.nan], [1, 2, 2, np.nan], [5, 5, 1, np.nan]], float)[..., None]
-    boot = stats.Bootstrap(["a", "b", "c"], [figure], np.array([[1.0], [1.0], [4.0]]), drawn, 2, 2, {})
+    boot = stats.Bootstrap(
+        ["a", "b", "c"], [figure], np.array([[1.0], [1.0], [4.0]]), drawn, 2, 2, {}, np.zeros((3, 1), int)
+    )
     table = stats.ranks(boot, "x", ["a", "b", "c"]).set_index("method")
     assert table["rank"].to_dict() == {"a": 1, "b": 1, "c": 3}
     # Ranks in the three defined resamples: a 1.5, 1, 3; b 1.5, 2, 2; c 3, 3, 1.
