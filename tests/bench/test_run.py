@@ -36,6 +36,7 @@ def test_the_report_is_complete(finished: Run) -> None:
     for section in SECTIONS:
         assert any(section in head for head in heads), f"no section about {section}: {heads}"
     assert re.search(r"\| test +\| 8 images of 4 patients, 8 of them scored", text)
+    assert re.search(r"\| train +\| 24 images of 12 patients, 4 of them scored", text)
     for picture in re.findall(r"!\[[^]]*\]\((.+?)\)", text):
         assert (finished.report / picture).stat().st_size > 1000, picture
     assert "Report: " in finished.answer.out
