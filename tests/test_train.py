@@ -1,6 +1,7 @@
 """The training loop: it learns, resumes to the bit, refuses to diverge silently."""
 
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from bench.timing.scale import sparse_set
 from tests.conftest import discs
 from uqseg import train as training
 from uqseg.data import AnnotatedSet
 from uqseg.device import pick_device
 from uqseg.errors import FileError, UsageError
 from uqseg.methods import Method, build
-from uqseg.train import DivergenceError, Training, fit, rate, rows_of
+from uqseg.train import DivergenceError, Training, fit, rate, resident, rows_of
 
 NARROW = {"width": 4, "depth": 3}
 
@@ -160,3 +162,19 @@ def test_training_runs_on_cuda(small: AnnotatedSet, tmp_path: Path) -> None:
     method = fit(build("probunet", levels=(8, 16)), small, recipe=recipe, device="cuda", out=tmp_path, progress=False)
     assert weights(method).isfinite().all()
     assert weights(method).is_cuda
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not tell how maps are read")
+def test_only_a_map_larger_than_reading_ahead_can_hold_is_read_without_it(tmp_path: Path) -> None:
+    data = sparse_set(40_000, 128, tmp_path)  # images of 0.7 GB, masks of 2.6 GB, full of holes
+    gather = resident(data, torch.device("cpu"))
+    maps = Path("/proc/self/smaps").read_text(encoding="utf-8")
+    read_at_random = {}
+    for name in ("images", "masks"):
+        found = re.search(rf"{name}\.npy$.*?^VmFlags: (.*?)$", maps, re.S | re.M)
+        assert found is not None
+        read_at_random[name] = "rr" in found[1].split()
+    assert read_at_random == {"images": False, "masks": True}
+    images, masks, _ = gather(torch.tensor([39_999, 0]))
+    assert images.shape == (2, 1, 128, 128)
+    assert masks.shape == (2, 4, 128, 128)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import resource
 import time
 import warnings
@@ -20,6 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -90,11 +92,14 @@ def rate(recipe: Training, step: int, total: int) -> float:
 
 
 Batch = tuple[Tensor, Tensor, Tensor]
+READ_WHOLE = 2**31  # bytes of a memory-mapped array that reading ahead soon has in memory
 
 
 def resident(data: AnnotatedSet, device: torch.device) -> Callable[[Tensor], Batch]:
     """A function from row numbers to (images uint8, masks, read) on `device`, where the whole set lies on CUDA."""
     if device.type == "cpu":
+        for array in (data.images, data.masks):
+            _without_reading_ahead(array)
 
         def gather(rows: Tensor) -> Batch:
             index = rows.numpy()
@@ -108,6 +113,16 @@ def resident(data: AnnotatedSet, device: torch.device) -> Callable[[Tensor], Bat
         return images[rows], masks[rows], read[rows]
 
     return gather_on_device
+
+
+def _without_reading_ahead(array: NDArray[Any]) -> None:
+    """Tell the system that a large memory-mapped array is read in no order: it would read megabytes around each row,
+    which pays only where the whole is soon in memory."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and array.nbytes > READ_WHOLE and hasattr(mmap, "MADV_RANDOM"):
+        base.madvise(mmap.MADV_RANDOM)
 
 
 def rows_of(step: int, images: int, batch: int, seed: int) -> Tensor:
