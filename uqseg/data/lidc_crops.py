@@ -75,7 +75,7 @@ def _find(path: Path, names: list[str], size: int) -> Content:
         Slots(case, f"{patient}/c{crop}", name, [masks.get(name, {}).get(r) for r in range(READERS)])
         for patient, _, crop, case, _, name in lines
     ]
-    return Content(table.drop(columns="file"), rows(path, cases, PIXELS, size, lambda *_: SPACING, problems), problems)
+    return Content(table.drop(columns="file"), rows(path, cases, PIXELS, size, SPACING, problems), problems)
 
 
 def _masks(names: list[str], problems: list[str]) -> dict[str, dict[int, str]]:

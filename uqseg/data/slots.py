@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,32 +53,31 @@ def placed(
     return out, read
 
 
-def rows(
-    root: Path,
-    cases: Sequence[Slots],
-    pixels: int,
-    size: int,
-    spacing: Callable[[Slots, list[NDArray[np.bool_]]], float],
-    problems: list[str],
-) -> Iterator[Row | None]:
-    """The row of each case, cropped to its centre; a case with a file that cannot be used is None and in `problems`.
+def decode(
+    root: Path, case: Slots, pixels: int, size: int, spacing: float = np.nan
+) -> tuple[Decoded, list[NDArray[np.bool_]]]:
+    """A case cropped to its centre, and the whole masks of the readers who read it. Raises FileError naming the file.
 
-    pixels: every file is pixels×pixels; size: of the crop
-    spacing: mm (NaN where unknown) of a case, given with the whole masks of the readers who read it; called by threads
+    pixels: every file is pixels×pixels; size: of the crop; spacing: mm, NaN where unknown
     """
+    image = _grey(root / case.image, pixels)
+    missing = [f"mask missing, reader taken as absent: {case.case}, slot {r}" for r in range(READERS)]
+    missing = [text for text, mask in zip(missing, case.masks, strict=True) if mask is None]
+    if len(missing) == READERS:
+        raise FileError(f"{case.image}: no reader's mask beside it")
+    whole = [None if m is None else binary(_grey(root / m, pixels), str(root / m)) for m in case.masks]
+    masks, read = placed(case.lesion, whole, size)
+    row = Row(crop_or_pad(image, size)[None], masks, read, np.full(2, spacing, np.float32))
+    return Decoded(row, digest(image), missing), [mask for mask in whole if mask is not None]
 
-    def decode(case: Slots) -> Decoded:
-        image = _grey(root / case.image, pixels)
-        missing = [f"mask missing, reader taken as absent: {case.case}, slot {r}" for r in range(READERS)]
-        missing = [text for text, mask in zip(missing, case.masks, strict=True) if mask is None]
-        if len(missing) == READERS:
-            raise FileError(f"{case.image}: no reader's mask beside it")
-        whole = [None if m is None else binary(_grey(root / m, pixels), str(root / m)) for m in case.masks]
-        masks, read = placed(case.lesion, whole, size)
-        both = np.full(2, spacing(case, [mask for mask in whole if mask is not None]), np.float32)
-        return Decoded(Row(crop_or_pad(image, size)[None], masks, read, both), digest(image), missing)
 
-    return stream(cases, decode, lambda case: case.case, root, problems)
+def rows(
+    root: Path, cases: Sequence[Slots], pixels: int, size: int, spacing: float, problems: list[str]
+) -> Iterator[Row | None]:
+    """The row of each case as `decode` gives it; a case with a file that cannot be used is None and in `problems`."""
+    return stream(
+        cases, lambda case: decode(root, case, pixels, size, spacing)[0], lambda case: case.case, root, problems
+    )
 
 
 def _grey(file: Path, pixels: int) -> NDArray[np.uint8]:

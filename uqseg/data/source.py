@@ -80,8 +80,13 @@ def default_cache() -> Path:
 
 def _find(text: str) -> tuple[Source, Path | None]:
     """The source and path that "name" or "name:PATH" stand for."""
-    _discover()
     name, _, rest = text.partition(":")
+    # Most sources live in the module of their name: then the libraries that only the others need are not imported.
+    module = name.replace("-", "_")
+    if module in (m.name for m in pkgutil.iter_modules(importlib.import_module("uqseg.data").__path__)):
+        importlib.import_module(f"uqseg.data.{module}")
+    if name not in _sources:
+        _discover()
     if name not in _sources:
         raise unknown("data source", name, _sources)
     found = _sources[name]
