@@ -58,7 +58,8 @@ def page(folder: Path) -> None:
 
 
 HEAD = (
-    "# Time and memory\n\nMedians of measurements in turns (plain, ours, plain, …) after one unmeasured turn; "
+    "# Time and memory\n\nMedians of measurements in turns (plain, ours, plain, …) after one unmeasured turn, short "
+    "works repeated to 50 ms a turn; "
     "a ratio is the median over turns with the smallest and the largest in brackets. *Plain* is "
     "`baselines/peers/plain.py`: float32, channels first, loops; tests hold both ways equal. What is shown here, and "
     "more digits of it, is in the JSON file of each section."
