@@ -24,9 +24,9 @@ from uqseg.metrics import figures, score
 from uqseg.prediction import predict_batches
 from uqseg.train import resident, rows_of
 
-LONGEST = 30.0
+LONGEST = 120.0
 """Seconds: a curve ends before the first point that would take longer."""
-SHORTEST = 0.3
+SHORTEST = 1.0
 """Seconds over which a point is repeated."""
 READERS = 4
 Work = Callable[[int], float]
@@ -220,7 +220,7 @@ def curve(name: str, plan: Plan, most: int | None = None) -> Curve:
 
 def section(at: Setting) -> Found:
     """How cost grows: on the processor, each point in a process of its own, the fastest of as many repetitions as start
-    within 0.3 s; one image where nothing else is said. MB: growth of the memory that belongs to the process; pages of
+    within 1 s; one image where nothing else is said. MB: growth of the memory that belongs to the process; pages of
     the memory-mapped cache do not count, the system takes them back when it needs them (a million images at 128² with
     four masks are 82 GB, full of holes so that they need no disk)."""
     found = Found(curves=[curve(name, plan, 3 if at.quick else None) for name, plan in PLANS.items()])
