@@ -59,6 +59,7 @@ def plot(curves: Sequence[Curve], folder: Path) -> list[str]:
         axes[0].set(xlabel=axis, ylabel="seconds", xscale="log", yscale="log")
         axes[1].set(xlabel=axis, ylabel="memory of its own at most, MB", xscale="log")
         axes[1].set_yscale("symlog", linthresh=1)  # memory may not grow at all
+        axes[1].set_ylim(bottom=0)
         axes[0].legend(frameon=False, fontsize=8)
         made.append(f"scale-{axis.replace(' ', '-')}.png")
         figures.save(figure, folder / made[-1])
