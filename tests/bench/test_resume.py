@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -27,8 +28,11 @@ def start(words: list[str], largest_file: int | None = None) -> subprocess.Popen
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
     command = [sys.executable, "-m", "bench", *words]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, preexec_fn=limit)
+    pipe, alone = (
+        subprocess.PIPE,
+        os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # as `bench` here: the threads decide last bits
+    return subprocess.Popen(command, cwd=ROOT, env=alone, stdout=pipe, stderr=pipe, text=True, preexec_fn=limit)
 
 
 def words(images: Path, out: Path) -> list[str]:
