@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import warnings
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from bench.timing.scale import sparse_set
 from tests.conftest import discs
 from uqseg import train as training
+from uqseg.checkpoint import read_tensors
 from uqseg.data import AnnotatedSet
 from uqseg.device import pick_device
 from uqseg.errors import FileError, UsageError
@@ -120,6 +122,22 @@ def test_schedules_start_and_end_where_they_should() -> None:
     assert course("cosine")[-1] < 1e-4
     assert len({round(r, 9) for r in course("steps")}) == 6
     assert course("steps")[-1] == pytest.approx(0.01)
+
+
+def test_an_interruption_waits_for_the_end_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = training._step
+
+    def interrupted(*args):
+        signal.raise_signal(signal.SIGINT)
+        return step(*args)
+
+    monkeypatch.setattr(training, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(build("unet", width=4, depth=3), discs(8), recipe=Training(steps=5, batch=4), out=tmp_path, progress=False)
+    tensors, _ = read_tensors(tmp_path / "checkpoint.safetensors")
+    counts = {int(t) for name, t in tensors.items() if name.endswith("num_batches_tracked")}
+    assert counts == {1}
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_recipe_errors() -> None:

@@ -10,10 +10,12 @@ import json
 import math
 import mmap
 import resource
+import signal
+import threading
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -302,6 +304,23 @@ def _step(
     return loss.detach(), norm
 
 
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Hold Ctrl-C back until the block is done: half a step leaves running averages that no checkpoint may hold."""
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if came:
+        raise KeyboardInterrupt
+
+
 def _run(
     method: Method,
     train: AnnotatedSet,
@@ -340,8 +359,9 @@ def _run(
                     group["lr"] = lr
                 rows = rows_of(state.step, len(train), recipe.batch, seed)
                 noise = generator("step", seed, state.step, device=device)
-                loss, norm = _step(method, gather(rows), recipe, optimizer, noise, bf16)
-                state.step += 1
+                with _whole():
+                    loss, norm = _step(method, gather(rows), recipe, optimizer, noise, bf16)
+                    state.step += 1
                 state.seconds = before + time.perf_counter() - started
                 state.cpu_seconds = cpu_before + time.process_time() - cpu_started
                 finished = state.step == total
