@@ -131,6 +131,7 @@ def test_an_interruption_waits_for_the_end_of_the_step(tmp_path: Path, monkeypat
         signal.raise_signal(signal.SIGINT)
         return step(*args)
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background it is ignored
     monkeypatch.setattr(training, "_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(build("unet", width=4, depth=3), discs(8), recipe=Training(steps=5, batch=4), out=tmp_path, progress=False)

@@ -24,6 +24,7 @@ def start(words: list[str], largest_file: int | None = None) -> subprocess.Popen
     """`python -m bench WORDS` as a process of its own, which may not write a file of more bytes than `largest_file`."""
 
     def limit() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # where the tests run in the background it is ignored
         if largest_file is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
