@@ -222,8 +222,8 @@ def section(at: Setting) -> Found:
     """How cost grows: on the processor, each point in a process of its own, the fastest of as many repetitions as start
     within 1 s; one image where nothing else is said. MB: growth of the memory that belongs to the process; pages of
     the memory-mapped cache do not count, the system takes them back when it needs them (a million images at 128² with
-    four masks are 82 GB, full of holes so that they need no disk). Where the arrays outgrow the processor's caches, one
-    step shows as faster growth: 16 samples of 1,024² are 67 MB."""
+    four masks are 82 GB, full of holes so that they need no disk). One step may show as
+    faster growth where the arrays outgrow the processor's caches: 16 samples of 1,024² are 67 MB."""
     found = Found(curves=[curve(name, plan, 3 if at.quick else None) for name, plan in PLANS.items()])
     skipped = [f"{c.what} at {p.value:,} {c.axis}" for c in found.curves for p in c.points if p.seconds is None]
     if skipped:
