@@ -2,86 +2,73 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import numpy as np
 import pandas as pd
 
-from bench.runner import Data, declines, fit_name, new_method, score_name
-from bench.spec import Cell
-from bench.store import Store
-from uqseg.prediction import predict_batches
-from uqseg.train import Training, fit
+from bench.runs import results
+from bench.runs.record import new_method
+from bench.runs.spec import Cell
+from bench.runs.splits import Splits
+from bench.runs.store import Store
+from bench.runs.work import Job, is_done, missing
+from uqseg.predict import predict_batches
+from uqseg.training import Training, fit
 
 TRIAL = 6  # images in the trial step
 
 
-def plan(cells: list[Cell], data: Data, where: Store, n: int, device: str) -> pd.DataFrame:
-    """One row a cell: method, repetition, steps left, and the seconds expected for training and for sampling.
+def plan(job: Job, device: str) -> pd.DataFrame:
+    """One row per cell: label, repetition, steps left, and the seconds expected for training and for sampling.
 
     Speeds come from a trial on a few images, so the seconds are a guide to the order of magnitude.
     """
-    speeds: dict[tuple[str, str], tuple[float, float]] = {}
+    speeds: dict[str, tuple[float, float]] = {}
     rows = []
-    for cell in cells:
-        name = fit_name(cell, data)
-        left = _steps_left(cell, data, where)
-        images = sum(
-            len(part)
-            for split in ("train", "val", "test")
-            for part in [data.scored(split)]
-            if not where.score(score_name(name, part, split, n)).exists()
-        )
-        if not left and not images:
+    for name, cell in job.cells.items():
+        entry = job.entries.get(name)
+        if entry is None:
+            rows.append((cell.label, cell.repetition, "declines these data", 0.0))
+            continue
+        if is_done(job.folder / "cells" / name, entry):
             rows.append((cell.label, cell.repetition, "done", 0.0))
             continue
-        kind = (cell.label, cell.training.model_dump_json())
+        total = cell.training.total_steps(len(job.splits.train))
+        left = 0 if job.store.fit(entry["fit"]).exists() else total - steps_done(job.store, entry["fit"])
+        images = sum(len(job.splits.scored(s)) for s in results.SPLITS if missing(job.store, entry, s))
         try:
-            if declines(cell, data):
-                rows.append((cell.label, cell.repetition, "declines these data", 0.0))
-                continue
-            speeds[kind] = speeds.get(kind) or _speed(cell, data, n, device)
+            speeds[cell.label] = speeds.get(cell.label) or _speed(cell, job.splits, job.run.samples, device)
         except Exception:
             # What fails in a trial fails in its cell too, which records it and leaves the others alone.
             rows.append((cell.label, cell.repetition, "fails in a trial step", 0.0))
             continue
-        train, sample = speeds[kind]
-        what = f"{left} of {cell.training.total_steps(len(data.train))} steps" if left else "trained; score"
-        rows.append((cell.label, cell.repetition, what, left * cell.training.batch * train + images * sample))
+        train, sample = speeds[cell.label]
+        text = f"{left} of {total} steps" if left else "trained; score" if images else "scored; collect"
+        rows.append((cell.label, cell.repetition, text, left * cell.training.batch * train + images * sample))
     return pd.DataFrame(rows, columns=["method", "repetition", "to do", "seconds"])
 
 
 def lines(planned: pd.DataFrame, device: str) -> list[str]:
-    """The plan as the lines to show: one a cell and the whole."""
-    said = []
+    """The plan as text: one line per cell, and the total."""
+    text = []
     for row in planned.to_dict("records"):
         about = f", about {in_words(row['seconds'])}" if row["seconds"] else ""
-        said.append(f"  {row['method']} #{row['repetition']}: {row['to do']}{about}")
-    return [*said, f"Expected: about {in_words(float(planned['seconds'].sum()))} on {device}, then the report."]
+        text.append(f"  {row['method']} #{row['repetition']}: {row['to do']}{about}")
+    return [*text, f"Expected: about {in_words(float(planned['seconds'].sum()))} on {device}, then the report."]
 
 
-def _steps_left(cell: Cell, data: Data, where: Store) -> int:
-    total = cell.training.total_steps(len(data.train))
-    name = fit_name(cell, data)
-    if (where.fit(name) / "fit.json").exists():
-        return 0
-    return total - steps_done(where, name)
-
-
-def steps_done(where: Store, name: str) -> int:
+def steps_done(store: Store, fit_name: str) -> int:
     """The step that the history of an unfinished training has reached; 0 where there is none."""
-    history = where.partial(name) / "history.jsonl"
-    if not history.exists():
-        return 0
-    done = [line for line in history.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-    return int(json.loads(done[-1])["step"]) if done else 0
+    history = store.partial(fit_name) / "history.jsonl"
+    steps = [line["step"] for line in results.read_history(history)] if history.exists() else []
+    return int(steps[-1]) if steps else 0
 
 
-def _speed(cell: Cell, data: Data, n: int, device: str) -> tuple[float, float]:
-    """Seconds an image of one training step, and of n samples, from a trial on a few images."""
-    few = data.train.take(np.arange(min(TRIAL, len(data.train))))
-    method = new_method(cell, data)
+def _speed(cell: Cell, splits: Splits, n: int, device: str) -> tuple[float, float]:
+    """Seconds per image of one training step, and of n samples, from a trial on a few images."""
+    few = splits.train.take(np.arange(min(TRIAL, len(splits.train))))
+    method = new_method(cell, splits)
     trial = {"steps": 1, "epochs": None, "batch": TRIAL, "validate_every": 1}
     recipe = Training(**(cell.training.model_dump() | trial))
     seconds = []
@@ -91,7 +78,7 @@ def _speed(cell: Cell, data: Data, n: int, device: str) -> tuple[float, float]:
         seconds.append(time.perf_counter() - started)
     for _ in range(2):
         started = time.perf_counter()
-        for _ in predict_batches(method, few.images, n):
+        for _ in predict_batches(method, few, n):
             pass
         seconds.append(time.perf_counter() - started)
     return seconds[1] / TRIAL, seconds[3] / len(few)

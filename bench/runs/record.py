@@ -60,17 +60,22 @@ def make_record(run: Run, splits: Splits, name: str | None, command: str, commit
     return record
 
 
-def open_run(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write run.json into `folder`; refuse a folder that holds another run, naming what differs."""
+def write(folder: Path, record: Mapping[str, Any], splits: Splits) -> None:
+    """Begin the results folder of a run: run.json, then its cases."""
+    results.write_json(folder / "run.json", record)
+    results.write_cases(folder, case_table(splits))
+
+
+def check_same(folder: Path, record: Mapping[str, Any]) -> None:
+    """Raise UsageError naming what differs where `folder` holds another run, or anything else."""
     if (folder / "run.json").exists():
         before = results.read_run(folder)
         changes = [*differences(before["spec"], record["spec"]), *_content_changes(before, record)]
         if changes:
             few = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
             raise UsageError(f"'{folder}' holds another run ({few}); choose another --name.")
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"'{folder}' is not empty and holds no run; choose another --name.")
-    results.write_json(folder / "run.json", record)
 
 
 def changed_since(out: Path, record: Mapping[str, Any]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from uqseg import methods, wrappers
 from uqseg.errors import FileError, UsageError, unknown
 from uqseg.methods import Options
+from uqseg.outside import load_file
 from uqseg.seeds import seed_of
 from uqseg.training import Training
 
@@ -85,6 +86,12 @@ class Cell:
 def method_name(method: str) -> str:
     """The name of a method whatever folder its file lies in: Class of path/to/file.py:Class."""
     return method.rpartition(":")[2]
+
+
+def run_plugins(plugins: Sequence[str]) -> None:
+    """Run each file once, so that its decorators register what it adds."""
+    for plugin in plugins:
+        load_file(plugin)
 
 
 def recipe_names() -> list[str]:

@@ -46,10 +46,7 @@ class Job:
     folder: Path
     record: dict[str, Any]
     run: Run
-
-    @cached_property
-    def splits(self) -> Splits:
-        return load_splits(self.run)
+    splits: Splits
 
     @property
     def store(self) -> Store:
@@ -59,6 +56,12 @@ class Job:
     def entries(self) -> dict[str, dict[str, Any]]:
         """What the record says of each cell and yardstick, by its folder; yardsticks come first."""
         return {entry["folder"]: entry for entry in (*self.record["yardsticks"], *self.record["cells"])}
+
+    @property
+    def failures(self) -> dict[str, Path]:
+        """The record of the last failure of each cell that has one."""
+        files = {name: self.folder / "cells" / name / "failure.json" for name in self.entries}
+        return {name: file for name, file in files.items() if file.exists()}
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
@@ -74,9 +77,9 @@ def read_job(folder: Path) -> Job:
 @lru_cache(maxsize=1)
 def _read_job(folder: Path, written: int) -> Job:
     record = results.read_run(folder)
-    for plugin in record["spec"].get("plugins", []):
-        spec.run_plugin(plugin)
-    return Job(folder, record, spec.read_spec(record["spec"], str(folder / "run.json")))
+    request = spec.read_spec(record["spec"], str(folder / "run.json"))
+    spec.run_plugins(request.plugins)
+    return Job(folder, record, request, load_splits(request))
 
 
 def attempt(folder: Path, cell: str, settings: Settings) -> str | None:
@@ -140,6 +143,15 @@ def wanted(split: str) -> dict[str, int]:
     return {n: s.version for n, s in statistics().items() if split == "test" or n in THRESHOLD_STATISTICS}
 
 
+def missing(store: Store, entry: dict[str, Any], split: str) -> list[str]:
+    """The statistics that the store does not hold of a split in their present versions."""
+    try:
+        known = results.read_json(store.scores(entry["scores"][split]) / "cell.json")["statistics"]
+    except (FileError, KeyError, TypeError):
+        known = {}
+    return [name for name, version in wanted(split).items() if known.get(name) != version]
+
+
 class _Lazy:
     """A sampler that is made when it is first needed."""
 
@@ -190,22 +202,18 @@ def _scored(
     """The scores of a split from the store; what is missing there or of another version is computed and kept there."""
     name, data = entry["scores"][split], job.splits.scored(split)
     with job.store.locked(name):
-        folder, versions = job.store.scores(name), wanted(split)
+        folder, names = job.store.scores(name), missing(job.store, entry, split)
         stored: tuple[Scores, dict[str, Any]] | None = None
         if folder.exists():
             stored = read_scores(folder, split, dict(zip(data.table["case"], data.table["patient"], strict=True)))
-        known = stored[1]["statistics"] if stored else {}
-        missing = [statistic for statistic, version in versions.items() if known.get(statistic) != version]
-        if stored and not missing:
-            return stored
+            if not names:
+                return stored
         title = f"score {entry['label']} {split}"
-        scores, milliseconds = _score(lazy.sampler, data, job.run.samples, missing, settings.progress, title)
+        scores, milliseconds = _score(lazy.sampler, data, job.run.samples, names, settings.progress, title)
+        versions = {statistic: wanted(split)[statistic] for statistic in names}
         if stored:
-            scores = _joined(stored[0], scores)
-        info = _described(entry, lazy.sampler, scores) | {
-            "statistics": known | {statistic: versions[statistic] for statistic in missing},
-            "sample_ms": milliseconds,
-        }
+            scores, versions = _joined(stored[0], scores), stored[1]["statistics"] | versions
+        info = _described(entry, lazy.sampler, scores) | {"statistics": versions, "sample_ms": milliseconds}
         write_scores(folder, split, scores, info)
         return scores, info
 
