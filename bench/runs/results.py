@@ -1,0 +1,262 @@
+"""The results folder of a run: all that a report needs, written by the run and read with NumPy and pandas alone.
+
+NAME/run.json                 written first: command, spec, versions, machine, facts about the data, cells
+NAME/cases.parquet            the scored cases: patient, split, readers, areas, and whatever the source knows
+NAME/cells/CELL/              cell.json, scores.parquet (per case), sums.parquet (per patient), cost.json, history.jsonl,
+                              or failure.json where the cell failed; yardsticks lie here too
+NAME/gallery.npz              cases chosen by rule: images, masks and samples; absent where they may not be shown
+NAME/finished.json            written last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from uqseg.errors import FileError, UsageError
+from uqseg.files import read_json, write
+from uqseg.metrics import Scores
+
+FORMAT = 2
+SPLITS = ("train", "val", "test")
+COUNT = "/count"  # in sums.parquet the column of counts beside a column of sums is called NAME/count
+Read = TypeVar("Read")
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Some cases in pictures. rules: rule -> case; images uint8 (K,C,H,W), masks bool (K,R,H,W), read bool (K,R).
+
+    samples: label -> uint8 (K,S,H,W), 255 for probability 1; weights: label -> (K,S), only where they are not equal.
+    """
+
+    rules: dict[str, str]
+    cases: tuple[str, ...]
+    images: NDArray[np.uint8]
+    masks: NDArray[np.bool_]
+    read: NDArray[np.bool_]
+    samples: dict[str, NDArray[np.uint8]]
+    weights: dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class CellResults:
+    """One label × repetition, or a yardstick. info: cell.json; cost and history only where something was trained."""
+
+    label: str
+    repetition: int
+    info: dict[str, Any]
+    scores: dict[str, Scores]
+    cost: dict[str, Any] | None
+    history: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """A results folder. cells: label -> repetitions, in the run's order; failed: "label, repetition" -> error."""
+
+    folder: Path
+    run: dict[str, Any]
+    cases: pd.DataFrame
+    cells: dict[str, list[CellResults]]
+    yardsticks: dict[str, CellResults]
+    failed: dict[str, str]
+    gallery: Gallery | None
+    finished: dict[str, Any] | None
+
+    @property
+    def statistics(self) -> dict[str, set[int]]:
+        """The versions in which each statistic is stored: more than one where cells were scored by different code."""
+        versions: dict[str, set[int]] = {}
+        for cell in (*(c for cells in self.cells.values() for c in cells), *self.yardsticks.values()):
+            for name, version in cell.info["statistics"].items():
+                versions.setdefault(name, set()).add(version)
+        return versions
+
+
+def read_results(folder: Path) -> Results:
+    """The results in `folder`. Raises UsageError where it holds none, FileError naming a file that is damaged."""
+    run = read_run(folder)
+    cases = read_cases(folder)
+    patients = dict(zip(cases["case"], cases["patient"], strict=True))
+    cells: dict[str, list[CellResults]] = {}
+    failed: dict[str, str] = {}
+    for entry in run["cells"]:
+        path = folder / "cells" / entry["folder"]
+        if (path / "cell.json").exists():
+            cells.setdefault(entry["label"], []).append(read_cell(path, patients))
+        elif (path / "failure.json").exists():
+            failed[f"{entry['label']}, repetition {entry['repetition']}"] = read_json(path / "failure.json")["error"]
+    paths = {entry["label"]: folder / "cells" / entry["folder"] for entry in run["yardsticks"]}
+    yardsticks = {label: read_cell(path, patients) for label, path in paths.items() if (path / "cell.json").exists()}
+    gallery = read_gallery(folder / "gallery.npz") if (folder / "gallery.npz").exists() else None
+    finished = read_json(folder / "finished.json") if (folder / "finished.json").exists() else None
+    return Results(folder, run, cases, cells, yardsticks, failed, gallery, finished)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """The record of a run. Raises UsageError where the folder holds none or one of another format."""
+    file = folder / "run.json"
+    if not file.exists():
+        raise UsageError(f"there is no run.json in '{folder}'; give the results folder of a run, such as runs/NAME.")
+    run = read_json(file)
+    if "format" not in run and {"run", "command"} <= set(run):
+        raise UsageError(
+            f"'{folder}' is a report of uqseg 0.1, which keeps no scores of its own; run the command in its run.json "
+            "again, or read it with version 0.1."
+        )
+    if run.get("format") != FORMAT:
+        raise FileError(f"{file}: expected format {FORMAT}, got {run.get('format')!r}; use the version that wrote it")
+    missing = {"name", "spec", "data", "cells", "yardsticks"} - set(run)
+    if missing:
+        raise FileError(f"{file}: {', '.join(sorted(missing))} missing; give the results folder of a run")
+    return run
+
+
+def read_cases(folder: Path) -> pd.DataFrame:
+    """One row per scored case of all splits."""
+    return _readable(pd.read_parquet, folder / "cases.parquet")
+
+
+def write_cases(folder: Path, cases: pd.DataFrame) -> None:
+    buffer = io.BytesIO()
+    cases.to_parquet(buffer, index=False, compression="zstd")
+    write(folder / "cases.parquet", buffer.getvalue())
+
+
+def read_cell(path: Path, patients: Mapping[str, str]) -> CellResults:
+    """The cell in the folder `path`; patients: the patient of every scored case."""
+    info = read_json(path / "cell.json")
+    columns, sums = (_columns(path / name, info["sha256"][name]) for name in ("scores.parquet", "sums.parquet"))
+    scores = {split: _of_split(split, names, columns, sums, info, patients) for split, names in info["scored"].items()}
+    cost = read_json(path / "cost.json") if (path / "cost.json").exists() else None
+    history = _readable(read_history, path / "history.jsonl") if (path / "history.jsonl").exists() else []
+    return CellResults(info["label"], info["repetition"], info, scores, cost, history)
+
+
+def read_history(file: Path) -> list[dict[str, Any]]:
+    """The lines of a history; half a line at the end, which a full disk leaves, is passed over."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def write_cell(path: Path, scores: Mapping[str, Scores], info: Mapping[str, Any]) -> None:
+    """Scores of the splits as cell.json, scores.parquet and sums.parquet, cell.json last: it says that all is there."""
+    shapes = {name: v.shape[1:] for s in scores.values() for name, v in s.values.items()}
+    columns: dict[str, NDArray[Any]] = {
+        "case": np.concatenate([s.cases for s in scores.values()]),
+        "split": np.concatenate([[split] * len(s.cases) for split, s in scores.items()]),
+    }
+    for name, shape in shapes.items():
+        parts = [s.values.get(name, np.full((len(s.cases), *shape), np.nan)) for s in scores.values()]
+        columns[name] = np.concatenate(parts).astype(np.float32)
+    summed = {name: v[0].shape[1:] for s in scores.values() for name, v in s.patient_sums.items()}
+    people = {split: np.unique(s.patients) for split, s in scores.items() if s.patient_sums}
+    sums: dict[str, NDArray[Any]] = {
+        "patient": np.concatenate([*people.values(), np.empty(0, str)]),
+        "split": np.concatenate([*([split] * len(p) for split, p in people.items()), np.empty(0, str)]),
+    }
+    for name, shape in summed.items():
+        nothing = {split: np.full((len(p), *shape), np.nan) for split, p in people.items()}
+        pairs = [scores[split].patient_sums.get(name, (nothing[split], nothing[split])) for split in people]
+        sums[name], sums[name + COUNT] = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    files = {"scores.parquet": _parquet(columns), "sums.parquet": _parquet(sums)}
+    for file, content in files.items():
+        write(path / file, content)
+    scored = {split: [*s.values, *s.patient_sums] for split, s in scores.items()}
+    digests = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
+    write_json(path / "cell.json", {**info, "scored": scored, "sha256": digests})
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    write(path, json.dumps(value, indent=1).encode())
+
+
+def read_gallery(file: Path) -> Gallery:
+    """What `write_gallery` wrote."""
+    with _readable(np.load, file) as arrays:
+        index = json.loads(str(arrays["index"]))
+        labels = index["labels"]
+        samples = {label: arrays[f"samples_{i}"] for i, label in enumerate(labels)}
+        weights = {label: arrays[f"weights_{i}"] for i, label in enumerate(labels) if f"weights_{i}" in arrays}
+        kept = (arrays[name] for name in ("images", "masks", "read"))
+        return Gallery(index["rules"], tuple(index["cases"]), *kept, samples, weights)
+
+
+def write_gallery(file: Path, gallery: Gallery) -> None:
+    index = {"rules": gallery.rules, "cases": gallery.cases, "labels": list(gallery.samples)}
+    arrays: dict[str, Any] = {name: getattr(gallery, name) for name in ("images", "masks", "read")}
+    for i, (label, samples) in enumerate(gallery.samples.items()):
+        arrays[f"samples_{i}"] = samples
+        if label in gallery.weights:
+            arrays[f"weights_{i}"] = gallery.weights[label]
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, index=np.array(json.dumps(index)), **arrays)
+    write(file, buffer.getvalue())
+
+
+def _of_split(
+    split: str,
+    names: Iterable[str],
+    columns: Mapping[str, NDArray[Any]],
+    sums: Mapping[str, NDArray[Any]],
+    info: Mapping[str, Any],
+    patients: Mapping[str, str],
+) -> Scores:
+    rows, people = columns["split"] == split, sums["split"] == split
+    cases = columns["case"][rows]
+    return Scores(
+        cases=cases,
+        patients=np.array([patients[case] for case in cases], dtype=str),
+        values={name: columns[name][rows].astype(np.float64) for name in names if name in columns},
+        samples=info["samples"],
+        drawn=info["drawn"],
+        patient_sums={name: (sums[name][people], sums[name + COUNT][people]) for name in names if name in sums},
+    )
+
+
+def _parquet(columns: Mapping[str, NDArray[Any]]) -> bytes:
+    """The columns (N,*shape) as a Parquet file; an array per row is a fixed-size list that knows its shape."""
+    fields, arrays = [], []
+    for name, values in columns.items():
+        array, shape = pa.array(values.reshape(-1)), values.shape[1:]
+        if shape:
+            array = pa.FixedSizeListArray.from_arrays(array, int(np.prod(shape)))
+        fields.append(pa.field(name, array.type, metadata={"shape": json.dumps(shape)}))
+        arrays.append(array)
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(arrays, schema=pa.schema(fields)), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _columns(file: Path, digest: str) -> dict[str, NDArray[Any]]:
+    """What `_parquet` wrote, after its SHA-256 was compared with `digest`."""
+    content = _readable(Path.read_bytes, file)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise FileError(f"{file} is not what was written (its SHA-256 differs); delete its folder and run again")
+    table = pq.read_table(io.BytesIO(content))
+    columns = {}
+    for field in table.schema:
+        array = table.column(field.name).combine_chunks()
+        shape = json.loads(field.metadata[b"shape"])
+        values = (array.flatten() if shape else array).to_numpy(zero_copy_only=False)
+        columns[field.name] = values.reshape(len(table), *shape) if values.dtype != object else values.astype(str)
+    return columns
+
+
+def _readable(read: Callable[[Path], Read], file: Path) -> Read:
+    try:
+        return read(file)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise FileError(f"cannot read {file}: {' '.join(str(error).split())[:200]}") from error
