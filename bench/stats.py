@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from uqseg.metrics import Figure, Scores
 from uqseg.seeds import seed_of
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.bool_]
 LEVEL = 0.95
 RESAMPLES = 2000
 RESAMPLES_PER_COMPARISON = 200  # p cannot fall below 2/(resamples + 1), times the number of comparisons
@@ -59,11 +60,11 @@ class Bootstrap:
     figures: list[Figure]
     point: Floats
     draws: Floats
+    undefined: NDArray[np.int64]
     patients: int
     images: int
     repetitions: dict[str, int]
-    undefined: NDArray[np.int64]
-    kinds: dict[str, tuple[str, int]] = field(default_factory=dict)
+    kinds: dict[str, tuple[str, int]]
 
     def figure(self, name: str) -> Figure:
         return self.figures[self._column(name)]
@@ -243,11 +244,13 @@ def bootstrap(
     *,
     resamples: int | None = None,
     seed: int = 0,
+    common_among: Sequence[str] | None = None,
 ) -> Bootstrap:
     """Bootstrap figures of several methods over the same patients.
 
     tables: per method the scores of each repetition, all of the same cases in the same order; figures that need a
     statistic which scores lack are undefined. resamples: default RESAMPLES, more where many methods are compared.
+    common_among: the methods, default all, whose common cases count for figures that are compared on these only.
     ValueError where the cases differ.
     """
     first = next(iter(tables.values()))[0]
@@ -258,45 +261,64 @@ def bootstrap(
     count = resamples or max(RESAMPLES, RESAMPLES_PER_COMPARISON * (len(tables) - 1))
     weights, codes = patient_weights(first.patients.tolist(), count, seed)
     weights = np.concatenate([np.ones((1, weights.shape[1])), weights])  # the first row: every patient once
+    among = [s for label, each in tables.items() if common_among is None or label in common_among for s in each]
+    common = {f.name: _common(among, f) for f in figures if f.common_cases}
     work = [(label, scores) for label, repetitions in tables.items() for scores in repetitions]
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:  # NumPy lets go of the lock
-        values = list(threads.map(lambda w: _values_of(w[1], figures, weights, codes), work))
+        values = list(threads.map(lambda w: _values_of(w[1], figures, common, weights, codes), work))
+    left_out = np.zeros((len(tables), len(figures)), np.int64)
     point, draws = [], []
-    for label, repetitions in tables.items():
+    for m, (label, repetitions) in enumerate(tables.items()):
         each = [value for (other, _), value in zip(work, values, strict=True) if other == label]
         shares = repetition_weights(label, len(each), count, seed)[..., None]
         point.append(np.mean([value[0] for value in each], axis=0))
-        parts = [np.where(shares[:, i] > 0, value[1:] * shares[:, i], 0) for i, value in enumerate(each)]
-        draws.append(np.sum(parts, axis=0))
+        draws.append(sum(np.where(shares[:, i] > 0, value[1:] * shares[:, i], 0) for i, value in enumerate(each)))
+        for i, f in enumerate(figures):
+            left_out[m, i] = sum((_undefined(s, f) | ~common.get(f.name, True)).sum() for s in repetitions)
     return Bootstrap(
-        list(tables),
-        list(figures),
-        np.array(point),
-        np.array(draws),
-        weights.shape[1],
-        len(first.cases),
-        {label: len(repetitions) for label, repetitions in tables.items()},
-        np.array([np.sum([_undefined(scores, figures) for scores in r], axis=0) for r in tables.values()]),
-        {label: (repetitions[0].drawn, repetitions[0].samples) for label, repetitions in tables.items()},
+        labels=list(tables),
+        figures=list(figures),
+        point=np.array(point),
+        draws=np.array(draws),
+        undefined=left_out,
+        patients=weights.shape[1],
+        images=len(first),
+        repetitions={label: len(repetitions) for label, repetitions in tables.items()},
+        kinds={label: (repetitions[0].drawn, repetitions[0].samples) for label, repetitions in tables.items()},
     )
 
 
-def _values_of(scores: Scores, figures: Sequence[Figure], weights: Floats, codes: NDArray[np.intp]) -> Floats:
+def _values_of(
+    scores: Scores, figures: Sequence[Figure], common: Mapping[str, Rows], weights: Floats, codes: NDArray[np.intp]
+) -> Floats:
     """Every figure of one table over each of K+1 weightings of P patients: (K+1,F)."""
     values = np.full((len(weights), len(figures)), np.nan)
-    computable = [(i, f) for i, f in enumerate(figures) if all(map(scores.has, f.of))]
-    sums, counts = {}, {}
-    for name in sorted({n for _, f in computable if f.kind == "sums" for n in f.of}):
-        per_patient = scores.sums(name)
-        sums[name], counts[name] = (np.tensordot(weights, x, 1) for x in per_patient)
     of_cases = weights[:, codes]
+    computable = [(i, f) for i, f in enumerate(figures) if scores.has(*f.of)]
+    names = sorted({n for _, f in computable if f.kind == "sums" and f.name not in common for n in f.of})
+    sums, counts = ({n: np.tensordot(weights, x, 1) for n, x in part.items()} for part in scores.sums(names))
     for i, f in computable:
-        if f.kind == "sums":
+        if f.name in common:
+            kept = of_cases * common[f.name]
+            columns = {n: scores.column(n) for n in f.of}
+            totals = ({n: kept @ part(x) for n, x in columns.items()} for part in (np.nan_to_num, np.isfinite))
+            values[:, i] = f.of_sums(*totals)
+        elif f.kind == "sums":
             values[:, i] = f.of_sums({n: sums[n] for n in f.of}, {n: counts[n] for n in f.of})
         else:
             values[:, i] = f.of_cases({n: scores.column(n) for n in f.of}, of_cases)
     return values
 
 
-def _undefined(scores: Scores, figures: Sequence[Figure]) -> NDArray[np.int64]:
-    """Cases of one table for which a statistic of each figure is undefined: (F,)."""
+def _common(scores: Sequence[Scores], figure: Figure) -> Rows:
+    """The cases (N,) for which a figure is defined in every table that has it at all."""
+    defined = [~_undefined(s, figure) for s in scores]
+    return np.all([rows for rows in defined if rows.any()] or [np.zeros(len(scores[0]), bool)], axis=0)
+
+
+def _undefined(scores: Scores, figure: Figure) -> Rows:
+    """The cases (N,) for which a statistic of the figure is undefined; those kept as sums only are always defined."""
+    if not scores.has(*figure.of):
+        return np.ones(len(scores), bool)
+    columns = [scores.column(n).reshape(len(scores), -1) for n in figure.of if n not in scores.patient_sums]
+    return np.any([np.isnan(x).all(1) for x in columns] or [np.zeros(len(scores), bool)], axis=0)
