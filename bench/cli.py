@@ -67,7 +67,7 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         import uqseg
 
-        typer.echo(f"uqseg {uqseg.__version__} ({commit()})")
+        typer.echo(f"uqseg {uqseg.__version__}, commit {commit()}")
         raise typer.Exit
 
 
@@ -329,10 +329,11 @@ def claims(
     to: Annotated[Path | None, typer.Option(help="Write claims.md and claims.csv here instead.")] = None,
 ) -> None:
     """Test the claims of the 2020 student report on a run."""
-    from bench import claims as logic
+    from bench.claims import CLAIMS
+    from bench.report import verdicts
 
-    for line in logic.write(folder, to or folder):
-        typer.echo(line)
+    for claim, verdict in verdicts.write(folder, to or folder).items():
+        typer.echo(f"{claim}. {CLAIMS[claim]}: {verdict}")
     typer.echo(f"Claims: {(to or folder) / 'claims.md'}")
 
 
@@ -453,9 +454,7 @@ def _command() -> str:
 
 
 def commit() -> str:
-    """The commit of the code that runs, with + where files differ from it; outside a clone the package's version."""
-    import uqseg
-
+    """The commit of the code that runs, with + where files differ from it; "unknown" outside a clone."""
     root = Path(__file__).resolve().parent.parent
     describe = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"]
     try:
@@ -463,7 +462,7 @@ def commit() -> str:
             raise OSError
         return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return f"none, version {uqseg.__version__}"
+        return "unknown"
 
 
 _STATE: dict[str, Any] = {"debug": False}

@@ -95,5 +95,5 @@ def read_scores(folder: Path, split: str, patients: Mapping[str, str]) -> tuple[
     try:
         cell = results.read_cell(folder, patients)
         return cell.scores[split], cell.info
-    except (FileError, KeyError) as error:
+    except (FileError, KeyError, TypeError) as error:
         raise FileError(f"cannot read the scores {folder}: {error}; delete this folder to score anew") from error

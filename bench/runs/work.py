@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+import threading
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -33,9 +32,11 @@ from uqseg.files import publish
 from uqseg.metrics import THRESHOLD_STATISTICS, Scores, score, statistics
 from uqseg.predict import predict_batches
 from uqseg.samples import Sampler
-from uqseg.training import fit, load_method
+from uqseg.training import fit
+from uqseg.training.checkpoint import load_weights
 
 BATCH = 64  # images scored at once
+EVERY = 30.0  # seconds between two lines about a training
 ORDER = ("test", "val", "train")  # of scoring: what matters most comes first
 
 
@@ -170,9 +171,10 @@ def make_sampler(job: Job, name: str, settings: Settings) -> Sampler:
         return YARDSTICKS[entry["label"]].build(job.splits.train)
     cell = job.cells[name]
     sampler: Sampler = fitted(cell, entry["fit"], job.splits, job.store, settings)
-    for wrapper, options in cell.wrappers:
-        sampler = wrappers.build(wrapper, sampler, **options.model_dump())
-        sampler.fit(job.splits.val)
+    for name, options in cell.wrappers:
+        wrapper = wrappers.build(name, **options.model_dump())
+        wrapper.fit(sampler, job.splits.val)
+        sampler = wrapper
     return sampler
 
 
@@ -182,18 +184,54 @@ def fitted(cell: Cell, name: str, splits: Splits, store: Store, settings: Settin
     with store.locked(name) as alone:
         if not final.exists():
             partial = store.partial(name) if alone else own(store.partial(name))
-            fit(
-                new_method(cell, splits),
-                splits.train,
-                val=splits.val,
-                recipe=cell.training,
-                device=settings.device,
-                out=partial,
-                progress=settings.progress,
-                seed=cell.seed(splits.train.name),
-            )
+            with _telling(partial / "history.jsonl", cell.training.total_steps(len(splits.train)), settings):
+                fit(
+                    new_method(cell, splits),
+                    splits.train,
+                    val=splits.val,
+                    recipe=cell.training,
+                    device=settings.device,
+                    out=partial,
+                    progress=settings.progress,
+                    seed=cell.seed(splits.train.name),
+                )
             publish(partial, final)
-    return load_method(final, pick_device(settings.device))
+    method = new_method(cell, splits)  # not by load_method: the file of an outside class may have moved since
+    load_weights(method, final)
+    return method.to(pick_device(settings.device)).eval()
+
+
+@contextmanager
+def _telling(history: Path, total: int, settings: Settings) -> Iterator[None]:
+    """Without progress bars, log a line now and then about the training that writes `history`."""
+    ended, started = threading.Event(), time.perf_counter()
+    first = len(_lines(history)) and _lines(history)[-1]["step"]
+
+    def tell() -> None:
+        while not ended.wait(EVERY):
+            if lines := _lines(history):
+                step, loss = lines[-1]["step"], lines[-1]["loss"]
+                left = (time.perf_counter() - started) / max(step - first, 1) * (total - step)
+                settings.log(f"  step {step} of {total}, loss {loss:.4g}, about {in_words(left)} left")
+
+    teller = threading.Thread(target=tell, daemon=True)
+    if not settings.progress:
+        teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _lines(history: Path) -> list[dict[str, Any]]:
+    return results.read_history(history) if history.exists() else []
+
+
+def in_words(seconds: float) -> str:
+    """About 40 s, 7 min, 3 h."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _scored(

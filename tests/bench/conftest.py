@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,14 +16,15 @@ import pytest
 import torch
 from PIL import Image
 
-from baselines import reference
+from baselines.yardsticks import YARDSTICKS as REGISTERED
 from bench.cli import main
-from bench.report import figures, page
+from bench.report import plots, sections
+from bench.runs.results import _columns, read_json
 from tests.conftest import discs
 
 METHODS = ("ensemble", "mcdropout", "probunet", "segnet", "unet")
 NARROW = tuple(f"{m}.{o}" for m in METHODS if m != "probunet" for o in ("width=4", "depth=3"))
-YARDSTICKS = list(reference.YARDSTICKS)
+YARDSTICKS = list(REGISTERED)
 SIZE = 32
 STEPS = 100  # of the finished run: enough to find the discs
 
@@ -42,8 +44,8 @@ def bench(*words: object) -> Answer:
     code: object = 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", ["bench", *map(str, words)])
-        patch.setattr(figures, "DPI", 40)  # drawing is half the time of these tests
-        patch.setattr(page, "SUBGROUP_RESAMPLES", 50)
+        patch.setattr(plots, "DPI", 40)  # drawing is half the time of these tests
+        patch.setattr(sections, "SUBGROUP_RESAMPLES", 50)
         torch.set_num_threads(1)
         try:
             main()
@@ -78,9 +80,29 @@ def write_set(root: Path, images: int = 40, readers: int = 4) -> Path:
     return root
 
 
-def tables(out: Path) -> dict[str, pd.DataFrame]:
-    """The stored scores below `out`, by the folder's name."""
-    return {f.parent.name: pd.read_parquet(f) for f in sorted((out / "scores").glob("*/images.parquet"))}
+def tables(out: Path) -> dict[str, dict[str, Any]]:
+    """The stored scores below `out`: name of the folder -> columns, those per patient too."""
+    stored = {}
+    for folder in sorted((out / "store/scores").glob("[!.]*")):
+        digests = read_json(folder / "cell.json")["sha256"].items()
+        stored[folder.name] = {k: v for file, digest in digests for k, v in _columns(folder / file, digest).items()}
+    return stored
+
+
+def assert_same(got: dict[str, dict[str, Any]], expected: dict[str, dict[str, Any]], **tolerance: float) -> None:
+    """Two answers of `tables` hold the same names, columns and values."""
+    assert set(got) == set(expected)
+    for name, columns in expected.items():
+        assert set(got[name]) == set(columns)
+        for column, values in columns.items():
+            compare = np.testing.assert_allclose if values.dtype.kind == "f" else np.testing.assert_array_equal
+            compare(got[name][column], values, **(tolerance or {"rtol": 0} if values.dtype.kind == "f" else {}))
+
+
+def results_in(out: Path) -> Path:
+    """The only results folder below `out`."""
+    (file,) = out.glob("*/run.json")
+    return file.parent
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -100,7 +122,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Run:
     words: list[str]
     out: Path
-    report: Path
+    folder: Path
     answer: Answer
 
 
@@ -111,4 +133,4 @@ def finished(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     words = options(images, out, steps=STEPS)
     answer = bench(*words)
     assert answer.code == 0, answer.err
-    return Run(words, out, out / f"reports/folder-quick-{SIZE}px", answer)
+    return Run(words, out, results_in(out), answer)
