@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 import pkgutil
 from collections.abc import Callable, Iterable
@@ -16,12 +15,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from uqseg import files
 from uqseg.data import cache as caches
 from uqseg.data.annotated import AnnotatedSet
 from uqseg.data.cache import Content
 from uqseg.data.split import SPLITS, evenly
 from uqseg.errors import UsageError, unknown
+from uqseg.outside import source_hash
 from uqseg.seeds import digest_of
 
 SIZES = (16, 1024)
@@ -61,6 +60,7 @@ class Source:
     readers_are_persons: whether a reader is the same person in every case
     by_request: `read` gets the Request in place of the size, and may keep parts of its work in Request.cache
     partial: `read` returns only what the request asks for, because reading everything takes long
+    origin: hash of the text of a source from outside this tree, whose version nobody need remember; set by `source`
     """
 
     name: str
@@ -74,6 +74,7 @@ class Source:
     readers_are_persons: bool = False
     by_request: bool = False
     partial: bool = False
+    origin: str = ""
 
     @property
     def typed(self) -> str:
@@ -89,7 +90,7 @@ class Source:
                 f"{self.largest} pixels, got {size}."
             )
         # Only the entry in the cache is found by path and times: the key of a set comes from its content.
-        identity = (self.name, self.version, _file_hash(self.read), size)
+        identity = (self.name, self.version, self.origin, size)
         entry: list[object] = [*identity]
         if self.partial:
             entry += [request.split, request.limit, request.limit and request.seed]
@@ -118,21 +119,18 @@ _sources: dict[str, Source] = {}
 
 
 def source(name: str, description: str, **declared: Any) -> Callable[[Read], Read]:
-    """Register a function `read` as the source `name`; declared: what `Source` lists."""
+    """Register a function `read` as the source `name`; declared: what `Source` lists.
+
+    Raises ValueError for a name that this tree uses.
+    """
 
     def register(read: Read) -> Read:
-        if name in _sources:
+        if name in _sources and not _sources[name].origin:
             raise ValueError(f"source: '{name}' is registered twice; give one of them another name")
-        _sources[name] = Source(name, read, description, **declared)
+        _sources[name] = Source(name, read, description, origin=source_hash(read), **declared)
         return read
 
     return register
-
-
-def _file_hash(read: Callable[..., Content]) -> str:
-    """The SHA-256 of a source's file, "" for one of this package: outside of it, nobody need remember a version."""
-    file = Path(inspect.getsourcefile(read) or "")
-    return "" if not file.is_file() or file.is_relative_to(Path(__file__).parent) else files.sha256(file)
 
 
 def _modules() -> list[str]:
