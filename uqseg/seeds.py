@@ -1,10 +1,14 @@
 """Seeds from names: no global random state is read or written anywhere."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def seed_of(*names: object) -> int:
@@ -15,12 +19,16 @@ def seed_of(*names: object) -> int:
 
 def generator(*names: object, device: str | torch.device = "cpu") -> torch.Generator:
     """A torch generator on `device`, seeded by `seed_of(*names)`."""
+    import torch
+
     return torch.Generator(device=device).manual_seed(seed_of(*names))
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Module constructors draw from torch's global generator: seed it inside, leave it as found outside."""
+    """Module constructors draw from torch's global generator: seed it inside, restore its state afterwards."""
+    import torch
+
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
