@@ -33,6 +33,14 @@ SPLITS = ("train", "val", "test")
 COUNT = "/count"  # in sums.parquet the column of counts beside a column of sums is called NAME/count
 Read = TypeVar("Read")
 
+RULES = {
+    "easiest": "all readers marked it (or as many as marked any), and the methods' mean Dice is the highest",
+    "hardest": "all readers marked it (or as many as marked any), and the methods' mean Dice is the lowest",
+    "most disputed": "all readers marked it (or as many as marked any), and their outlines differ most",
+    "some readers only": "about half of the readers marked it, and the methods' mean presence is nearest to one half",
+}
+"""How the cases of the gallery are chosen."""
+
 
 @dataclass(frozen=True)
 class Gallery:
@@ -222,6 +230,7 @@ def _of_split(
         values={name: columns[name][rows].astype(np.float64) for name in names if name in columns},
         samples=info["samples"],
         drawn=info["drawn"],
+        averaged=info.get("averaged", False),
         patient_sums={name: (sums[name][people], sums[name + COUNT][people]) for name in names if name in sums},
     )
 
