@@ -170,7 +170,9 @@ def _report(folder: Path, pictures: str) -> None:
 
 
 @app.command(hidden=True)
-def work(folder: RunFolder, cell: Annotated[str, typer.Argument(help="A folder in cells/.")], device: Device = "auto") -> None:
+def work(
+    folder: RunFolder, cell: Annotated[str, typer.Argument(help="A folder in cells/.")], device: Device = "auto"
+) -> None:
     """Do one cell of a run; what launchers call in other processes and on other machines."""
     from bench.launchers import Settings
     from bench.runs.work import attempt

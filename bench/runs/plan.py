@@ -13,7 +13,7 @@ from bench.runs.spec import Cell
 from bench.runs.splits import Splits
 from bench.runs.store import Store
 from bench.runs.work import Job, in_words, is_done, missing
-from uqseg.predict import predict_batches
+from uqseg.prediction import predict_batches
 from uqseg.training import Training, fit
 
 TRIAL = 6  # images in the trial step
@@ -82,4 +82,3 @@ def _speed(cell: Cell, splits: Splits, n: int, device: str) -> tuple[float, floa
             pass
         seconds.append(time.perf_counter() - started)
     return seconds[1] / TRIAL, seconds[3] / len(few)
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from baselines.yardsticks import YARDSTICKS
+from baselines import yardsticks
 from bench.launchers import Settings
 from bench.runs import results, spec
 from bench.runs.record import STORE, cell_folder, machine, new_method
@@ -29,8 +29,8 @@ from uqseg.data import AnnotatedSet
 from uqseg.device import pick_device
 from uqseg.errors import FileError
 from uqseg.files import publish
-from uqseg.metrics import THRESHOLD_STATISTICS, Scores, score, statistics
-from uqseg.predict import predict_batches
+from uqseg.metrics import THRESHOLD_STATISTICS, Scores, leave_one_out, score, statistics
+from uqseg.prediction import predict_batches
 from uqseg.samples import Sampler
 from uqseg.training import fit
 from uqseg.training.checkpoint import load_weights
@@ -168,7 +168,7 @@ def make_sampler(job: Job, name: str, settings: Settings) -> Sampler:
     """The trained method of a cell with its wrappers around it, or a yardstick."""
     entry = job.entries[name]
     if "fit" not in entry:
-        return YARDSTICKS[entry["label"]].build(job.splits.train)
+        return yardsticks.build(entry["label"], job.splits.train)
     cell = job.cells[name]
     sampler: Sampler = fitted(cell, entry["fit"], job.splits, job.store, settings)
     for name, options in cell.wrappers:
@@ -240,18 +240,20 @@ def _scored(
     """The scores of a split from the store; what is missing there or of another version is computed and kept there."""
     name, data = entry["scores"][split], job.splits.scored(split)
     with job.store.locked(name):
-        folder, names = job.store.scores(name), missing(job.store, entry, split)
+        folder, versions, names = job.store.scores(name), wanted(split), missing(job.store, entry, split)
         stored: tuple[Scores, dict[str, Any]] | None = None
         if folder.exists():
-            stored = read_scores(folder, split, dict(zip(data.table["case"], data.table["patient"], strict=True)))
+            stored = read_scores(folder, split)
             if not names:
                 return stored
+            if stored[0].averaged:  # what was derived before averaging is derived from all anew
+                stored, names = None, list(versions)
         title = f"score {entry['label']} {split}"
         scores, milliseconds = _score(lazy.sampler, data, job.run.samples, names, settings.progress, title)
-        versions = {statistic: wanted(split)[statistic] for statistic in names}
+        computed = {statistic: versions[statistic] for statistic in names}
         if stored:
-            scores, versions = _joined(stored[0], scores), stored[1]["statistics"] | versions
-        info = _described(entry, lazy.sampler, scores) | {"statistics": versions, "sample_ms": milliseconds}
+            scores, computed = _joined(stored[0], scores), stored[1]["statistics"] | computed
+        info = _described(entry, lazy.sampler, scores) | {"statistics": computed, "sample_ms": milliseconds}
         write_scores(folder, split, scores, info)
         return scores, info
 
@@ -287,18 +289,12 @@ def _score(
             if samples.prob.is_cuda:
                 torch.cuda.synchronize()
             seconds.append((time.perf_counter() - started) / len(samples.prob))
-            batch, patients = data.batch(part).to(device), data.table["patient"].to_numpy()[part]
-            parts.append(
-                score(
-                    samples,
-                    batch.masks,
-                    batch.read,
-                    spacing=batch.spacing,
-                    statistics=names,
-                    cases=batch.keys,
-                    patients=patients,
-                )
-            )
+            batch, patients = data.batch(part).to(device), data.table["patient"].to_numpy()[part].tolist()
+            known = {"spacing": batch.spacing, "statistics": names, "cases": batch.keys, "patients": patients}
+            if getattr(sampler, "leave_one_out", False):
+                parts.append(leave_one_out(batch.masks, batch.read, **known))
+            else:
+                parts.append(score(samples, batch.masks, batch.read, **known))
             bar.advance(task, len(samples.prob))
             started = time.perf_counter()
     return Scores.concatenate(parts), 1000 * float(np.median(seconds[1:] or seconds))
@@ -306,10 +302,14 @@ def _score(
 
 def _joined(old: Scores, new: Scores) -> Scores:
     """The statistics of both, where both have one those of `new`."""
-    return replace(new, values=old.values | new.values, patient_sums=old.patient_sums | new.patient_sums)
+    kept = _only(old, {*old.values, *old.patient_sums} - {*new.values, *new.patient_sums})
+    return replace(new, values=kept.values | new.values, patient_sums=kept.patient_sums | new.patient_sums)
 
 
-def _only(scores: Scores, names: dict[str, int]) -> Scores:
+def _only(scores: Scores, names: Container[str]) -> Scores:
+    """The named statistics alone; averaged scores hold derived ones too, and stay as they are."""
+    if scores.averaged:
+        return scores
     values, sums = (
         {name: value for name, value in kept.items() if name in names} for kept in (scores.values, scores.patient_sums)
     )

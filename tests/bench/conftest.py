@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,8 +18,9 @@ from PIL import Image
 from baselines.yardsticks import YARDSTICKS as REGISTERED
 from bench.cli import main
 from bench.report import plots, sections
-from bench.runs.results import _columns, read_json
+from bench.runs.results import read_cell
 from tests.conftest import discs
+from uqseg.metrics import Scores
 
 METHODS = ("ensemble", "mcdropout", "probunet", "segnet", "unet")
 NARROW = tuple(f"{m}.{o}" for m in METHODS if m != "probunet" for o in ("width=4", "depth=3"))
@@ -80,23 +80,22 @@ def write_set(root: Path, images: int = 40, readers: int = 4) -> Path:
     return root
 
 
-def tables(out: Path) -> dict[str, dict[str, Any]]:
-    """The stored scores below `out`: name of the folder -> columns, those per patient too."""
-    stored = {}
-    for folder in sorted((out / "store/scores").glob("[!.]*")):
-        digests = read_json(folder / "cell.json")["sha256"].items()
-        stored[folder.name] = {k: v for file, digest in digests for k, v in _columns(folder / file, digest).items()}
-    return stored
+def tables(out: Path) -> dict[str, Scores]:
+    """The stored scores below `out`, by the folder's name."""
+    cells = {folder.name: read_cell(folder) for folder in sorted((out / "store/scores").glob("[!.]*"))}
+    return {name: scores for name, cell in cells.items() for scores in cell.scores.values()}
 
 
-def assert_same(got: dict[str, dict[str, Any]], expected: dict[str, dict[str, Any]], **tolerance: float) -> None:
-    """Two answers of `tables` hold the same names, columns and values."""
+def assert_same(got: dict[str, Scores], expected: dict[str, Scores], rtol: float = 0, atol: float = 0) -> None:
+    """Two answers of `tables` hold the same names, cases, statistics and values."""
     assert set(got) == set(expected)
-    for name, columns in expected.items():
-        assert set(got[name]) == set(columns)
-        for column, values in columns.items():
-            compare = np.testing.assert_allclose if values.dtype.kind == "f" else np.testing.assert_array_equal
-            compare(got[name][column], values, **(tolerance or {"rtol": 0} if values.dtype.kind == "f" else {}))
+    for name, scores in expected.items():
+        assert set(got[name].values) == set(scores.values)
+        assert got[name].cases.tolist() == scores.cases.tolist()
+        for statistic, values in scores.values.items():
+            np.testing.assert_allclose(got[name].values[statistic], values, rtol=rtol, atol=atol)
+        for statistic, pair in scores.patient_sums.items():
+            np.testing.assert_allclose(got[name].patient_sums[statistic], pair, rtol=rtol, atol=atol)
 
 
 def results_in(out: Path) -> Path:

@@ -74,7 +74,9 @@ def test_an_edited_file_from_outside_is_trained_anew_and_said_so(changed: str, i
     assert "1 of 1 steps" in answer.out
     (after,) = set(f.parent for f in (tmp_path / "runs").glob("*/run.json")) - {before}
     assert list(read_results(after).cells) == ["mine.py:Constant"]
-    brier = [read_results(f).cells["mine.py:Constant"][0].scores["test"].column("brier").mean() for f in (before, after)]
+    brier = [
+        read_results(f).cells["mine.py:Constant"][0].scores["test"].column("brier").mean() for f in (before, after)
+    ]
     assert (brier[0] == brier[1]) == (changed == "mine.py")
 
 
@@ -89,9 +91,10 @@ def test_only_a_statistic_of_a_new_version_is_computed_and_old_results_are_read(
     doubled = replace(statistic, version=statistic.version + 1, compute=lambda scored: 2 * statistic.compute(scored))
     monkeypatch.setitem(registry._STATISTICS, "brier", doubled)
     assert read_results(folder).statistics["brier"] == {statistic.version}
-    assert "older version of their statistics" in " ".join(bench("report", folder).out.split()) + (
-        folder / "report.md"
-    ).read_text()
+    assert (
+        "older version of their statistics"
+        in " ".join(bench("report", folder).out.split()) + (folder / "report.md").read_text()
+    )
     computed: list[str] = []
     for name, other in registry.statistics().items():
         watched = replace(other, compute=lambda scored, n=name, f=other.compute: computed.append(n) or f(scored))

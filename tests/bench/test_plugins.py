@@ -34,7 +34,7 @@ class Inverted(Wrapper[Options]):
         inner = self.sampler.sample(batch, n, noise)
         return Samples(1 - inner.prob, inner.weights, inner.drawn)
 '''
-STATISTIC = '''
+STATISTIC = """
 from uqseg.metrics import Figure, declare, statistic
 
 @statistic("highest")
@@ -42,7 +42,7 @@ def highest(scored):
     return scored.prob.amax((1, 2)).double()
 
 declare(Figure("highest", "Highest probability", ("highest",), "none", ("summary",), "max over samples and pixels", "here"))
-'''
+"""
 SOURCE = '''
 import numpy as np
 import pandas as pd
@@ -87,15 +87,25 @@ def test_each_addition_is_one_file_outside_and_is_seen_in_list_run_and_page(tmp_
     for name, text in {"method": METHOD, "statistic": STATISTIC, "source": SOURCE, "launcher": LAUNCHER}.items():
         (tmp_path / f"my_{name}.py").write_text(text)
     (tmp_path / "mine.toml").write_text(RECIPE)
-    plugins = [w for n in ("method", "statistic", "source", "launcher") for w in ("--plugin", str(tmp_path / f"my_{n}.py"))]
-    kinds = {"methods": "guess ", "wrappers": "inverted ", "metrics": "highest ", "data": "squares ", "launchers": "backwards "}
+    plugins = [
+        w for n in ("method", "statistic", "source", "launcher") for w in ("--plugin", str(tmp_path / f"my_{n}.py"))
+    ]
+    kinds = {
+        "methods": "guess ",
+        "wrappers": "inverted ",
+        "metrics": "highest ",
+        "data": "squares ",
+        "launchers": "backwards ",
+    }
     for kind, line in kinds.items():
         assert f"\n{line}" in "\n" + bench("list", kind, *plugins).out
     words = ["run", "--methods", "guess,guess+inverted", "--data", "squares", "--recipe", str(tmp_path / "mine.toml")]
     words += ["--launcher", "backwards", "--device", "cpu", "--out", str(tmp_path / "runs"), *plugins]
     answer = bench(*words)
     assert answer.code == 0, answer.err
-    sent = [line.removeprefix("sent ").partition("-")[0] for line in answer.out.splitlines() if line.startswith("sent ")]
+    sent = [
+        line.removeprefix("sent ").partition("-")[0] for line in answer.out.splitlines() if line.startswith("sent ")
+    ]
     assert sent[-1] == "background", "the launcher decides the order"
     folder = results_in(tmp_path / "runs")
     results = read_results(folder)

@@ -44,7 +44,9 @@ def words(images: Path, out: Path) -> list[str]:
 
 def steps(out: Path) -> list[int]:
     """The steps that the history of the unfinished training speaks of."""
-    return [json.loads(x)["step"] for h in out.glob("store/partial/*/history.jsonl") for x in h.read_text().splitlines()]
+    return [
+        json.loads(x)["step"] for h in out.glob("store/partial/*/history.jsonl") for x in h.read_text().splitlines()
+    ]
 
 
 def when_saved(process: subprocess.Popen[str], out: Path, after: int = 0) -> None:

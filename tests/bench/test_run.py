@@ -13,7 +13,18 @@ import pytest
 from bench.launchers import Settings
 from bench.runs import work
 from bench.runs.results import read_results
-from tests.bench.conftest import METHODS, STEPS, YARDSTICKS, Run, assert_same, bench, options, results_in, tables, write_set
+from tests.bench.conftest import (
+    METHODS,
+    STEPS,
+    YARDSTICKS,
+    Run,
+    assert_same,
+    bench,
+    options,
+    results_in,
+    tables,
+    write_set,
+)
 
 SECTIONS = (
     "short",
