@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from uqseg.prediction import predict
+    from uqseg.training.checkpoint import load_method as load_model
 
-__all__ = ["__version__", "predict"]
+__all__ = ["__version__", "load_model", "predict"]
 __version__: str
-_LAZY = {"predict": ("uqseg.prediction", "predict")}
+_LAZY = {"predict": ("uqseg.prediction", "predict"), "load_model": ("uqseg.training.checkpoint", "load_method")}
 
 
 def __getattr__(name: str) -> Any:

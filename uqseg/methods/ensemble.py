@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from uqseg.methods.draws import cross_entropy
-from uqseg.methods.method import Method, Noise, Options, method
+from uqseg.methods.losses import cross_entropy
+from uqseg.methods.method import Method, Options, method
 from uqseg.nets.unet import UNet, mask_head
+from uqseg.noise import Noise
 
 
 class EnsembleOptions(Options):
@@ -20,13 +19,13 @@ class EnsembleOptions(Options):
 
 
 @method("ensemble")
-class Ensemble(Method):
+class Ensemble(Method[EnsembleOptions]):
     """Annotator ensemble: one U-Net for each reader slot, trained on that slot; its members are its samples."""
 
     Options = EnsembleOptions
-    samples_are = "epistemic"
+    version, small, varies = 1, {"width": 4, "depth": 3}, "weights"
 
-    def __init__(self, options: Any, *, channels: int, readers: int) -> None:
+    def __init__(self, options: EnsembleOptions, *, channels: int, readers: int) -> None:
         super().__init__(options, channels=channels, readers=readers)
         self.members = nn.ModuleList(
             nn.Sequential(UNet(channels, options.width, options.depth), mask_head(options.width))
@@ -38,17 +37,15 @@ class Ensemble(Method):
         return self.readers
 
     def declines(self, *, channels: int, readers: int, size: tuple[int, int]) -> str | None:
-        return "one member a reader needs at least two readers" if readers < 2 else None
+        return "one member per reader needs at least two readers" if readers < 2 else None
 
-    def loss(self, images: Tensor, masks: Tensor, read: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(self, images: Tensor, masks: Tensor, read: Tensor, noise: Noise) -> Tensor:
         """Sum over members; an image that slot k did not read teaches member k nothing."""
-        total = images.new_zeros(())
+        total = images.new_zeros(len(images))
         for slot, member in enumerate(self.members):
-            each = cross_entropy(member(images).squeeze(1), masks[:, slot], pos_weight=self.options.pos_weight).mean(
-                (1, 2)
-            )
-            total = total + (each * read[:, slot]).mean()
+            entropy = cross_entropy(member(images).squeeze(1), masks[:, slot], pos_weight=self.options.pos_weight)
+            total = total + entropy.mean((1, 2)) * read[:, slot]
         return total
 
-    def sample(self, images: Tensor, n: int, generator: Noise = None) -> Tensor:
+    def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
         return torch.cat([member(images) for member in self.members], 1).float().sigmoid()

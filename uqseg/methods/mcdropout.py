@@ -8,10 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from uqseg.methods.draws import uniform
-from uqseg.methods.method import Noise, method
+from uqseg.methods.method import method
 from uqseg.methods.unet import SingleNetwork, SingleOptions
 from uqseg.nets.unet import UNet
+from uqseg.noise import Noise
 
 
 class MCDropoutOptions(SingleOptions):
@@ -21,16 +21,16 @@ class MCDropoutOptions(SingleOptions):
 
 def dropout(x: Tensor, rate: float, noise: Noise) -> Tensor:
     """x (B,C,H,W) with units dropped at `rate` and the rest scaled up, drawn from `noise`."""
-    kept = uniform(tuple(x.shape), noise, x.device) >= rate
+    kept = noise.of_cases(tuple(x.shape[1:]), "uniform") >= rate
     return x * kept / (1 - rate)
 
 
 @method("mcdropout")
-class MCDropout(SingleNetwork):
+class MCDropout(SingleNetwork[MCDropoutOptions]):
     """MC dropout: one U-Net whose dropout stays on; each pass is a sample."""
 
     Options = MCDropoutOptions
-    samples_are = "epistemic"
+    version, small, varies = 1, {"width": 4, "depth": 3}, "weights"
 
     def make_network(self) -> Any:
         o = self.options
@@ -40,13 +40,13 @@ class MCDropout(SingleNetwork):
     def support(self) -> int | None:
         return None
 
-    def logits(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        features = self.network(images, lambda x: dropout(x, self.options.rate, generator))
+    def logits(self, images: Tensor, noise: Noise) -> Tensor:
+        features = self.network(images, lambda x: dropout(x, self.options.rate, noise))
         return self.head(features).squeeze(1)  # type: ignore[no-any-return]
 
-    def sample(self, images: Tensor, n: int, generator: Noise = None) -> Tensor:
+    def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
         def drop(x: Tensor) -> Tensor:
-            return dropout(x, self.options.rate, generator)
+            return dropout(x, self.options.rate, noise)
 
         skips, start = self.network.trunk(images)
         passes = self.network.tails(skips, start, [drop] * n)

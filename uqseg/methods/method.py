@@ -2,57 +2,63 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import pkgutil
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from uqseg.errors import UsageError, unknown
+from uqseg.noise import Noise
+from uqseg.registry import Options, Registered, Registry
+from uqseg.samples import Batch, Description, Samples, Varies
 from uqseg.seeds import seeded
 
-Noise = torch.Generator | Sequence[torch.Generator] | None
-"""Where a method draws from: one generator, or one an image, so that an image's samples do not depend on its batch."""
+__all__ = ["Method", "Options", "build", "find", "method", "names", "normalise", "options"]
+
+CACHED = 2**16
+"""Pixels that a processor samples at a time: more in one piece only fill memory instead of its caches."""
+O = TypeVar("O", bound=Options)  # noqa: E741
 
 
-class Options(BaseModel):
-    """A method's options: frozen, typed, every field described; an unknown key or a wrong type is an error."""
+def normalise(images: Tensor) -> Tensor:
+    """uint8 images as the float32 that methods see: 0…255 becomes −1…1."""
+    return images.float() / 127.5 - 1
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
+class Method(Registered, nn.Module, ABC, Generic[O]):
+    """Base of every method: a Sampler that is trained. An author sets Options and small, and writes `loss` and `draw`
+    on normalised float images."""
 
-class Method(nn.Module):
-    """Base of every method. Subclasses set Options and write `loss` and `sample`; the first docstring line is its
-    description in `python -m bench list methods`."""
+    small: ClassVar[dict[str, Any]] = {}
+    """Options of the contract tests: a network that trains and samples in moments."""
+    varies: ClassVar[Varies] = "outcome"
+    """What varies between samples."""
+    couples_cases: ClassVar[bool] = False
+    """Whether an image's loss depends on the other images of its batch (other than by batch normalisation): such a
+    training is not split over processes."""
 
-    Options: ClassVar[type[Options]] = Options
-    name: ClassVar[str] = ""
-    samples_are: ClassVar[Literal["epistemic", "aleatoric"]] = "aleatoric"
-    """What varies between samples: the weights (epistemic) or the outcome (aleatoric)."""
-
-    def __init__(self, options: Any, *, channels: int, readers: int) -> None:
+    def __init__(self, options: O, *, channels: int, readers: int) -> None:
         super().__init__()
         self.options, self.channels, self.readers = options, channels, readers
+        self.input: dict[str, Any] = {}
+        """Facts of the images it was trained on: size, channels, source, ...; empty before training."""
+
+    @abstractmethod
+    def loss(self, images: Tensor, masks: Tensor, read: Tensor, noise: Noise) -> Tensor:
+        """Training loss of each image: float32 (B,); the loop averages.
+
+        images: float (B,C,H,W) in −1…1; masks: bool (B,R,H,W); read: bool (B,R), who read the image.
+        """
+
+    @abstractmethod
+    def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor | Samples:
+        """Samples of images float (B,C,H,W): probabilities (B,S,H,W), S = n or `support` where that is finite; or
+        Samples, where they have weights or are stratified."""
 
     @property
     def support(self) -> int | None:
         """How many samples the method has if their number is finite (one network: 1, an ensemble: K), else None."""
-        return None
-
-    def loss(self, images: Tensor, masks: Tensor, read: Tensor, generator: torch.Generator) -> Tensor:
-        """Training loss of images float (B,C,H,W) against masks bool (B,R,H,W) of readers who read (B,R) bool."""
-        raise TypeError(f"{type(self).__name__} does not define loss")
-
-    def sample(self, images: Tensor, n: int, generator: Noise = None) -> Tensor:
-        """n samples an image: float (B,S,H,W) foreground probabilities; S = n, or `support` where that is finite."""
-        raise TypeError(f"{type(self).__name__} does not define sample")
-
-    def weights(self, images: Tensor, n: int) -> Tensor | None:
-        """Weights (B,S) of the samples, rows summing to 1, or None where they are equal."""
         return None
 
     def declines(self, *, channels: int, readers: int, size: tuple[int, int]) -> str | None:
@@ -60,70 +66,64 @@ class Method(nn.Module):
         return None
 
     def watch(self) -> dict[str, float]:
-        """Figures of the last loss to write into the history (for example the KL); a method may leave it empty."""
+        """Numbers of the last loss to write into the history (for example the KL)."""
         return {}
 
     def warning(self) -> str | None:
         """What the training loop should warn of now (for example a collapsed latent), or None."""
         return None
 
+    def after_step(self, step: int, total: int) -> None:
+        """Called after each optimiser step (1 … total), for example to average weights."""
 
-M = TypeVar("M", bound=type[Method])
-_METHODS: dict[str, type[Method]] = {}
+    def finish(self, train: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
+        """Called once after the last step with one pass over the training set: images, masks and read as `loss` gets
+        them, not augmented; for example to refresh statistics or to fit a posterior."""
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
 
-def method(name: str) -> Callable[[M], M]:
-    """Register a Method under a name."""
+    @property
+    def describes(self) -> Description:
+        return Description(self.label(), self.varies, self.support)
 
-    def register(cls: M) -> M:
-        cls.name = name
-        _METHODS[name] = cls
-        return cls
+    def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:
+        """Samples of a batch, float32 on the method's device: n each, or the whole support.
 
-    return register
+        On a processor a few images are drawn at a time. Raises ValueError where `draw` breaks its promise.
+        """
+        if self.training:
+            self.eval()
+        images = normalise(batch.images.to(self.device)).contiguous(memory_format=torch.channels_last)
+        few = len(images) if images.is_cuda else max(1, CACHED // (images.shape[2] * images.shape[3]))
+        parts = [slice(first, first + few) for first in range(0, len(images), few)]
+        drawn = [self._checked(self.draw(images[part], n, noise.rows(part)), images[part], n) for part in parts]
+        return Samples.concatenate(drawn)
 
-
-def _discover() -> None:
-    package = importlib.import_module("uqseg.methods")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"uqseg.methods.{module.name}")
-
-
-def names() -> list[str]:
-    """Names of all registered methods, sorted."""
-    _discover()
-    return sorted(_METHODS)
-
-
-def find(name: str) -> type[Method]:
-    """The class registered as `name`, or the class that "package.module:Class" names."""
-    if ":" in name:
-        module, _, attribute = name.partition(":")
-        try:
-            found = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise UsageError(f"method '{name}': expected importable package.module:Class, got {error}") from error
-        if not (inspect.isclass(found) and issubclass(found, Method)):
-            raise UsageError(f"method '{name}': expected a subclass of uqseg.methods.Method, got {found!r}")
-        return found
-    _discover()
-    if name not in _METHODS:
-        raise unknown("method", name, _METHODS)
-    return _METHODS[name]
+    def _checked(self, drawn: Tensor | Samples, images: Tensor, n: int) -> Samples:
+        prob, (B, _, H, W) = drawn if isinstance(drawn, Tensor) else drawn.prob, images.shape
+        expected = (B, (self.support or n) if isinstance(drawn, Tensor) else prob.shape[1], H, W)
+        if prob.shape != expected:
+            raise ValueError(f"draw: expected {_text(expected)} in [0,1], got {_text(prob.shape)}")
+        low, high = (float(end) for end in prob.aminmax())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"draw: expected {_text(expected)} in [0,1], got numbers from {low:.4g} to {high:.4g}")
+        if isinstance(drawn, Samples):
+            return Samples(prob.float(), drawn.weights, drawn.drawn)
+        return Samples(prob.float(), None, "support" if self.support else "independent")
 
 
-def options(name: str, **values: Any) -> Options:
-    """The method's options with `values` set; an unknown key or a wrong type is a UsageError naming what exists."""
-    cls = find(name).Options
-    try:
-        return cls(**values)
-    except ValidationError as error:
-        lines = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
-        raise UsageError(f"method '{name}': {lines}. Options: {', '.join(cls.model_fields)}.") from error
+def _text(shape: Iterable[int]) -> str:
+    return f"({','.join(map(str, shape))})"
 
 
-def build(name: str, *, channels: int = 1, readers: int = 4, seed: int = 0, **values: Any) -> Method:
+_registry: Registry[Method[Any]] = Registry("method", "uqseg.methods", Method)  # type: ignore[type-abstract]
+method, names, find, options = _registry.register, _registry.names, _registry.find, _registry.options
+
+
+def build(label: str, *, channels: int = 1, readers: int = 4, seed: int = 0, **values: Any) -> Method[Any]:
     """A new method with weights drawn from `seed`; global random state is left as it was."""
-    chosen = options(name, **values)
+    chosen = options(label, **values)
     with seeded(seed):
-        return find(name)(chosen, channels=channels, readers=readers)
+        return _registry.concrete(label)(chosen, channels=channels, readers=readers)

@@ -10,10 +10,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uqseg.methods.draws import cross_entropy, normal, random_reader
-from uqseg.methods.method import Method, Noise, Options, method
+from uqseg.methods.losses import cross_entropy, random_reader
+from uqseg.methods.method import Method, Options, method
 from uqseg.nets.latent import LatentEncoder
 from uqseg.nets.unet import UNet, mask_head
+from uqseg.noise import Noise
 
 COLLAPSED = 0.01
 """KL in nats below which a latent dimension carries nothing."""
@@ -25,25 +26,26 @@ WORTH_BF16 = 32
 
 class ProbUNetOptions(Options):
     levels: tuple[int, ...] = Field((16, 32, 64, 64), min_length=2, description="channels of each level, finest first")
-    convolutions: int = Field(2, ge=1, description="3×3 convolutions a block (3 in the paper)")
+    convolutions: int = Field(2, ge=1, description="3×3 convolutions per block (3 in the paper)")
     latent: int = Field(6, ge=1, description="dimensions of the latent space")
     beta: float = Field(1.0, ge=0, description="weight of the KL against the cross-entropy summed over pixels")
     head: int = Field(3, ge=2, description="1×1 convolutions after the latent joins; one alone would nest the samples")
 
 
 @method("probunet")
-class ProbUNet(Method):
+class ProbUNet(Method[ProbUNetOptions]):
     """Probabilistic U-Net: a latent drawn from a learned prior decides among the masks readers would draw."""
 
     Options = ProbUNetOptions
+    version, small = 1, {"levels": (4, 8, 8)}
 
-    def __init__(self, options: Any, *, channels: int, readers: int) -> None:
+    def __init__(self, options: ProbUNetOptions, *, channels: int, readers: int) -> None:
         super().__init__(options, channels=channels, readers=readers)
         levels, width = list(options.levels), options.levels[0]
         self.network = UNet(channels, levels=levels, convolutions=options.convolutions)
         self.prior = LatentEncoder(channels, levels, options.latent, options.convolutions)
         self.posterior = LatentEncoder(channels + 1, levels, options.latent, options.convolutions)
-        # The first 1×1 layer is linear in [features; z]: one term an image, and one vector a sample.
+        # The first 1×1 layer is linear in [features; z]: one term per image, and one vector per sample.
         self.of_features = nn.Conv2d(width, width, 1)
         self.of_latent = nn.Linear(options.latent, width, bias=False)
         self.head = nn.ModuleList([*(nn.Conv2d(width, width, 1) for _ in range(options.head - 2)), mask_head(width)])
@@ -58,27 +60,24 @@ class ProbUNet(Method):
             x = layer(F.relu_(x))
         return x.reshape(B, S, *x.shape[-2:])
 
-    def loss(self, images: Tensor, masks: Tensor, read: Tensor, generator: torch.Generator) -> Tensor:
-        """Negative ELBO: cross-entropy summed over pixels + β KL(posterior ‖ prior), averaged over the batch."""
+    def loss(self, images: Tensor, masks: Tensor, read: Tensor, noise: Noise) -> Tensor:
+        """Negative ELBO: cross-entropy summed over pixels + β KL(posterior ‖ prior)."""
         rows = torch.arange(len(images), device=images.device)
-        target = masks[rows, random_reader(read, generator)]
+        target = masks[rows, random_reader(read, noise)]
         prior_mean, prior_log = self.prior(images)
         mean, log_variance = self.posterior(torch.cat([images, target[:, None].to(images.dtype) - 0.5], 1))
-        noise = normal((len(images), self.options.latent), generator, images.device)
-        z = mean + noise * (0.5 * log_variance).exp()
+        z = mean + noise.of_cases((self.options.latent,)) * (0.5 * log_variance).exp()
         logits = self.decode(self.of_features(self.network(images)), z[:, None]).squeeze(1)
         gap = (mean - prior_mean).square() / prior_log.exp()
         kl = 0.5 * (prior_log - log_variance + (log_variance - prior_log).exp() + gap - 1)
         self.kl = kl.detach().mean(0).tolist()
-        misfit = cross_entropy(logits, target).sum((1, 2)).mean()
-        elbo: Tensor = misfit + self.options.beta * kl.sum(1).mean()
-        return elbo
+        loss: Tensor = cross_entropy(logits, target).sum((1, 2)) + self.options.beta * kl.sum(1)
+        return loss
 
-    def sample(self, images: Tensor, n: int, generator: Noise = None) -> Tensor:
+    def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
         features = self.of_features(self.network(images))
         mean, log_variance = self.prior(images)
-        noise = normal((len(images), n, self.options.latent), generator, images.device)
-        z = mean[:, None] + noise * (0.5 * log_variance).exp()[:, None]
+        z = mean[:, None] + noise.of_cases((n, self.options.latent)) * (0.5 * log_variance).exp()[:, None]
         logits = self.decode(features, z) if images.is_cuda else self._decode_in_cache(features, z)
         return logits.float().sigmoid_()
 

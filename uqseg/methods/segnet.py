@@ -16,10 +16,11 @@ class SegNetOptions(SingleOptions):
 
 
 @method("segnet")
-class SingleSegNet(SingleNetwork):
+class SingleSegNet(SingleNetwork[SegNetOptions]):
     """SegNet: one encoder and decoder that un-pools with the pooling indices, one probability map."""
 
     Options = SegNetOptions
+    version, small = 1, {"width": 4, "depth": 3}
 
     def make_network(self) -> Any:
         return SegNet(self.channels, self.options.width, self.options.depth)

@@ -67,11 +67,11 @@ class Block(nn.Sequential):
         """Weight and bias of each convolution with its normalisation multiplied in, as evaluation needs them: the
         normalisation then costs no pass over the features."""
         layers: list[nn.Module] = list(self)
-        found = []
+        pairs = []
         for conv, norm in zip(layers[::3], layers[1::3], strict=True):
             scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # type: ignore[operator]
-            found.append((conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale))  # type: ignore[operator]
-        return found
+            pairs.append((conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale))  # type: ignore[operator]
+        return pairs
 
 
 class UNet(nn.Module):

@@ -1,0 +1,108 @@
+"""Registries: classes with options that are found by name, or in anybody's module or file."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from uqseg.errors import UsageError, unknown
+from uqseg.outside import TREE, load_file, source_hash
+
+
+class Options(BaseModel):
+    """Options of a method or wrapper: frozen, typed, described; an unknown key or a wrong type is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Registered:
+    """Base of classes that a registry finds. The first line of their docstring is their description."""
+
+    Options: ClassVar[type[Options]] = Options
+    name: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    """Raised when the code changes what it computes: it is part of every key."""
+
+    @classmethod
+    def label(cls) -> str:
+        """The name that finds this class: as registered or as asked for, else "package.module:Class"."""
+        return vars(cls).get("name") or f"{cls.__module__}:{cls.__qualname__}"
+
+
+R = TypeVar("R", bound=Registered)
+C = TypeVar("C", bound=type[Registered])
+
+
+class Registry(Generic[R]):
+    """The classes of one kind ("method"): those of the modules of `package`, and any others that derive from `base`."""
+
+    def __init__(self, kind: str, package: str, base: type[R]) -> None:
+        self.kind, self.package, self.base = kind, package, base
+        self.classes: dict[str, type[R]] = {}
+
+    def register(self, name: str) -> Callable[[C], C]:
+        """Decorator: register a class under a name. Raises ValueError for a name that this tree uses."""
+
+        def register(cls: C) -> C:
+            known = self.classes.get(name)
+            if known is not None and known.__module__.partition(".")[0] in TREE:
+                raise ValueError(f"{self.kind}: '{name}' is registered twice; give one of them another name")
+            cls.name = name
+            self.classes[name] = cls  # type: ignore[assignment]
+            return cls
+
+        return register
+
+    def names(self) -> list[str]:
+        """Names of all registered classes, sorted."""
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self.package}.{module.name}")
+        return sorted(self.classes)
+
+    def find(self, label: str) -> type[R]:
+        """The class registered as `label`, or the one named by "package.module:Class" or "path/to/file.py:Class"."""
+        if ":" in label:
+            return self._find_outside(label)
+        if label not in self.classes and label not in self.names():
+            raise unknown(self.kind, label, self.classes)
+        return self.classes[label]
+
+    def _find_outside(self, label: str) -> type[R]:
+        module, _, attribute = label.rpartition(":")
+        try:
+            loaded = load_file(module) if module.endswith(".py") else importlib.import_module(module)
+            cls = getattr(loaded, attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UsageError(
+                f"{self.kind} '{label}': expected importable package.module:Class or path/to/file.py:Class, got {error}"
+            ) from error
+        if not (inspect.isclass(cls) and issubclass(cls, self.base)):
+            expected = f"{self.package}.{self.base.__name__}"
+            raise UsageError(f"{self.kind} '{label}': expected a subclass of {expected}, got {cls!r}")
+        if "name" not in vars(cls):
+            cls.name = label
+        source_hash(cls)  # type: ignore[arg-type]  # of the text as it is now, while the class is new
+        return cls
+
+    def options(self, label: str, **values: Any) -> Options:
+        """Its options with `values` set; an unknown key or a wrong type is a UsageError naming what exists."""
+        cls = self.find(label).Options
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            lines = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
+            known = ", ".join(cls.model_fields) or "none"
+            raise UsageError(f"{self.kind} '{label}': {lines}. Options: {known}.") from error
+
+    def concrete(self, label: str) -> type[R]:
+        """The class, checked to define all that its base asks for. Raises UsageError naming what is missing."""
+        cls = self.find(label)
+        if missing := sorted(getattr(cls, "__abstractmethods__", ())):
+            raise UsageError(f"{self.kind} '{label}': {cls.__name__} does not define {' and '.join(missing)}")
+        return cls
