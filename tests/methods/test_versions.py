@@ -24,14 +24,28 @@ Values = dict[str, Any]
 
 
 def filled(name: str) -> methods.Method[Any]:
-    """A small method whose weights come from NumPy, not from torch's initialisers, which may change."""
+    """A small method whose weights come from NumPy, not from torch's initialisers, which may change; its batch
+    normalisation has seen the images, so that their differences reach the output."""
     method = methods.build(name, **methods.find(name).small)
     rng = np.random.default_rng(seed_of("versions", name))
-    for key, tensor in method.state_dict().items():
-        if tensor.is_floating_point():
-            numbers = torch.from_numpy(rng.normal(0, 0.3, tuple(tensor.shape)).astype(np.float32))
-            tensor.copy_(numbers.abs() + 0.5 if key.endswith("running_var") else numbers)
-    return method
+    with torch.no_grad():
+        for key, tensor in method.named_parameters():
+            numbers = torch.from_numpy(rng.normal(size=tuple(tensor.shape)).astype(np.float32))
+            if tensor.ndim > 1:
+                tensor.copy_(numbers * (2 / tensor[0].numel()) ** 0.5)
+            else:
+                tensor.copy_(0.2 * numbers + key.endswith("weight"))
+        for module in method.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = None  # the running statistics become those of the one batch
+        loss_of(method)
+    return method.eval()
+
+
+def loss_of(method: methods.Method[Any]) -> Tensor:
+    data = discs(2)
+    batch = normalise(torch.from_numpy(data.images)), torch.from_numpy(data.masks), torch.from_numpy(data.read)
+    return method.loss(*batch, Noise.for_step(2, "versions")).detach()
 
 
 def of_sampler(sampler: Sampler) -> list[list[float]]:
@@ -44,10 +58,8 @@ def _rounded(values: Tensor) -> Any:
 
 
 def of_method(name: str) -> Values:
-    data, method = discs(2), filled(name).eval()
-    batch = normalise(torch.from_numpy(data.images)), torch.from_numpy(data.masks), torch.from_numpy(data.read)
-    loss = method.loss(*batch, Noise.for_step(2, "versions"))
-    return {"version": method.version, "loss": _rounded(loss.detach()), "draw": of_sampler(method)}
+    method = filled(name)
+    return {"version": method.version, "loss": _rounded(loss_of(method)), "draw": of_sampler(method)}
 
 
 def of_wrapper(name: str) -> Values:
