@@ -31,12 +31,14 @@ def write(data: AnnotatedSet, count: int, path: Path) -> None:
         ax.set_title(f"{_short(part.table['case'][0])}\n{marked} of {int(part.read.sum())} marked", fontsize=6, pad=3)
     for ax in axes[len(chosen) :]:
         ax.set_axis_off()
-    said = "simulated images, " if data.simulated else ""
-    figure.suptitle(f"{data.name}: {said}{len(chosen)} of {len(data):,} cases, drawn evenly over patients", fontsize=9)
+    simulated = "simulated images, " if data.simulated else ""
+    figure.suptitle(
+        f"{data.name}: {simulated}{len(chosen)} of {len(data):,} cases, drawn evenly over patients", fontsize=9
+    )
     styles = [(style["colors"], style["linestyles"]) for style in map(line, range(data.readers))]
     figure.legend(
         [Line2D([], [], color=colour, linestyle=dash, linewidth=1.5) for colour, dash in styles],
-        [f"reader {r + 1}" for r in range(data.readers)],
+        list(data.reader_names),
         loc="outside lower center",
         ncols=min(data.readers, 5),
         fontsize=7,

@@ -255,17 +255,25 @@ def _open(folder: Path, name: str, entry: str) -> AnnotatedSet:
                 raise ValueError(f"{file} has changed since it was written")
         images, masks = (np.load(folder / f"{a}.npy", mmap_mode="r", allow_pickle=False) for a in MAPPED)
         read, spacing, digests, checksums = (np.load(folder / f"{a}.npy", allow_pickle=False) for a in SMALL)
-        rows = np.arange(len(images))
+        table = pd.read_parquet(folder / "table.parquet")
+        unchecked = np.zeros(len(images), bool)
         return AnnotatedSet(
             images,
             masks,
             read,
-            pd.read_parquet(folder / "table.parquet"),
+            table,
             spacing,
             name,
             problems=tuple(meta["problems"]),
             reader_names=tuple(meta["reader_names"]),
-            stored=Stored(folder, digests, checksums, rows, np.zeros(len(rows), bool)),
+            stored=Stored(
+                folder,
+                digests,
+                checksums,
+                np.arange(len(images)),
+                unchecked,
+                (images, masks, read, spacing, table),
+            ),
         )
     except (FileError, OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
