@@ -1,8 +1,7 @@
-"""The claims of the 2020 student report, each tested on the run at hand: supported, not supported or undecided."""
+"""The claims of the 2020 student report, each tested on a run: supported, not supported or undecided."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,13 +10,12 @@ import pandas as pd
 from scipy.stats import f as f_distribution
 
 from bench import stats
-from bench.runner import Data, fit_name
-from bench.spec import Run, cells
-from bench.store import Store
-from uqseg.metrics import figures
+from bench.runs.results import Results
+from uqseg.metrics import Scores, figure
 
-Images = Mapping[str, Mapping[str, Sequence[pd.DataFrame]]]
+ScoresBySplit = Mapping[str, Mapping[str, Sequence[Scores]]]
 Histories = Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]
+Row = tuple[int, str, float, float, float, str, str]
 
 MARGIN = 0.02  # "hardly changes": the whole interval of the change lies within this
 EARLY = 0.1  # the start of a training: this part of its steps
@@ -71,14 +69,14 @@ def _parts() -> list[Part]:
     return parts
 
 
-def examine(images: Images, histories: Histories) -> pd.DataFrame:
-    """One row a comparison: claim, compared, difference, low, high (95 %), verdict, note.
+def examine(scores: ScoresBySplit, histories: Histories) -> pd.DataFrame:
+    """A row for each comparison: claim, compared, difference, low, high (95 %), verdict, note.
 
-    images: per split and label one table of per-image scores a repetition; histories: per label the lines of
-    history.jsonl of each repetition. Differences on one split are paired over patients; those between splits are of
-    different patients, so that each has its own resamples. Repetitions are resampled as a second level.
+    scores: from `scores_of`; histories: from `histories_of`. Differences on one split are paired over patients; those
+    between splits are of different patients, so that each has its own resamples. Repetitions are resampled as a second
+    level.
     """
-    boots = _boots(images)
+    boots = _bootstraps(scores)
     rows = []
     for part in _parts():
         rows.append(_tested(part, boots))
@@ -89,11 +87,11 @@ def examine(images: Images, histories: Histories) -> pd.DataFrame:
 
 def verdicts(table: pd.DataFrame) -> dict[int, str]:
     """Each claim's verdict: supported if all its comparisons are, not supported if one is not, else undecided."""
-    found = {}
-    for claim in CLAIMS:
-        said = set(table.loc[table["claim"] == claim, "verdict"])
-        found[claim] = REFUTED if REFUTED in said else UNDECIDED if UNDECIDED in said else SUPPORTED
-    return found
+    by_claim = {claim: set(table.loc[table["claim"] == claim, "verdict"]) for claim in CLAIMS}
+    return {
+        claim: REFUTED if REFUTED in parts else UNDECIDED if UNDECIDED in parts else SUPPORTED
+        for claim, parts in by_claim.items()
+    }
 
 
 def verdict(low: float, high: float, expected: str) -> str:
@@ -109,30 +107,34 @@ def verdict(low: float, high: float, expected: str) -> str:
     return SUPPORTED if low > 0 else REFUTED if high < 0 else UNDECIDED
 
 
-def histories_of(run: Run, data: Data, where: Store) -> dict[str, list[list[dict[str, Any]]]]:
-    """The lines of history.jsonl of each repetition of a run's cells; cells without one are left out."""
-    found: dict[str, list[list[dict[str, Any]]]] = {}
-    for cell in cells(run):
-        file = where.fit(fit_name(cell, data)) / "history.jsonl"
-        if file.exists():
-            lines = file.read_text(encoding="utf-8").splitlines()
-            found.setdefault(cell.label, []).append([json.loads(line) for line in lines])
-    return found
+def scores_of(results: Results) -> ScoresBySplit:
+    """Per split and label the scores of each repetition of a run's methods and yardsticks."""
+    cells = {**results.cells, **{label: [cell] for label, cell in results.yardsticks.items()}}
+    by_split: dict[str, dict[str, list[Scores]]] = {}
+    for label, repetitions in cells.items():
+        for cell in repetitions:
+            for split, scores in cell.scores.items():
+                by_split.setdefault(split, {}).setdefault(label, []).append(scores)
+    return by_split
 
 
-def _boots(images: Images) -> dict[str, stats.Bootstrap]:
+def histories_of(results: Results) -> Histories:
+    """The lines of history.jsonl of each repetition of a run's methods; those without one are left out."""
+    return {label: [c.history for c in cells if c.history] for label, cells in results.cells.items()}
+
+
+def _bootstraps(scores: ScoresBySplit) -> dict[str, stats.Bootstrap]:
     terms = [t for part in _parts() for t in (part.high, part.low) if isinstance(t, Term)]
     boots = {}
     for split in dict.fromkeys(t.split for t in terms):
-        labels = dict.fromkeys(t.label for t in terms if t.split == split and t.label in images.get(split, {}))
-        wanted = {t.figure for t in terms if t.split == split}
+        labels = dict.fromkeys(t.label for t in terms if t.split == split and t.label in scores.get(split, {}))
+        wanted = dict.fromkeys(t.figure for t in terms if t.split == split)
         if labels:
-            tables = {label: images[split][label] for label in labels}
-            boots[split] = stats.bootstrap(tables, [f for f in figures() if f.name in wanted])
+            boots[split] = stats.bootstrap({n: scores[split][n] for n in labels}, [figure(name) for name in wanted])
     return boots
 
 
-def _tested(part: Part, boots: Mapping[str, stats.Bootstrap]) -> tuple[int, str, float, float, float, str, str]:
+def _tested(part: Part, boots: Mapping[str, stats.Bootstrap]) -> Row:
     terms = [t for t in (part.high, part.low) if isinstance(t, Term)]
     compared = " − ".join(_named(t, terms) if isinstance(t, Term) else f"{t:g}" for t in (part.high, part.low))
     compared = compared.removesuffix(" − 0")
@@ -140,22 +142,16 @@ def _tested(part: Part, boots: Mapping[str, stats.Bootstrap]) -> tuple[int, str,
     if missing:
         note = f"add {', '.join(dict.fromkeys(missing))} to --methods"
         return part.claim, compared, np.nan, np.nan, np.nan, UNDECIDED, note
-    point, drawn = _values(part.high, boots)
+    value, drawn = boots[part.high.split].values(part.high.label, part.high.figure)
     if isinstance(part.low, Term):
-        other, others = _values(part.low, boots)
-        point, drawn = point - other, drawn - others
+        other, others = boots[part.low.split].values(part.low.label, part.low.figure)
+        value, drawn = value - other, drawn - others
     else:
-        point, drawn = point - part.low, drawn - part.low
-    lows, highs = stats.interval(drawn[:, None])
-    low, high = float(lows[0]), float(highs[0])
-    note = "" if np.isfinite(low) else "undefined on these data"
-    return part.claim, compared, point, low, high, verdict(low, high, part.expected), note
-
-
-def _values(term: Term, boots: Mapping[str, stats.Bootstrap]) -> tuple[float, stats.Floats]:
-    boot = boots[term.split]
-    m, f = boot.labels.index(term.label), boot.column(term.figure)
-    return float(boot.point[m, f]), boot.draws[m, :, f]
+        value, drawn = value - part.low, drawn - part.low
+    patients = min(boots[t.split].patients for t in terms)
+    _, low, high = stats.estimate(value, drawn, patients)
+    note = "" if np.isfinite(low) else "undefined on these data" if patients >= stats.FEWEST else "too few patients"
+    return part.claim, compared, value, low, high, verdict(low, high, part.expected), note
 
 
 def _named(term: Term, terms: Sequence[Term]) -> str:
@@ -163,7 +159,7 @@ def _named(term: Term, terms: Sequence[Term]) -> str:
     return f"{term.figure} of {term.label}{split}"
 
 
-def _start(histories: Histories) -> tuple[int, str, float, float, float, str, str]:
+def _start(histories: Histories) -> Row:
     """Whether repetitions of the weighted U-Net start more alike: ln of the ratio of two standard deviations.
 
     Of each repetition the logarithm of the mean loss early in training, so that a loss 99 times as large spreads no

@@ -1,8 +1,7 @@
-"""The command line: run | report | compare | claims | data | demos | time | list | status. Only this file prints."""
+"""The command line: arguments in, lines out. Only this file prints."""
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
@@ -16,7 +15,7 @@ import typer
 from rich.console import Console
 
 from uqseg.errors import FileError, UsageError
-from uqseg.train import DivergenceError
+from uqseg.files import read_json
 
 app = typer.Typer(
     name="bench",
@@ -26,137 +25,211 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-Out = Annotated[Path, typer.Option(help="Folder of weights, scores and reports.")]
-Methods = Annotated[str, typer.Option(help="Comma-separated: names, name[option=value], package.module:Class, or all.")]
-Samples = Annotated[int | None, typer.Option(help="Samples an image. Default: the recipe's.")]
+Out = Annotated[Path, typer.Option(help="Folder of all runs, with the store of weights and scores.")]
+Methods = Annotated[
+    str,
+    typer.Option(
+        help="Comma-separated: name, name[option=value,training.lr=1e-3], name+wrapper, package.module:Class, "
+        "path/to/file.py:Class, or all."
+    ),
+]
+Samples = Annotated[int | None, typer.Option(help="Samples per image. Default: the recipe's.")]
 Limit = Annotated[int | None, typer.Option(help="At most this many images in each split.")]
 Size = Annotated[int | None, typer.Option(help="Images are SIZE×SIZE pixels. Default: the recipe's.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
-Settings = Annotated[
+Assignments = Annotated[
     list[str] | None, typer.Option("--set", help="method.option=value or training.key=value; may be repeated.")
 ]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        help="A Python file that registers methods, wrappers, statistics, figures, sources or launchers; may be "
+        "repeated.",
+    ),
+]
+RunFolder = Annotated[Path, typer.Argument(help="Results folder of a run, such as runs/NAME, or its published copy.")]
 
 STOPPED = 130  # what Typer makes of Ctrl-C
 
 
 class Kind(StrEnum):
     methods = "methods"
+    wrappers = "wrappers"
     metrics = "metrics"
     data = "data"
     recipes = "recipes"
+    launchers = "launchers"
+    options = "options"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        import uqseg
+
+        typer.echo(f"uqseg {uqseg.__version__}, commit {commit()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
 def run(
     methods: Methods = "all",
     data: Annotated[str, typer.Option(help="Data source, such as lidc-sim or folder:PATH.")] = "lidc-sim",
-    recipe: Annotated[str, typer.Option(help="Training protocol, see `list recipes`.")] = "quick",
-    seeds: Annotated[str, typer.Option(help="Repetitions, comma-separated whole numbers.")] = "0",
+    recipe: Annotated[str, typer.Option(help="Training protocol, see `list recipes`, or FILE.toml.")] = "quick",
+    seeds: Annotated[str, typer.Option(help="Repetitions: whole numbers and ranges, such as 0,1 or 0-4.")] = "0",
     samples: Samples = None,
     limit: Limit = None,
     size: Size = None,
     device: Device = "auto",
     out: Out = Path("runs"),
-    settings: Settings = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the results folder. Default: data, recipe, size and a hash of the rest.")
+    ] = None,
+    settings: Assignments = None,
+    plugin: Plugins = None,
+    launcher: Annotated[str, typer.Option(help="Where cells are worked on, see `list launchers`.")] = "here",
+    gallery: Annotated[bool, typer.Option(help="Keep images and samples of a few cases for the page.")] = True,
+    pictures: Annotated[str, typer.Option(help="Format of the page's pictures: png or svg.")] = "png",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Train, sample and score methods, and write a report. The same command goes on where it was stopped."""
-    from bench import launch, plan, spec
-    from bench.report import page
-    from bench.runner import data_of
-    from bench.store import Store, slug
-    from uqseg import checkpoint
+    from bench import launchers
+    from bench.runs import plan, record, spec
+    from bench.runs import gallery as gallery_file
+    from bench.runs.results import write_json
+    from bench.runs.splits import load_splits
+    from bench.runs.work import Job, is_done
     from uqseg.device import pick_device
 
-    made = spec.make_run(
+    spec.run_plugins(plugin or [])
+    request = spec.make_run(
         data=data,
         recipe_name=recipe,
-        chosen=_chosen(methods),
-        seeds=_whole_numbers(seeds),
+        labels=spec.split(methods),
+        seeds=spec.whole_numbers(seeds),
         samples=samples,
         size=size,
         limit=limit,
         assignments=settings or [],
+        plugins=plugin or [],
     )
     pick_device(device)
-    show = progress and sys.stderr.isatty()
-    sets, where, cells = data_of(made, show), Store(out), spec.cells(made)
-    say = Console(highlight=False, soft_wrap=True, markup=False).print
-    say(
-        f"{sets.train.name}: {len(sets.train)} training, {len(sets.val)} validation and {len(sets.test)} test images, "
-        f"{made.size}×{made.size} pixels, {sets.train.readers} readers. Recipe {recipe}. {made.samples} samples."
+    launch, bars = launchers.find(launcher), progress and sys.stderr.isatty()
+    log = Console(highlight=False, soft_wrap=True, markup=False).print
+    splits = load_splits(request, bars)
+    entry = record.make_record(request, splits, name, _command(), commit())
+    folder = out / entry["name"]
+    job = Job(folder, entry, request, splits)
+    record.check_same(folder, entry)
+    log(
+        f"{splits.train.name}: {len(splits.train)} training, {len(splits.val)} validation and {len(splits.test)} test "
+        f"images, {request.size}×{request.size} pixels, {splits.train.readers} readers. Recipe {request.recipe_name}. "
+        f"{request.samples} samples. Results: {folder}"
     )
-    for line in plan.lines(plan.plan(cells, sets, where, made.samples, device), device):
-        say(line)
+    for line in (*record.changed_since(out, entry), *plan.lines(plan.plan(job, device), device)):
+        log(line)
+    for label, reason in entry["declined"].items():
+        log(f"{label} declined: {reason}")
+    if dry_run:
+        return
     started = time.perf_counter()
-    outcome = launch.here(
-        cells, sets, where, samples=made.samples, device=device, progress=show, say=say, debug=_debug()
-    )
-    folder = where.report(slug(sets.train.name, recipe, f"{made.size}px"))
-    record = {
-        "run": json.loads(made.model_dump_json()),
-        "command": _command(),
-        "commit": commit(),
-        "seconds": time.perf_counter() - started,
-        "declined": outcome.declined,
-        "failed": outcome.failed,
-    }
-    checkpoint.write(folder / "run.json", json.dumps(record, indent=1).encode())
-    lines = page.write(folder, made, record, sets, where, device=device)
-    say("")
-    for line in lines:
-        say(line)
-    say(f"Report: {folder / 'report.md'}")
-    if outcome.failed:
-        told = "; ".join(f"{k}: {v}" for k, v in outcome.failed.items())
-        raise FileError(f"{len(outcome.failed)} of {len(cells)} cells failed, the others are kept: {told}")
+    use = launchers.Settings(device, bars, log, _debug())
+    left = [cell for cell, what in job.entries.items() if not is_done(folder / "cells" / cell, what)]
+    if left:
+        record.write(folder, entry, splits)
+        launch(folder, left, use)
+    if gallery and (left or not (folder / gallery_file.FILE).exists()):
+        gallery_file.write(folder, use)
+    failed = {cell: read_json(file)["error"] for cell, file in job.failures.items()}
+    undone = [cell for cell, what in job.entries.items() if not is_done(folder / "cells" / cell, what)]
+    if not undone and (left or not (folder / "finished.json").exists()):
+        write_json(folder / "finished.json", {"seconds": time.perf_counter() - started})
+    _report(folder, pictures)
+    if undone:
+        reasons = "; ".join(f"{cell}: {failed.get(cell, 'not done')}" for cell in undone)
+        raise FileError(f"{len(undone)} of {len(job.entries)} cells failed, the others are kept: {reasons}")
+
+
+def _report(folder: Path, pictures: str) -> None:
+    from bench import report as pages
+
+    typer.echo("")
+    for line in pages.write(folder, pictures=pictures):
+        typer.echo(line)
+    typer.echo(f"Report: {folder / 'report.md'}")
+
+
+@app.command(hidden=True)
+def work(
+    folder: RunFolder, cell: Annotated[str, typer.Argument(help="A folder in cells/.")], device: Device = "auto"
+) -> None:
+    """Do one cell of a run; what launchers call in other processes and on other machines."""
+    from bench.launchers import Settings
+    from bench.runs.work import attempt
+
+    if error := attempt(folder, cell, Settings(device, log=typer.echo, debug=_debug())):
+        raise FileError(error)
 
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of a report, such as runs/reports/lidc-sim-quick-64px.")],
-    out: Out = Path("runs"),
-    to: Annotated[Path | None, typer.Option(help="Write the report here instead, for example to commit it.")] = None,
-    pictures_of_data: Annotated[
-        bool, typer.Option(help="Include the gallery, which shows the images themselves.")
-    ] = True,
-    device: Annotated[str, typer.Option(help="Device that samples the gallery.")] = "auto",
+    folder: RunFolder,
+    pictures: Annotated[str, typer.Option(help="Format of the pictures: png or svg.")] = "png",
+    plugin: Plugins = None,
 ) -> None:
-    """Write the report of a finished run anew from its stored scores."""
-    from bench import spec
-    from bench.report import page
-    from bench.runner import data_of
-    from bench.store import Store, read_json
+    """Write the report of a run anew from its results folder alone; no data, weights or torch are needed."""
+    _plugins_of_figures(plugin)
+    _report(folder, pictures)
 
-    if not (folder / "run.json").exists():
-        raise UsageError(f"report: there is no run.json in '{folder}'; give the folder of a report.")
-    record = read_json(folder / "run.json")
-    made = spec.read_run(json.dumps(record.get("run")), str(folder / "run.json"))
-    target = to or folder
-    for line in page.write(
-        target, made, record, data_of(made), Store(out), device=device, show_data=pictures_of_data, private=folder
-    ):
-        typer.echo(line)
-    typer.echo(f"Report: {target / 'report.md'}")
+
+def _plugins_of_figures(plugin: list[str] | None) -> None:
+    if plugin:
+        from bench.runs.spec import run_plugins
+
+        run_plugins(plugin)
 
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(help="Folder of a report.")],
-    b: Annotated[Path, typer.Argument(help="Folder of another report.")],
+    a: RunFolder,
+    b: RunFolder,
     figures: Annotated[
         str, typer.Option(help="Comma-separated figures, see `list metrics`.")
     ] = "dice@0.5,brier,ece_active,ged,hm_iou",
-    to: Annotated[Path, typer.Option(help="Folder to write the comparison to.")] = Path("runs/reports/comparison"),
+    to: Annotated[Path, typer.Option(help="Folder to write the comparison to.")] = Path("runs/comparison"),
 ) -> None:
-    """Paired differences B − A of each method that two runs have in common."""
+    """What differs between two runs, and paired differences B − A of each method that they have in common."""
     from bench.report import comparison
 
-    for folder in (a, b):
-        if not (folder / "figures.csv").exists():
-            raise UsageError(f"compare: there is no figures.csv in '{folder}'; give the folder of a report.")
     typer.echo(comparison.write(a, b, [f.strip() for f in figures.split(",")], to))
     typer.echo(f"Comparison: {to / 'comparison.md'}")
+
+
+@app.command()
+def publish(
+    folder: RunFolder,
+    to: Annotated[Path, typer.Option(help="Folder of the copy.")],
+    anonymize: Annotated[
+        bool, typer.Option("--anonymize", "--anonymous", help="Replace names of cases and patients by numbers.")
+    ] = False,
+    pictures: Annotated[str, typer.Option(help="Format of the pictures: png or svg.")] = "png",
+) -> None:
+    """Make the copy of a run to commit: without gallery and paths; says what it keeps."""
+    from bench.runs import publish as copies
+
+    for line in copies.publish(folder, to, anonymize):
+        typer.echo(line)
+    _report(to, pictures)
 
 
 @app.command()
@@ -166,7 +239,7 @@ def data(
     split: Annotated[str | None, typer.Option(help="train, val or test. Default: all.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many images, drawn evenly over patients.")] = None,
     cases: Annotated[int, typer.Option(min=1, help="Cases on the contact sheet.")] = 24,
-    problems: Annotated[bool, typer.Option("--problems", help="List every problem found, not a few of each kind.")] = (
+    problems: Annotated[bool, typer.Option("--problems", help="List every problem, not a few of each kind.")] = (
         False
     ),
     out: Annotated[Path | None, typer.Option(help="PNG to write. Default: runs/data/NAME/contact-sheet.png.")] = None,
@@ -178,16 +251,16 @@ def data(
     """
     from bench import data as described
     from bench.report import contact
-    from bench.store import slug
+    from bench.runs.store import slug
     from uqseg.data import load
 
-    found = load(source, split=split, size=size, limit=limit, cache=cache, progress=sys.stderr.isatty())
-    for title, text in described.summary(found):
+    images = load(source, split=split, size=size, limit=limit, cache=cache, progress=sys.stderr.isatty())
+    for title, text in described.summary(images):
         typer.echo(f"{title:<12}  {text}")
-    for line in described.by_kind(found.problems, problems):
+    for line in described.by_kind(images.problems, problems):
         typer.echo(f"  {line}")
-    path = out or Path("runs/data") / slug(found.name, Path(source.partition(":")[2]).name) / "contact-sheet.png"
-    contact.write(found, cases, path)
+    path = out or Path("runs/data") / slug(images.name, images.folder) / "contact-sheet.png"
+    contact.write(images, cases, path)
     typer.echo(f"Contact sheet: {path}")
 
 
@@ -205,10 +278,10 @@ def time_(
     Each section is kept as soon as it is measured; the page shows all that are in the folder, so --only measures
     some again, or those that are missing, and leaves the others.
     """
-    from bench.spec import split_list
+    from bench.runs.spec import split
     from bench.timing import report
 
-    report.write(to, split_list(only), device, quick, commit(), typer.echo)
+    report.write(to, split(only), device, quick, commit(), typer.echo)
 
 
 @app.command()
@@ -222,19 +295,21 @@ def demos(
     samples: Samples = None,
     device: Device = "auto",
     out: Out = Path("runs"),
-    settings: Settings = None,
+    settings: Assignments = None,
 ) -> None:
     """Show on simulated data with a known truth what the figures say. Trains all methods on `toy`, minutes."""
-    from bench import demonstrations, spec
+    from bench import demonstrations
+    from bench.launchers import Settings
     from bench.report import demonstrations as page
-    from bench.runner import data_of, declines
-    from bench.store import Store
+    from bench.runs import record, spec
+    from bench.runs.splits import load_splits
+    from bench.runs.work import Job
     from uqseg.device import pick_device
 
-    made = spec.make_run(
+    request = spec.make_run(
         data="toy",
         recipe_name="toy",
-        chosen=_chosen(methods),
+        labels=spec.split(methods),
         seeds=[0],
         samples=samples,
         size=size,
@@ -242,129 +317,155 @@ def demos(
         assignments=settings or [],
     )
     pick_device(device)
-    sets, where, cells = data_of(made), Store(out), spec.cells(made)
-    declined = {c.label: reason for c in cells if (reason := declines(c, sets))}
-    kept = [c for c in cells if c.label not in declined]
-    found = demonstrations.of_methods(kept, sets, where, made.samples, device, say=typer.echo)
-    record = {"command": _command(), "commit": commit(), "declined": declined}
-    for line in page.write(to, made, record, sets, found):
+    splits = load_splits(request)
+    entry = record.make_record(request, splits, None, _command(), commit())
+    job = Job(out / entry["name"], entry, request, splits)
+    tables = demonstrations.of_methods(job, Settings(device, log=typer.echo))
+    for line in page.write(to, job, tables):
         typer.echo(line)
     typer.echo(f"Demonstrations: {to / 'report.md'}")
 
 
 @app.command()
 def claims(
-    folder: Annotated[Path, typer.Argument(help="Folder of a report, such as runs/reports/lidc-sim-quick-64px.")],
-    out: Out = Path("runs"),
+    folder: RunFolder,
     to: Annotated[Path | None, typer.Option(help="Write claims.md and claims.csv here instead.")] = None,
 ) -> None:
-    """Test the claims of the 2020 student report on the stored scores of a run."""
-    from bench import claims as logic
-    from bench import spec
-    from bench.report import claims as pages
-    from bench.report.loaded import load as load_scores
-    from bench.runner import data_of
-    from bench.store import Store, read_json
+    """Test the claims of the 2020 student report on a run."""
+    from bench.claims import CLAIMS
+    from bench.report import verdicts
 
-    if not (folder / "run.json").exists():
-        raise UsageError(f"claims: there is no run.json in '{folder}'; give the folder of a report.")
-    made = spec.read_run(json.dumps(read_json(folder / "run.json").get("run")), str(folder / "run.json"))
-    data, where = data_of(made), Store(out)
-    said = pages.write(to or folder, load_scores(made, data, where), logic.histories_of(made, data, where))
-    for claim, verdict in said.items():
-        typer.echo(f"{claim}. {logic.CLAIMS[claim]}: {verdict}")
+    for claim, verdict in verdicts.write(folder, to or folder).items():
+        typer.echo(f"{claim}. {CLAIMS[claim]}: {verdict}")
     typer.echo(f"Claims: {(to or folder) / 'claims.md'}")
 
 
 @app.command(name="list")
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
-    markdown: Annotated[bool, typer.Option(help="metrics: the whole page of definitions.")] = False,
+    name: Annotated[str | None, typer.Argument(help="options: of which method or wrapper, or training.")] = None,
+    plugin: Plugins = None,
+    markdown: Annotated[bool, typer.Option(help="metrics: the page of all definitions.")] = False,
 ) -> None:
-    """What can be asked for, a line of description each."""
+    """What can be asked for, one line of description each."""
+    from bench.runs.spec import run_plugins
+
     if markdown and kind is not Kind.metrics:
         raise UsageError("--markdown: only `list metrics` has a page; leave it out.")
+    if (name is not None) != (kind is Kind.options):
+        raise UsageError("list: a name goes with options, such as `list options unet`, and with nothing else.")
+    run_plugins(plugin or [])
     if markdown:
         from uqseg.metrics import markdown as page
 
         typer.echo(page())
         return
-    found = _described(kind)
-    width = max(map(len, found))
-    for name, text in found.items():
-        typer.echo(f"{name:{width}}  {text}")
+    lines = _options(name) if name else _described(kind)
+    width = max(map(len, lines), default=0)
+    for key, text in lines.items():
+        typer.echo(f"{key:{width}}  {text}")
 
 
 @app.command()
 def status(out: Out = Path("runs")) -> None:
-    """What is finished, under way and failed in the folder of runs."""
-    from bench.plan import steps_done
-    from bench.store import Store, read_json
+    """What is finished, under way, failed and damaged in the folder of runs."""
+    from bench.runs.upkeep import state
 
+    for line in state(_existing(out)):
+        typer.echo(line)
+
+
+@app.command()
+def clean(
+    out: Out = Path("runs"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be freed, and free nothing.")] = False,
+) -> None:
+    """Free weights, scores and half-done trainings that no results folder in OUT needs."""
+    from bench.runs import upkeep
+
+    total = 0
+    for path in upkeep.unneeded(_existing(out)):
+        size = upkeep.size(path)
+        total += size
+        typer.echo(f"{size / 1e6:9.2f} MB  {path}")
+        if not dry_run:
+            upkeep.free(path)
+    typer.echo(f"{'Would free' if dry_run else 'Freed'} {total / 1e6:.2f} MB.")
+
+
+@app.command()
+def verify(out: Out = Path("runs")) -> None:
+    """Compare weights, scores, results and converted data with the checksums they were written with."""
+    from bench.runs.upkeep import damaged
+
+    lines = list(damaged(_existing(out)))
+    for line in lines:
+        typer.echo(line)
+    if lines:
+        raise FileError(f"{len(lines)} damaged, see above; delete what is named and run again")
+    typer.echo("Everything is as it was written.")
+
+
+def _existing(out: Path) -> Path:
     if not out.is_dir():
-        raise UsageError(f"--out: there is no folder '{out}'; give the folder of a run.")
-    where = Store(out)
-    for cell in sorted((out / "fits").glob("*/fit.json")):
-        cost = read_json(cell)
-        typer.echo(f"trained     {cell.parent.name}  {cost['steps']} steps, {cost['train_seconds']:.0f} s")
-    for folder in sorted((out / "partial").glob("*")):
-        typer.echo(f"unfinished  {folder.name}  {steps_done(where, folder.name)} steps")
-    for folder in sorted((out / "scores").glob("[!.]*/meta.json")):
-        typer.echo(f"scored      {folder.parent.name}")
-    for file in sorted((out / "failures").glob("*.json")):
-        typer.echo(f"failed      {file.stem}  {read_json(file)['error']}")
+        raise UsageError(f"--out: there is no folder '{out}'; give the folder of runs.")
+    return out
 
 
 def _described(kind: Kind) -> dict[str, str]:
-    if kind is Kind.methods:
-        from uqseg.methods import find, names
+    if kind is Kind.methods or kind is Kind.wrappers:
+        from uqseg import methods, wrappers
 
-        return {n: (find(n).__doc__ or "").strip().splitlines()[0] for n in names()}
+        registry: Any = methods if kind is Kind.methods else wrappers
+        return {n: (registry.find(n).__doc__ or "").strip().partition("\n")[0] for n in registry.names()}
     if kind is Kind.metrics:
-        from uqseg.metrics import find as metric
-        from uqseg.metrics import names as metrics
+        from uqseg.metrics import figures
 
-        return {n: f"{metric(n).group}, {metric(n).direction} is better: {metric(n).formula}" for n in metrics()}
+        return {f.name: f"{f.table}, {f.direction} is better: {f.formula}" for f in figures()}
     if kind is Kind.data:
         from uqseg.data import sources
 
         return sources()
-    from bench.spec import recipe, recipe_names
+    if kind is Kind.launchers:
+        from bench import launchers
+
+        return launchers.names()
+    from bench.runs.spec import recipe, recipe_names
 
     return {n: recipe(n).description for n in recipe_names()}
 
 
-def _chosen(methods: str) -> list[str]:
-    from bench.spec import split_list
-    from uqseg.methods import names
+def _options(name: str) -> dict[str, str]:
+    """Each option of a method or wrapper, or of training: its default and what it means."""
+    from uqseg import methods, wrappers
+    from uqseg.training import Training
 
-    return names() if methods == "all" else split_list(methods)
+    if name == "training":
+        model: Any = Training
+    else:
+        model = (wrappers if name in wrappers.names() else methods).find(name).Options
+    fields = model.model_fields.items()
+    return {key: f"{field.get_default(call_default_factory=True)}  {field.description or ''}" for key, field in fields}
 
 
-def _whole_numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError as error:
-        raise UsageError(f"--seeds: expected comma-separated whole numbers such as 0,1,2, got '{text}'.") from error
+def _program() -> str:
+    return "uqseg" if Path(sys.argv[0]).stem == "uqseg" else "python -m bench"
 
 
 def _command() -> str:
-    return "python -m bench " + shlex.join(a for a in sys.argv[1:] if a != "--debug")
+    return f"{_program()} {shlex.join(a for a in sys.argv[1:] if a != '--debug')}"
 
 
 def commit() -> str:
-    """The commit of the code that runs, with + where files differ from it; "unknown" outside a repository."""
-    here = Path(__file__).resolve().parent.parent
+    """The commit of the code that runs, with + where files differ from it; "unknown" outside a clone."""
+    root = Path(__file__).resolve().parent.parent
+    describe = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"]
     try:
-        answer = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        if not (root / ".git").exists():  # installed, possibly below somebody else's repository
+            raise OSError
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return answer.stdout.strip()
 
 
 _STATE: dict[str, Any] = {"debug": False}
@@ -379,20 +480,20 @@ WrongWords = typer.BadParameter.__mro__[1]
 
 
 def main() -> None:
-    """Run the command line; one line an error, exit code 2 for usage, 1 for failures and 130 for Ctrl-C."""
+    """Run the command line; one line per error, exit code 2 for usage, 1 for failures and 130 for Ctrl-C."""
     _STATE["debug"] = "--debug" in sys.argv or bool(os.environ.get("UQSEG_DEBUG"))
     sys.argv = [a for a in sys.argv if a != "--debug"]
     try:
-        code = app(sys.argv[1:] or ["--help"], prog_name="python -m bench", standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], prog_name=_program(), standalone_mode=False)
     except Exception as error:
         if isinstance(error, WrongWords):
             sys.exit(_wrong_words(error))
         if _debug():
             raise
-        known = isinstance(error, UsageError | FileError | DivergenceError)
         message = " ".join(str(error).split())
-        said = message if known else f"{type(error).__name__}: {message} (--debug shows the traceback)"
-        typer.echo(f"error: {said}", err=True)
+        if not isinstance(error, UsageError | FileError):
+            message = f"{type(error).__name__}: {message} (--debug shows the traceback)"
+        typer.echo(f"error: {message}", err=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     if code == STOPPED:
         typer.echo("stopped; the same command goes on where it stopped", err=True)
@@ -401,6 +502,6 @@ def main() -> None:
 
 def _wrong_words(error: Any) -> int:
     """Say in one line what Typer does not understand."""
-    where = error.ctx.command_path if error.ctx else "python -m bench"
-    typer.echo(f"error: {' '.join(error.format_message().split())} See '{where} -h'.", err=True)
+    command = error.ctx.command_path if error.ctx else _program()
+    typer.echo(f"error: {' '.join(error.format_message().split())} See '{command} -h'.", err=True)
     return 2

@@ -1,1 +1,5 @@
-"""Tables and figures: DataFrames in, Markdown and pictures out."""
+"""The report of a results folder: `write(folder)`. Needs no data, no method and no torch."""
+
+from bench.report.page import write
+
+__all__ = ["write"]

@@ -1,130 +1,139 @@
-"""Two runs side by side: differences B − A of the methods they have in common."""
+"""Two runs side by side: what differs between them, and B − A of the methods they have in common."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bench import stats
 from bench.report import tables
-from uqseg import checkpoint
-from uqseg.errors import FileError, UsageError, unknown
-from uqseg.metrics import figures
+from bench.report.tables import code, escape
+from bench.runs.results import Results, read_results
+from uqseg.errors import UsageError
+from uqseg.files import write as write_file
+from uqseg.metrics import Figure, Scores, figure
 
-TABLE = "images.parquet"
-
-
-def keep(folder: Path, images: dict[str, list[pd.DataFrame]]) -> None:
-    """Keep the per-image test scores of a report in one file, so that two reports can be compared case by case."""
-    parts = [
-        table.assign(method=label, repetition=number)
-        for label, repetitions in images.items()
-        for number, table in enumerate(repetitions)
-    ]
-    pd.concat(parts, ignore_index=True).to_parquet(folder / TABLE, index=False)
-
-
-def _images(folder: Path) -> dict[str, list[pd.DataFrame]] | None:
-    if not (folder / TABLE).exists():
-        return None
-    try:
-        table = pd.read_parquet(folder / TABLE)
-    except (OSError, ValueError) as error:
-        raise FileError(f"cannot read {folder / TABLE}: {str(error)[:200]}; write the report anew") from error
-    return {
-        str(label): [part.reset_index(drop=True) for _, part in group.groupby("repetition")]
-        for label, group in table.groupby("method", sort=False)
-    }
-
-
-def _on(cases: list[str], parts: list[pd.DataFrame]) -> list[pd.DataFrame]:
-    return [part.set_index("case").loc[cases].reset_index() for part in parts]
+DEFAULT = ("dice@0.5", "brier", "ece_active", "ged_limit", "hm_iou")
 
 
 def write(a: Path, b: Path, wanted: Sequence[str], to: Path) -> str:
-    """Write comparison.md and comparison.csv into `to` and return the table as Markdown.
+    """Write comparison.md and comparison.csv of two results folders into `to`; the text of the comparison.
 
-    Paired by case and patient where both folders keep their per-image scores and share cases; otherwise the values of
-    the two tables, each with its own interval, and no test.
+    Paired over the test cases that both runs scored, if there are any; otherwise the values of the two runs, each with
+    its own interval, and no test. Methods whose scores are the same numbers in both runs are named, not compared.
     """
-    known = {f.name: f for f in figures()}
-    for name in wanted:
-        if name not in known:
-            raise unknown("figure", name, known)
-    first, second = _images(a), _images(b)
-    shared = _shared(first, second) if first and second else []
-    if first and second and shared:
-        table = _paired(first, second, shared, wanted)
-        said = (
-            f"Paired over the {len(shared)} test cases that both runs scored; B − A with 95 % intervals over patients."
-        )
-    else:
-        table = _unpaired(a, b, wanted)
-        said = "The runs share no per-image scores: values with their own intervals, not paired, no test."
-    if table.empty:
+    chosen = [figure(name) for name in wanted]
+    first, second = read_results(a), read_results(b)
+    labels = [label for label in first.cells if label in second.cells]
+    if not labels:
         raise UsageError(f"compare: '{a}' and '{b}' have no method in common; give two runs that share one.")
-    text = tables.markdown(table)
-    heads = "\n".join(f"- {letter}: {_describe(folder)}" for letter, folder in (("A", a), ("B", b)))
-    checkpoint.write(to / "comparison.md", f"# Comparison\n\n{heads}\n\n{text}\n\n{said}\n".encode())
-    checkpoint.write(to / "comparison.csv", table.to_csv(index=False).encode())
-    return text
+    same = [label for label in labels if _equal(first, second, label)]
+    labels = [label for label in labels if label not in same]
+    shared = sorted(set(_cases(first)) & set(_cases(second)))
+    heads = [f"- {letter}: {escape(r.run['name'])}, {code(r.run['command'])}, commit {escape(r.run['commit'])}"
+             for letter, r in (("A", first), ("B", second))]  # fmt: skip
+    text = ["# Comparison", "\n".join(heads), _differing(first.run, second.run)]
+    if same:
+        text.append(f"The same numbers in both runs: {', '.join(map(escape, same))}.")
+    if labels:
+        table = _paired(first, second, labels, shared, chosen) if shared else _unpaired(first, second, labels, chosen)
+        text += [tables.markdown(table, 2), _explained(first, second, shared)]
+        write_file(to / "comparison.csv", table.to_csv(index=False).encode())
+    page = "\n\n".join(text)
+    write_file(to / "comparison.md", f"{page}\n".encode())
+    return page
 
 
-def _describe(folder: Path) -> str:
-    """What a report is of: its name and, where it is known, its recipe and code."""
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return folder.name
-    return f"{folder.name}, recipe {record['run']['recipe_name']}, commit {record['commit']}"
+def _differing(a: dict[str, Any], b: dict[str, Any]) -> str:
+    """What the specifications of two runs set differently, and their data."""
+    left, right = (dict(_leaves({**run["spec"], "data": run["data"]})) for run in (a, b))
+    changes = [
+        f"- {escape(name)} {escape(left.get(name, 'not set'))} → {escape(right.get(name, 'not set'))}"
+        for name in dict.fromkeys([*left, *right])
+        if left.get(name) != right.get(name)
+    ]
+    return "What differs:\n\n" + "\n".join(changes) if changes else "The two runs were specified alike."
 
 
-def _shared(first: dict[str, list[pd.DataFrame]], second: dict[str, list[pd.DataFrame]]) -> list[str]:
-    cases = set(next(iter(second.values()))[0]["case"])
-    return sorted(cases & set(next(iter(first.values()))[0]["case"]))
+def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """The values of nested dicts with their dotted names; lists of dicts that have a label are named by it."""
+    if isinstance(tree, list) and tree and all(isinstance(item, dict) and "label" in item for item in tree):
+        tree = {item["label"]: {k: v for k, v in item.items() if k != "label"} for item in tree}
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from _leaves(value, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, ", ".join(map(str, tree)) if isinstance(tree, list) else str(tree)
+
+
+def _cases(results: Results) -> list[str]:
+    return list(next(iter(results.cells.values()))[0].scores["test"].cases)
+
+
+def _scores(results: Results, label: str) -> list[Scores]:
+    return [cell.scores["test"] for cell in results.cells[label]]
+
+
+def _equal(first: Results, second: Results, label: str) -> bool:
+    """Whether a method has the same repetitions with the same scores in both runs: there is nothing to compare."""
+    a, b = _scores(first, label), _scores(second, label)
+    return len(a) == len(b) and all(
+        np.array_equal(x.cases, y.cases)
+        and x.values.keys() == y.values.keys()
+        and all(np.array_equal(x.values[name], y.values[name], equal_nan=True) for name in x.values)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def _on(cases: Sequence[str], scores: Scores) -> Scores:
+    place = {case: i for i, case in enumerate(scores.cases)}
+    return scores.take(np.array([place[case] for case in cases]))
 
 
 def _paired(
-    first: dict[str, list[pd.DataFrame]], second: dict[str, list[pd.DataFrame]], cases: list[str], wanted: Sequence[str]
+    first: Results, second: Results, labels: Sequence[str], cases: Sequence[str], wanted: Sequence[Figure]
 ) -> pd.DataFrame:
-    chosen = [f for f in figures() if f.name in wanted]
-    labels = [label for label in first if label in second]
+    runs = {"A": first, "B": second}
+    both = {
+        f"{letter} {label}": [_on(cases, scores) for scores in _scores(run, label)]
+        for letter, run in runs.items()
+        for label in labels
+    }
+    boot = stats.bootstrap(both, wanted)
     rows = []
-    adjusted: dict[str, list[float]] = {}
-    for label in labels:
-        boot = stats.bootstrap({"A": _on(cases, first[label]), "B": _on(cases, second[label])}, chosen)
-        for figure in wanted:
-            row = stats.differences(boot, figure, "A").iloc[0]
-            f = boot.column(figure)
-            adjusted.setdefault(figure, []).append(float(row["p"]))
-            rows.append((label, figure, *boot.point[:, f], row["difference"], row["low"], row["high"]))
-    holm = {figure: dict(zip(labels, stats.holm(np.array(p)), strict=True)) for figure, p in adjusted.items()}
-    out = []
-    for label, figure, a, b, difference, low, high in rows:
-        p = holm[figure][label]
-        tie = not (p < 0.05 and (low > 0 or high < 0))
-        better = (difference > 0) == (next(f for f in chosen if f.name == figure).direction == "higher")
-        verdict = "tie" if tie else "better" if better else "worse"
-        text = tables.with_interval(difference, low, high)
-        out.append((label, figure, tables.digits(a, low, high), tables.digits(b, low, high), text, f"{p:.3f}", verdict))
-    return pd.DataFrame(out, columns=["method", "figure", "A", "B", "B − A", "p, Holm", "B is"])
+    for f in wanted:
+        table = boot.paired(f.name, {label: (f"B {label}", f"A {label}") for label in labels})
+        for row in table.to_dict("records"):
+            label = str(row["method"])
+            a, b = (tables.digits(*boot.estimate(f"{letter} {label}", f.name)) for letter in runs)
+            difference = stats.Estimate(row["difference"], row["low"], row["high"])
+            p = tables.p_value(row["p_holm"], row["bound"])
+            rows.append(
+                (escape(label), f.title + tables.ARROWS[f.direction], a, b, tables.with_interval(difference), p,
+                 row["verdict"] or "–")
+            )  # fmt: skip
+    return pd.DataFrame(rows, columns=["method", "figure", "A", "B", "B − A", "p, Holm", "B is"]).sort_values(
+        "method", kind="stable", key=lambda names: names.map({escape(label): i for i, label in enumerate(labels)})
+    )
 
 
-def _unpaired(a: Path, b: Path, wanted: Sequence[str]) -> pd.DataFrame:
-    left, right = (pd.read_csv(folder / "figures.csv") for folder in (a, b))
-    both = left.merge(right, on=["method", "figure"], suffixes=("_a", "_b"))
-    both = both[both["figure"].isin(list(wanted))]
+def _unpaired(first: Results, second: Results, labels: Sequence[str], wanted: Sequence[Figure]) -> pd.DataFrame:
+    boots = [stats.bootstrap({label: _scores(run, label) for label in labels}, wanted) for run in (first, second)]
     rows = [
-        (
-            r["method"],
-            r["figure"],
-            tables.with_interval(r["value_a"], r["low_a"], r["high_a"]),
-            tables.with_interval(r["value_b"], r["low_b"], r["high_b"]),
-        )
-        for r in both.to_dict("records")
-    ]
+        (escape(label), f.title + tables.ARROWS[f.direction],
+         *(tables.with_interval(boot.estimate(label, f.name)) for boot in boots))
+        for label in labels for f in wanted
+    ]  # fmt: skip
     return pd.DataFrame(rows, columns=["method", "figure", "A", "B"])
+
+
+def _explained(first: Results, second: Results, shared: Sequence[str]) -> str:
+    if not shared:
+        return "The runs share no test case: values with their own 95 % intervals, not paired, no test."
+    alone = len(_cases(first)) - len(shared), len(_cases(second)) - len(shared)
+    rest = f" ({alone[0]} of A and {alone[1]} of B are in one run only and left out)" if any(alone) else ""
+    return f"Paired over the {len(shared)} test cases that both runs scored{rest}; 95 % intervals over patients."

@@ -1,103 +1,128 @@
-"""The gallery: four cases chosen by rule, and what each method makes of them."""
+"""The gallery: cases chosen by rule, cropped around their lesion, and what each method makes of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bench.report.figures import COLOURS, DASHES, canvas, save
-from uqseg.data import AnnotatedSet
-from uqseg.methods import Method
-from uqseg.metrics import maps
-from uqseg.prediction import predict
+from bench.report.plots import COLOURS, DASHES, canvas, plain
+from bench.runs.results import Gallery
 
-SHOWN = 4  # samples drawn of each method
-DPI = 85  # a case is 64 or 128 pixels wide: more would only make the files larger
-ROUNDING = 1e-6  # of shares of readers: one third and two thirds are as far from one half
+SAMPLES = 4  # drawn of each method
+LEAST = 32  # pixels: the shortest side of a crop, so that something around a small lesion is seen
+TILE = 2.0  # inches
+DPI = 110  # a tile has 220 pixels
 # Seen on dark images: yellow and white in place of black, blue last.
 OUTLINES = (*COLOURS[1:6], "#F0E442", "#FFFFFF", COLOURS[0])
-
-RULES = {
-    "easiest": "all readers marked it (or as many as marked any), and the methods' mean Dice is the highest",
-    "hardest": "all readers marked it (or as many as marked any), and the methods' mean Dice is the lowest",
-    "most disputed": "all readers marked it (or as many as marked any), and their outlines differ most",
-    "some readers only": "about half of the readers marked it, and the methods' mean presence is nearest to one half",
-}
+Floats = NDArray[np.float64]
+Window = tuple[slice, slice]
 
 
-def choose(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
-    """The case of each rule, from per-image scores of one repetition of each method; rules no case meets are absent."""
-    first = next(iter(tables.values()))
-    dice = np.mean([t["dice_image@0.5"] for t in tables.values()], axis=0)
-    present = np.mean([t["presence"] for t in tables.values()], axis=0)
-    frame = pd.DataFrame(
-        {
-            "case": first["case"],
-            "dice": dice,
-            "apart": first["ged_readers"],
-            "readers": first["presence_readers"],
-            "between": -np.abs(present - 0.5),
-        }
-    ).sort_values("case")
-    everybody = frame[frame["readers"] >= frame["readers"].max() - ROUNDING]
-    disputed = frame[frame["readers"].between(ROUNDING, 1 - ROUNDING)]
-    from_half = (disputed["readers"] - 0.5).abs()
-    half = disputed[from_half <= from_half.min() + ROUNDING]
-    rules = {
-        "easiest": everybody.nlargest(1, "dice"),
-        "hardest": everybody.nsmallest(1, "dice"),
-        "most disputed": everybody.nlargest(1, "apart"),
-        "some readers only": half.nlargest(1, "between"),
-    }
-    return {name: str(found["case"].iloc[0]) for name, found in rules.items() if len(found)}
+def draw(gallery: Gallery, place: int) -> Figure:
+    """The case at `place`: a head row of the image, the readers' mean and deviation and each reader, then the methods.
+
+    Mean and deviation of a method stand below those of the readers, its samples below the readers' masks. A method
+    with a single sample is shown by its mean alone, which is that sample.
+    """
+    image, masks = gallery.images[place], gallery.masks[place][gallery.read[place]]
+    window = crop(masks, image.shape[1:])
+    drawn = max((s.shape[1] for s in gallery.samples.values()), default=1)
+    wide = max(min(SAMPLES, drawn if drawn > 1 else 0), min(SAMPLES, len(masks)))
+    heads = max(1, -(-len(masks) // wide))
+    rows = heads + len(gallery.samples)
+    figure, flat = canvas(3 + wide, TILE * (3 + wide), TILE * 1.12 * rows + 0.5, rows)
+    axes = np.array(flat).reshape(rows, 3 + wide)
+    for ax in flat:
+        ax.set_axis_off()
+    share = masks.mean(0)
+    _tile(axes[0, 0], _pixels(image), window, "image", cmap="gray", vmin=0, vmax=255)
+    _mean_and_deviation(axes[0], share, np.sqrt(share * (1 - share)), window, "readers'")
+    for r, mask in enumerate(masks):
+        ax = axes[r // wide, 3 + r % wide]
+        _tile(ax, _pixels(image), window, f"reader {r + 1}" + ("" if mask.any() else ": nothing"), cmap="gray",
+              vmin=0, vmax=255)  # fmt: skip
+        outline(ax, mask[window], colors=OUTLINES[r % len(OUTLINES)])
+    for row, label in zip(axes[heads:], gallery.samples, strict=True):
+        _method(row, gallery, label, place, window)
+    bars = {1: ("viridis", 1.0, "probability, or share of readers"), 2: ("magma", 0.5, "standard deviation")}
+    for column, (_, _, title) in bars.items():
+        figure.colorbar(
+            axes[0, column].images[0], ax=list(axes[:, column]), location="bottom", shrink=0.9, pad=0.01, aspect=14
+        ).set_label(title, fontsize=8)
+    figure.set_dpi(DPI)
+    return figure
 
 
-def draw(case: str, data: AnnotatedSet, fitted: Mapping[str, Method], n: int, path: Path) -> None:
-    """One picture of a case: a row a method with outlines, mean probability, standard deviation and some samples."""
-    part = data.take(np.flatnonzero(data.table["case"] == case))
-    figure, _ = canvas(1, 1, 1)
-    figure.clear()
-    figure.set_size_inches(1.35 * (3 + SHOWN), 1.3 * len(fitted) + 0.4)
-    axes = figure.subplots(len(fitted), 3 + SHOWN, squeeze=False)
-    titles = ["readers", "mean", "std", *(f"sample {k + 1}" for k in range(SHOWN))]
-    for row, (label, method) in enumerate(fitted.items()):
-        samples = torch.from_numpy(predict(method, np.array(part.images), n, keys=[case]))
-        mean, std = maps.mean(samples, None)[0].numpy(), maps.std(samples, None)[0].numpy()
-        outlined(axes[row, 0], part)
-        axes[row, 1].imshow(mean, vmin=0, vmax=1, cmap="viridis")
-        axes[row, 2].imshow(std, vmin=0, vmax=0.5, cmap="magma")
-        for k in range(SHOWN):
-            shown = samples[0, k].numpy() if k < samples.shape[1] else np.full(mean.shape, np.nan)
-            axes[row, 3 + k].imshow(shown, vmin=0, vmax=1, cmap="viridis")
-        axes[row, 0].set_ylabel(label.replace("[", "\n["), fontsize=8)
-    for column, title in enumerate(titles):
-        axes[0, column].set_title(title, fontsize=9)
-    for ax in axes.flat:
-        ax.set(xticks=[], yticks=[])
-        ax.spines[:].set_visible(False)
-    save(figure, path, DPI)
+def _method(row: NDArray[Any], gallery: Gallery, label: str, place: int, window: Window) -> None:
+    """A row of one method: its name, mean, standard deviation and first samples, each with its outline at 0.5."""
+    samples = gallery.samples[label][place] / 255.0
+    weights = gallery.weights[label][place] if label in gallery.weights else np.full(len(samples), 1 / len(samples))
+    mean = np.tensordot(weights, samples, 1)
+    deviation = np.sqrt(np.maximum(np.tensordot(weights, samples**2, 1) - mean**2, 0))
+    outside = 1 - mean[window].sum() / mean.sum() if mean.sum() > 0 else 0.0
+    note = f"\n\n{outside:.0%} of its probability\nlies outside the crop" if outside >= 0.01 else ""
+    name = plain(label).replace("[", "\n[").replace(",", ",\n")
+    row[0].text(0.5, 0.5, name + note, ha="center", va="center", fontsize=9, transform=row[0].transAxes)
+    _mean_and_deviation(row, mean, deviation if len(samples) > 1 else None, window, "")
+    if len(samples) == 1:
+        outline(row[1], mean[window] >= 0.5)
+        return
+    for k, ax in enumerate(row[3 : 3 + len(samples)]):
+        empty = "" if (samples[k] >= 0.5).any() else ": nothing"
+        share = "" if label not in gallery.weights else f", weight {weights[k]:.2f}"
+        _tile(ax, samples[k], window, f"sample {k + 1}{share}{empty}", cmap="viridis", vmin=0, vmax=1)
+        outline(ax, samples[k][window] >= 0.5)
 
 
-def outlined(ax: Axes, part: AnnotatedSet) -> None:
-    """Draw the first image of `part` with the outline of every reader who marked something."""
-    pixels: NDArray[np.uint8] = np.moveaxis(np.asarray(part.images[0]), 0, -1)
-    grey = pixels.shape[-1] != 3
-    ax.imshow(pixels[..., 0] if grey else pixels, cmap="gray", vmin=0, vmax=255)
-    for r in range(part.readers):
-        mask = np.asarray(part.masks[0, r])
-        if part.read[0, r] and mask.any():
-            # A margin of background: an outline that ends at the image's border is closed there.
-            ys, xs = (np.arange(-1, n + 1) for n in mask.shape)
-            ax.contour(xs, ys, np.pad(mask, 1), levels=[0.5], linewidths=0.9, **line(r))
-    height, width = pixels.shape[:2]
-    ax.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+def _mean_and_deviation(row: NDArray[Any], mean: Floats, deviation: Floats | None, window: Window, whose: str) -> None:
+    _tile(row[1], mean, window, f"{whose} mean".strip(), cmap="viridis", vmin=0, vmax=1)
+    if deviation is not None:
+        _tile(row[2], deviation, window, f"{whose} deviation".strip(), cmap="magma", vmin=0, vmax=0.5)
+
+
+def _tile(ax: Axes, pixels: NDArray[Any], window: Window, title: str, **look: Any) -> None:
+    ax.imshow(pixels[window], interpolation="nearest", **look)
+    ax.set_title(title, fontsize=8, pad=3)
+
+
+def crop(masks: NDArray[np.bool_], shape: tuple[int, ...]) -> Window:
+    """A square twice as long as what any reader of masks (R,H,W) marked, inside the image; all of it if none did."""
+    marked = np.argwhere(masks.any(0))
+    if not len(marked):
+        return slice(0, shape[0]), slice(0, shape[1])
+    first, last = marked.min(0), marked.max(0) + 1
+    side = max(LEAST, 2 * int((last - first).max()))
+    starts = (first + last - side) // 2
+    limits = [(min(side, n), n) for n in shape]
+    begins = [int(np.clip(start, 0, n - s)) for start, (s, n) in zip(starts, limits, strict=True)]
+    window = [slice(b, b + s) for b, (s, _) in zip(begins, limits, strict=True)]
+    return window[0], window[1]
+
+
+def _pixels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image (C,H,W) as imshow takes it: three channels as colours, otherwise the first as grey."""
+    return np.moveaxis(image, 0, -1) if len(image) == 3 else image[0]
+
+
+def outline(ax: Axes, mask: NDArray[np.bool_], **look: Any) -> None:
+    """The outline of a mask (H,W), if it marks anything."""
+    if mask.any():
+        # A margin of background: an outline that ends at the image's border is closed there.
+        ys, xs = (np.arange(-1, n + 1) for n in mask.shape)
+        ax.contour(xs, ys, np.pad(mask, 1), levels=[0.5], **{"linewidths": 1.2, "colors": "#E69F00", **look})
+        ax.set(xlim=(-0.5, mask.shape[1] - 0.5), ylim=(mask.shape[0] - 0.5, -0.5))
+
+
+def outlined(ax: Axes, image: NDArray[np.uint8], masks: NDArray[np.bool_], read: NDArray[np.bool_]) -> None:
+    """Draw an image (C,H,W) with the outline of every reader (R,H,W) who read it (R,) and marked something."""
+    ax.imshow(_pixels(image), cmap="gray", vmin=0, vmax=255)
+    for r in np.flatnonzero(read):
+        outline(ax, masks[r], linewidths=0.9, **line(r))
+    ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
 
 

@@ -1,4 +1,4 @@
-"""The report of a run: report.md with its tables as CSV and its pictures beside it.
+"""The report of a run, a pure function of its results folder: report.md, its tables as CSV and its pictures beside it.
 
 Its order is that of a reader's questions: which method, how sure, at what cost, where does it fail; then the tables.
 """
@@ -6,118 +6,106 @@ Its order is that of a reader's questions: which method, how sure, at what cost,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from baselines.reference import YARDSTICKS
 from bench import stats
-from bench.claims import histories_of
-from bench.report import claims, comparison, gallery, sections, subgroups, tables
-from bench.report import figures as pictures
-from bench.report.loaded import SPLITS, Loaded, load
-from bench.report.tables import write_csv
-from bench.runner import Data, fit_name
-from bench.spec import Run
-from bench.store import Store
-from uqseg import checkpoint
-from uqseg.data import AnnotatedSet
-from uqseg.data.source import sources
-from uqseg.device import pick_device
-from uqseg.metrics import figures
+from bench.report import gallery, plots, sections, tables, verdicts
+from bench.report.context import Report
+from bench.report.tables import code, escape
+from bench.runs.results import RULES, SPLITS, Results, read_results
+from uqseg.files import write as write_file
+from uqseg.metrics import figure, figures, older_figures
 
-SUMMARY = {"ged": "GED", "hm_iou": "HM-IoU", "dice@0.5": "Dice at 0.5", "brier": "Brier", "ece_active": "ECE, active"}
-RANKED = {"ged": "GED", "dice@0.5": "Dice at 0.5", "brier": "Brier"}
-SUBGROUP_RESAMPLES = 1000
-NOTE = (
-    f"Values with 95 % intervals from {stats.RESAMPLES} resamples of patients. **Bold**: the best method by value; "
-    "≈: a tie, its paired difference from the best has an interval that holds 0 or a Holm-adjusted p of 0.05 or more. "
-    "↓ lower is better, ↑ higher is better. In italics the yardsticks: "
-    + "; ".join(f"*{name}*: {y.description}" for name, y in YARDSTICKS.items())
-    + "."
-)
+BEST_BY = ("ged_limit", "dice@0.5", "brier")  # in the page's first sentences
+YARDSTICKS = {
+    "background": "all zero",
+    "prevalence": "the training set's pixel-wise frequency of foreground",
+    "consensus": "the readers' own majority mask, the best a single mask could do",
+    "oracle": "draws from the readers themselves, the floor of GED at that number of independent draws",
+    "human": "the other readers against one reader, each in turn (so its GED is not a floor)",
+    "nested": "the level sets of the readers' own fraction, a reference for nested samples",
+}
 
 
-def write(
-    folder: Path,
-    run: Run,
-    record: Mapping[str, Any],
-    data: Data,
-    where: Store,
-    *,
-    device: str = "auto",
-    show_data: bool = True,
-    private: Path | None = None,
-) -> list[str]:
-    """Write the report into `folder` and return its summary table as lines.
+def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]:
+    """Write the report of the results in `folder` there: report.md, tables/*.csv, pictures/*.
 
-    show_data: put the gallery, which shows images, beside the report; otherwise it goes to the folder `private`.
+    Returns its summary table as lines. Reads that folder alone: no data, no weights, no torch. Tables and pictures of
+    an earlier report that this one does not have are removed. UsageError or FileError where the folder cannot be read.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    loaded = load(run, data, where)
-    boot = stats.bootstrap(loaded.images["test"], figures())
-    write_csv(stats.summary(boot), folder / "figures.csv")
-    if show_data:
-        comparison.keep(folder, loaded.images["test"])
-    summary = tables.of_figures(boot, SUMMARY, loaded.methods, list(YARDSTICKS))
-    cost = _cost(loaded, boot)
+    results = read_results(folder)
+    labels = [*results.cells, *results.yardsticks]
+    if not results.cells:
+        text = [_head(results), "No method has scores: see declined and failed above."]
+        write_file(folder / "report.md", ("\n\n".join(text) + "\n").encode())
+        return text[1:]
+    cells = {label: results.cells.get(label) or [results.yardsticks[label]] for label in labels}
+    scores = {label: [cell.scores["test"] for cell in each] for label, each in cells.items()}
+    boot = stats.bootstrap(scores, figures(), common_among=list(results.cells))
+    report = Report(results, boot, pictures)
+    summary = tables.markdown(report.of([f for f in figures(table="summary") if report.has(f)]))
     parts = [
-        _head(run, record, data, loaded),
-        _answer(boot, loaded, cost),
-        "## Which method?\n\n" + tables.markdown(summary) + "\n\n" + NOTE + "\n\n" + _way(boot, loaded, folder),
-        _ranks(boot, loaded, folder),
-        _cost_section(cost, folder),
-        _where_it_fails(loaded, data, folder),
-        sections.ambiguity(boot, loaded, run, folder),
-        sections.calibration(boot, loaded, folder),
-        sections.failure(boot, loaded, folder),
-        sections.thresholds(loaded, folder),
-        _claims(run, data, where, loaded, folder),
-        _gallery(run, data, where, loaded, folder if show_data else private or folder, device, show_data),
+        _answer(report),
+        f"## Which method?\n\n{summary}\n\n{_note(report)}\n\n{_way(report)}",
+        sections.ranks(report),
+        sections.cost(report),
+        sections.subgroup_tables(report),
+        sections.ambiguity(report),
+        sections.calibration(report),
+        sections.failure(report),
+        sections.thresholds(report),
+        sections.further(report),
+        _claims(report),
+        _gallery(report),
+        _files(report),
     ]
-    checkpoint.write(folder / "report.md", ("\n\n".join(p for p in parts if p) + "\n").encode())
-    return tables.markdown(summary).splitlines()
+    body = "\n\n".join(part.strip() for part in parts if part)
+    page = "\n\n".join([_head(results), *_warnings(report), _contents(body), body])
+    write_file(folder / "report.md", f"{page}\n".encode())
+    for path in (*folder.glob("tables/*.csv"), *folder.glob("pictures/*.png"), *folder.glob("pictures/*.svg")):
+        if path not in report.written:
+            path.unlink()
+    return summary.splitlines()
 
 
-def _head(run: Run, record: Mapping[str, Any], data: Data, loaded: Loaded) -> str:
-    machine: dict[str, Any] = next((m[0]["machine"] for m in loaded.meta.values() if "machine" in m[0]), {})
-    said = sources().get(data.test.name) or sources().get(f"{data.test.name}:PATH", "")
+def _head(results: Results) -> str:
+    run, data, spec = results.run, results.run["data"], results.run["spec"]
+    simulated = ". **The images are simulated.**" if data["simulated"] else ""
+    own = f" Folder {code(data['folder'])}." if data["folder"] else ""
     rows = [
-        ("command", f"`{without_paths(record['command'])}`"),
-        ("code", f"commit {record['commit']}"),
-        ("data", f"{data.test.name}: {said}" + (". **The images are simulated.**" if data.test.simulated else "")),
+        ("command", code(without_paths(run["command"]))),
+        ("code", f"version {escape(run['version'])}, commit {escape(run['commit'])}"),
+        ("data", f"{code(data['text'])}: {escape(data['description'])}{simulated}{own}"),
     ]
     for split in SPLITS:
-        part = getattr(data, split)
-        scored = data.scored(split)
-        rows.append(
-            (split, f"{len(part)} images of {part.table['patient'].nunique()} patients, {len(scored)} of them scored")
-        )
+        part = data["splits"][split]
+        rows.append((split, f"{part['images']} images of {part['patients']} patients, {part['scored']} of them scored"))
+    counts = ", ".join(f"{escape(label)} {len(cells)}" for label, cells in results.cells.items())
     rows += [
-        ("readers", _readers(data.test)),
-        ("image", f"{run.size}×{run.size} pixels, {data.test.images.shape[1]} channel(s)"),
-        ("recipe", f"{run.recipe_name}: {run.recipe.description}"),
-        ("repetitions", ", ".join(f"{label} {len(loaded.meta[label])}" for label in loaded.methods)),
-        ("samples", f"{run.samples} an image; methods with finite support give all they have"),
-        ("machine", ", ".join(f"{k} {v}" for k, v in machine.items())),
+        ("readers", _readers(data)),
+        ("image", f"{data['size']}×{data['size']} pixels, {data['channels']} channel(s)"),
+        ("recipe", f"{escape(spec['recipe_name'])}: {escape(spec.get('recipe', {}).get('description', ''))}"),
+        ("repetitions", counts),
+        ("samples", f"{spec['samples']} for each image; methods with finite support give all they have"),
+        ("machine", ", ".join(f"{escape(k)} {escape(v)}" for k, v in run["machine"].items())),
     ]
-    rows += [("problems", f"{len(data.test.problems)} found in the data, see `python -m bench data`")] * bool(
-        data.test.problems
-    )
-    rows += [("declined", f"{label}: {reason}") for label, reason in record.get("declined", {}).items()]
-    rows += [("failed", f"{label}: {reason}") for label, reason in record.get("failed", {}).items()]
+    if data["problems"]:
+        rows.append(("problems", f"{data['problems']} found in the data, see `python -m bench data`"))
+    rows += [("declined", f"{escape(label)}: {escape(reason)}") for label, reason in run.get("declined", {}).items()]
+    rows += [("failed", f"{escape(label)}: {escape(reason)}") for label, reason in results.failed.items()]
     body = "\n".join(f"| {k} | {v} |" for k, v in rows)
-    return f"# {data.test.name}, recipe {run.recipe_name}\n\n| | |\n|---|---|\n{body}"
+    return f"# {escape(run['name'])}\n\n| | |\n|---|---|\n{body}"
 
 
-def _readers(data: AnnotatedSet) -> str:
-    least, most = int(data.read.sum(1).min()), int(data.read.sum(1).max())
-    if least == data.readers:
-        return f"{least} an image"
-    return f"{data.readers}, of whom {f'{least} to {most}' if least < most else least} read an image"
+def _readers(data: dict[str, Any]) -> str:
+    least, most = data["read_per_case"]
+    if least == data["readers"]:
+        return f"{least} for each image"
+    return f"{data['readers']}, of whom {f'{least} to {most}' if least < most else least} read each image"
 
 
 def without_paths(command: str) -> str:
@@ -125,213 +113,140 @@ def without_paths(command: str) -> str:
     return re.sub(r"(^|[\s:=])[/~]\S*", r"\1PATH", command)
 
 
-def _answer(boot: stats.Bootstrap, loaded: Loaded, cost: pd.DataFrame) -> str:
+def _warnings(report: Report) -> list[str]:
+    """What a reader must know before any number: few patients, and figures of an older version."""
+    patients, warnings = report.boot.patients, []
+    if patients < stats.FEW:
+        held = ", ".join(f"{share:.0%} with {n}" for n, share in stats.COVERAGE.items()).replace("%", "%")
+        measured = f"In simulations, intervals meant to hold the truth in 95 % of data sets held it in {held} patients."
+        consequence = (
+            f"With fewer than {stats.FEWEST} no interval is given, nothing is tested and nothing is bold."
+            if patients < stats.FEWEST
+            else "So the intervals below are too narrow, and ties and bold are less sure than they look."
+        )
+        warnings.append(f"> **Only {patients} test patients.** {measured} {consequence}")
+    versions = {name: min(v) for name, v in report.results.statistics.items()}
+    if older := older_figures(versions):
+        names = ", ".join(map(code, older))
+        warnings.append(f"> **Computed by an older version of their statistics** than this program's: {names}.")
+    return warnings
+
+
+def _contents(body: str) -> str:
+    heads = re.findall(r"^## (.+)$", body, re.MULTILINE)
+    anchors = [re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads]
+    return "\n".join(f"- [{head}](#{anchor})" for head, anchor in zip(heads, anchors, strict=True))
+
+
+def _answer(report: Report) -> str:
     """Which method, how sure, what it costs, where it fails: in sentences made from the figures."""
-    lines = ["## In short", ""]
-    if not loaded.methods:
-        return "\n".join([*lines, "No method has scores: see declined and failed above."])
-    chosen = None
-    for name, title in (
-        ("ged", "GED (agreement of samples with readers)"),
-        ("dice@0.5", "Dice of the mean map at 0.5"),
-        ("brier", "Brier score of the mean map"),
-    ):
-        best, ties = stats.best_of(boot, name, loaded.methods)
+    boot, methods, lines = report.boot, report.methods, ["## In short", ""]
+    chosen = methods[0]
+    for f in reversed([figure(n) for n in BEST_BY]):
+        best, ties = boot.best(f.name, methods)
         if best is None:
             continue
-        chosen = chosen or best
-        m, f = boot.labels.index(best), boot.column(name)
-        low, high = stats.interval(boot.draws[m, :, f][:, None])
-        text = tables.with_interval(boot.point[m, f], float(low[0]), float(high[0]))
-        tied = f"; a tie with {', '.join(ties)}" if ties else "; no tie" if len(loaded.methods) > 1 else ""
-        lines.append(f"- **Best by {title}:** {best}, {text}{tied}.")
-    lines.append(_beaten(boot, loaded))
-    row = cost[cost["method"] == chosen].iloc[0]
-    lines.append(
-        f"- **What it costs:** {chosen} trained for {row['train_seconds']:.0f} s and takes {row['sample_ms']:.1f} ms "
-        "for the samples of an image; the others are under *What does it cost?*."
-    )
-    table = loaded.pooled(str(chosen))
+        chosen = best
+        value = tables.with_interval(boot.estimate(best, f.name))
+        tied = f"; a tie with {', '.join(map(escape, ties))}" if ties else "; no tie" if len(methods) > 1 else ""
+        doubt = "" if boot.learned(best, f.name) else "; **not shown to be better than an answer that sees no image**"
+        untested = boot.patients < stats.FEWEST
+        sure = "; not tested, too few patients" if untested else tied + doubt
+        lines.insert(2, f"- **Best by {f.title}:** {escape(best)}, {value}{sure}.")
+    if boot.patients >= stats.FEWEST:
+        lines.append(_beaten(report))
+    cost = sections.cost_table(report)
+    for row in cost[cost["method"] == chosen].to_dict("records") if len(cost) else []:
+        lines.append(
+            f"- **What it costs:** {escape(chosen)} trained for {row['train_seconds']:.0f} s and takes "
+            f"{row['sample_ms']:.1f} ms for the samples of an image; the others are under *What does it cost?*."
+        )
+    readers, ged = report.mean(chosen, "presence_readers"), report.mean(chosen, BEST_BY[0])
     groups = {
-        "no reader marked": table["presence_readers"] == 0,
-        "some readers marked": (table["presence_readers"] > 0) & (table["presence_readers"] < 1),
-        "all readers marked": table["presence_readers"] == 1,
+        "no reader marked": readers == 0,
+        "some readers marked": (readers > 0) & (readers < 1),
+        "all readers marked": readers == 1,
     }
-    said = ", ".join(f"{table.loc[rows, 'ged'].mean():.3f} where {g}" for g, rows in groups.items() if rows.any())
-    lines.append(f"- **Where it fails:** GED of {chosen} is {said}; more under *Where does it fail?*.")
+    parts = [
+        f"{np.nanmean(ged[rows]):.3f} where {name}" for name, rows in groups.items() if np.isfinite(ged[rows]).any()
+    ]
+    title = figure(BEST_BY[0]).title
+    lines.append(
+        f"- **Where it fails:** {title} of {escape(chosen)} is {', '.join(parts)}; more under *Where does it fail?*."
+    )
     return "\n".join(lines)
 
 
-def _beaten(boot: stats.Bootstrap, loaded: Loaded) -> str:
+def _beaten(report: Report) -> str:
     """Which methods do not beat background and prevalence on Dice, Brier and GED beyond doubt."""
     short = []
-    for name in ("dice@0.5", "brier", "ged"):
-        sign = 1 if boot.figures[boot.column(name)].direction == "higher" else -1
-        for yardstick in ("background", "prevalence"):
-            against = stats.differences(boot, name, yardstick, loaded.methods)
-            for row in against.to_dict("records"):
-                if row["tie"] or sign * row["difference"] < 0:
-                    short.append(f"{row['method']} on {name} against {yardstick}")
+    for f in [figure(n) for n in BEST_BY]:
+        for yardstick in (name for name in stats.NOTHING if name in report.yardsticks):
+            table = report.boot.differences(f.name, yardstick, report.methods)
+            rows = table.loc[~table["verdict"].isin(["better", ""]), "method"]
+            short += [f"{escape(method)} on {f.title} against *{yardstick}*" for method in rows]
     if not short:
         return "- **Against doing nothing:** every method beats *background* and *prevalence* on Dice, Brier and GED."
     return f"- **Against doing nothing:** not shown to be better: {'; '.join(short)}."
 
 
-def _way(boot: stats.Bootstrap, loaded: Loaded, folder: Path) -> str:
+def _note(report: Report) -> str:
+    boot = report.boot
+    known = "; ".join(f"*{name}*: {YARDSTICKS[name]}" for name in report.yardsticks if name in YARDSTICKS)
+    return (
+        f"Values with 95 % intervals from {boot.draws.shape[1]} resamples of the {boot.patients} patients of "
+        f"{boot.images} test images and of the repetitions. **Bold**: the best method by value, where it beats the "
+        "better of *background* and *prevalence*; ≈: a tie, its paired difference from the best has an interval that "
+        "holds 0 or a Holm-adjusted p of 0.05 or more. Figures that depend on how many samples there are, and of which "
+        "kind, have a best only among methods with the same. ↓ lower is better, ↑ higher is better. In italics the "
+        f"yardsticks: {known}. Every figure: {report.csv(boot.summary(), 'figures')}."
+    )
+
+
+def _way(report: Report) -> str:
     """The summary's figures as shares of the way from the worst yardstick to the best."""
-    labels = [*loaded.methods, "consensus"]
-    parts, columns = [], {"method": [*loaded.methods, "*consensus*"]}
-    for name, title in SUMMARY.items():
-        found = stats.share_of_way(boot, name, labels)
-        if found["share"].notna().any():
-            parts.append(found.assign(figure=name))
-            columns[title] = [_percent(r["share"], r["low"], r["high"]) for r in found.to_dict("records")]
-    if not parts:
+    if not {"background", "oracle"} <= set(report.yardsticks):
         return ""
-    write_csv(pd.concat(parts), folder / "shares.csv")
-    said = "The same as a share of the way from *background* (0 %) to *oracle* (100 %)."
-    return f"{tables.markdown(pd.DataFrame(columns))}\n\n{said}"
+    labels = [*report.methods, *(["consensus"] if "consensus" in report.yardsticks else [])]
+    columns, rows = {"method": [escape(n) if n in report.methods else f"*{n}*" for n in labels]}, []
+    for f in [f for f in figures(table="summary") if report.has(f)]:
+        shares = [report.boot.share_of_way(f.name, label) for label in labels]
+        if any(np.isfinite(s.value) for s in shares):
+            columns[f.title] = [tables.percent(s) for s in shares]
+            rows += [(label, f.name, *s) for label, s in zip(labels, shares, strict=True)]
+    csv = report.csv(pd.DataFrame(rows, columns=["method", "figure", "share", "low", "high"]), "shares")
+    text = f"The same as a share of the way from *background* (0 %) to *oracle* (100 %): {csv}."
+    return f"{tables.markdown(pd.DataFrame(columns))}\n\n{text}"
 
 
-def _percent(share: float, low: float, high: float) -> str:
-    if not np.isfinite(share):
-        return "–"
-    return f"{share:.0%} [{low:.0%}, {high:.0%}]".replace("%", " %").replace("-0 %", "0 %")
-
-
-def _ranks(boot: stats.Bootstrap, loaded: Loaded, folder: Path) -> str:
-    """Rank intervals by three figures, and paired differences of GED from the best method and from the U-Net."""
-    if len(loaded.methods) < 2:
+def _claims(report: Report) -> str:
+    """The seed report's claims, where the run is a test of them: on LIDC, with the two networks they are about."""
+    on_lidc = report.results.run["data"]["source"].startswith("lidc")
+    if not on_lidc or not {"segnet", "unet"} <= set(report.methods):
         return ""
-    ranked = {title: stats.ranks(boot, name, loaded.methods) for name, title in RANKED.items()}
-    ties = {title: stats.best_of(boot, name, loaded.methods)[1] for name, title in RANKED.items()}
-    write_csv(pd.concat([t.assign(figure=title) for title, t in ranked.items()]), folder / "ranks.csv")
-    pictures.rank_plot(ranked, ties, folder / "ranks.png")
-    best = str(ranked["GED"]["method"].iloc[0])
-    references = [best, *(["unet"] if "unet" in loaded.methods and best != "unet" else [])]
-    found = {r: stats.differences(boot, "ged", r, loaded.methods) for r in references}
-    write_csv(pd.concat([t.assign(reference=r) for r, t in found.items()]), folder / "differences.csv")
-    text = ["## How sure is that?"]
-    for reference, table in found.items():
-        shown = pd.DataFrame(
-            {
-                "method": table["method"],
-                f"GED − GED of {reference}": [
-                    tables.with_interval(r["difference"], r["low"], r["high"]) for r in table.to_dict("records")
-                ],
-                "p, Holm": [f"{p:.3f}" for p in table["p_holm"]],
-                "": np.where(table["tie"], "tie", np.where(table["difference"] < 0, "better", "worse")),
-            }
-        )
-        text.append(tables.markdown(shown))
-    text += [
-        "Paired differences on the same resamples of patients and repetitions; below 0 is better than the reference.",
-        "![Ranks](ranks.png)",
-        "The dot is the rank by value (hollow: a tie with the best), the line its 95 % interval over resamples; in "
-        "brackets how often the method came first.",
-    ]
+    table = verdicts.examine(report.results)
+    return f"{verdicts.section(table)}\n\nAll in {report.csv(table, 'claims')}."
+
+
+def _gallery(report: Report) -> str:
+    kept, text = report.results.gallery, ["## Gallery"]
+    if kept is None:
+        return "## Gallery\n\nNot shown here: this folder holds no pictures of the data."
+    simulated = " The images are simulated." if report.results.run["data"]["simulated"] else ""
+    text.append(
+        f"Test cases chosen by rule, not by hand, cropped around what the readers marked.{simulated} First row: the "
+        "image, mean and standard deviation of the readers, and each reader's outline; then each method's mean and "
+        "standard deviation below those of the readers, and its first samples with the outline of what is at least 0.5."
+    )
+    for place, case in enumerate(kept.cases):
+        rules = [rule for rule, chosen in kept.rules.items() if chosen == case]
+        reasons = "; ".join(f"{rule}: {RULES.get(rule, 'chosen by rule')}" for rule in rules)
+        plot = gallery.draw(kept, place)
+        name = f"gallery-{'-'.join(rules).replace(' ', '-')}"
+        text += [f"**{escape(reasons)}** ({escape(case)})", report.picture(plot, name, escape(rules[0]))]
     return "\n\n".join(text)
 
 
-def _cost(loaded: Loaded, boot: stats.Bootstrap) -> pd.DataFrame:
-    rows = []
-    for label in loaded.methods:
-        costs = [m["cost"] for m in loaded.meta[label]]
-        m, f = boot.labels.index(label), boot.column("ged")
-        low, high = stats.interval(boot.draws[m, :, f][:, None])
-        names = ("train_seconds", "cpu_seconds", "images_per_second", "sample_ms")
-        rows.append(
-            {
-                "method": label,
-                "parameters": costs[0]["parameters"],
-                **{k: float(np.mean([c[k] for c in costs])) for k in names},
-                "samples": loaded.meta[label][0]["samples"],
-                "peak_memory_mb": max(c["peak_memory_bytes"] for c in costs) / 2**20,
-                "device": costs[0]["device"],
-                "ged": boot.point[m, f],
-                "low": float(low[0]),
-                "high": float(high[0]),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _cost_section(cost: pd.DataFrame, folder: Path) -> str:
-    if cost.empty:
-        return ""
-    write_csv(cost, folder / "cost.csv")
-    pictures.quality_of_cost(cost, folder / "cost.png")
-    shown = pd.DataFrame(
-        {
-            "method": cost["method"],
-            "parameters": [f"{p:,}" for p in cost["parameters"]],
-            "training (s)": [f"{s:.0f}" for s in cost["train_seconds"]],
-            "training (CPU s)": [f"{s:.0f}" for s in cost["cpu_seconds"]],
-            "training (images/s)": [f"{s:.0f}" for s in cost["images_per_second"]],
-            "sampling (ms/image)": [f"{s:.1f}" for s in cost["sample_ms"]],
-            "samples": [str(s) for s in cost["samples"]],
-            "peak memory (MB)": [f"{m:.0f}" for m in cost["peak_memory_mb"]],
-        }
-    )
-    return "\n\n".join(
-        [
-            "## What does it cost?",
-            tables.markdown(shown),
-            "Mean over repetitions. Peak memory is that of the process up to the end of the training, which on a CPU "
-            "includes the methods trained before it. Other work on the machine makes times longer, CPU seconds less "
-            "so: they count what all threads of the training computed.",
-            "![Quality against cost](cost.png)",
-        ]
-    )
-
-
-def _where_it_fails(loaded: Loaded, data: Data, folder: Path) -> str:
-    """GED and Dice of every method in subgroups of the test cases."""
-    if not loaded.methods:
-        return ""
-    found = subgroups.table(loaded.images["test"], loaded.methods, data.test, SUBGROUP_RESAMPLES)
-    if found.empty:
-        return ""
-    write_csv(found, folder / "subgroups.csv")
-    pictures.subgroups(found, {"ged": "GED (lower is better)", "dice@0.5": "Dice at 0.5"}, folder / "subgroups.png")
-    ged = found[found["figure"] == "ged"]
-    ged = ged.assign(text=[tables.with_interval(r["value"], r["low"], r["high"]) for r in ged.to_dict("records")])
-    keys = ["trait", "level", "images", "patients"]
-    wide = ged.pivot_table(index=keys, columns="method", values="text", aggfunc="first", sort=False).reset_index()
-    wide[["images", "patients"]] = wide[["images", "patients"]].astype(str)
-    return "\n\n".join(
-        [
-            "## Where does it fail?",
-            tables.markdown(wide[[*keys, *loaded.methods]]),
-            "GED of groups of test cases with 95 % intervals over patients; lower is better. Sizes are the diameter of "
-            "a disc with the mean area of the masks drawn.",
-            "![Figures by subgroup](subgroups.png)",
-        ]
-    )
-
-
-def _claims(run: Run, data: Data, where: Store, loaded: Loaded, folder: Path) -> str:
-    """The seed report's claims, where the run has the two networks that they are about."""
-    if not {"segnet", "unet"} <= set(loaded.methods):
-        return ""
-    return claims.section(folder, loaded, histories_of(run, data, where))[0]
-
-
-def _gallery(run: Run, data: Data, where: Store, loaded: Loaded, folder: Path, device: str, beside: bool) -> str:
-    if not loaded.methods:
-        return ""
-    chosen = gallery.choose({label: loaded.images["test"][label][0] for label in loaded.methods})
-    fitted = {
-        label: checkpoint.load(where.fit(fit_name(cell, data)), pick_device(device))
-        for label, cell in loaded.cells.items()
-    }
-    simulated = " The images are simulated." if data.test.simulated else ""
-    text = ["## Gallery", "Test cases chosen by rule, not by hand." + simulated]
-    for rule, case in chosen.items():
-        file = f"gallery-{rule.replace(' ', '-')}.png"
-        gallery.draw(case, data.test, fitted, run.samples, folder / file)
-        if beside:
-            text += [f"**{rule.capitalize()}** ({gallery.RULES[rule]}): {case}", f"![{rule}]({file})"]
-    if not beside:
-        text = ["## Gallery", "Not shown here: the pictures of these data stay in the folder of the run."]
-    return "\n\n".join(text)
+def _files(report: Report) -> str:
+    names = [path.name for path in report.written if path.suffix == ".csv"]
+    return "## Files\n\n" + "\n".join(f"- [{name}](tables/{name})" for name in names)

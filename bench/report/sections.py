@@ -1,212 +1,373 @@
-"""The tables of a report, a section a function: figures in, Markdown out, CSV and pictures beside it."""
+"""The sections of a report, by topic: tables and plots in, Markdown out."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from baselines.reference import YARDSTICKS
 from bench import stats
-from bench.report import figures as pictures
-from bench.report import tables
-from bench.report.loaded import SPLITS, Loaded
-from bench.report.tables import write_csv
-from bench.spec import Run
-from uqseg.metrics import figures
-from uqseg.metrics.ambiguity import CURVE, hit_counts
-from uqseg.metrics.calibration import BINS
+from bench.report import plots, subgroups, tables
+from bench.report.context import Report
+from bench.report.tables import escape
+from bench.runs.results import SPLITS
+from uqseg.metrics import Scores, figure, figures
+from uqseg.metrics import tables as registered_tables
 
-AMBIGUITY = {
-    "ged": "GED",
-    "ged_debiased": "GED, debiased",
-    "hm_iou": "HM-IoU",
-    "coverage": "coverage",
-    "validity": "validity",
-    "soft_dice": "soft Dice",
-    "diversity": "diversity",
-}
-AGREEMENT = {
-    "ncc_variance": "NCC, entropy",
-    "ncc_std": "NCC, std",
-    "ncc_samples": "NCC, samples",
-    "spearman_std": "Spearman, std",
-    "spearman_diversity": "Spearman, diversity",
-}
-PARTS = {
-    "ged_cross": "2 E d(sample, reader)",
-    "ged_samples": "E d(sample, sample)",
-    "ged_readers": "E d(reader, reader)",
-}
-CALIBRATION = {
-    "ece": "ECE",
-    "ece_active": "ECE, active",
-    "ece_adaptive": "ECE, adaptive",
-    "ace": "average CE",
-    "mce": "largest CE",
-    "brier": "Brier",
-    "brier_excess": "Brier, excess",
-    "nll": "NLL",
-}
-PRESENCE = {
-    "presence_ece": "presence ECE",
-    "presence_brier": "presence Brier",
-    "presence_auroc": "AUROC of dispute",
-    "nll_joint": "joint NLL (nats)",
-    "area_crps": "area CRPS (pixels)",
-    "area_crps_mm2": "area CRPS (mm²)",
-}
-FAILURE = {
-    "aurc_mean": "AURC",
-    "eaurc_mean": "excess AURC",
-    "augrc_mean": "AUGRC",
-    "failure_auroc_mean": "AUROC of failure",
-    "error_auprc": "AUPRC of wrong pixels",
-}
-AGGREGATIONS = {"mean": "mean", "sum": "sum", "patch": "10×10 patch", "top": "foreground quantile"}
-ENTROPY = {"entropy": "total", "expected_entropy": "within samples", "mutual_information": "between samples"}
+RANKED = ("ged_limit", "dice@0.5", "brier")
+SUBGROUPS = ("ged_limit", "dice@0.5")
+SUBGROUP_RESAMPLES = 1000
+PRESENCE_BINS = 10
+PLACED = {"summary", "ambiguity", "limit", "parts", "presence_and_place", "diversity", "agreement", "draws", "hits",
+          "calibration", "presence", "failure", "aggregations", "entropy", "threshold"}  # fmt: skip
+"""The tables of the registry that have a place on the page; others, such as a plugin's, stand under further figures."""
 
 
-def ambiguity(boot: stats.Bootstrap, loaded: Loaded, run: Run, folder: Path) -> str:
-    """GED and its parts, coverage, correlation with the readers' disagreement, GED against samples."""
-    labels = [*loaded.methods, "background", "consensus"]
-    pictures.ged_of_samples(boot, labels, CURVE, folder / "ged-samples.png")
-    yard = list(YARDSTICKS)
-    text = [
-        "## Ambiguity: do the samples disagree as the readers do?",
-        tables.markdown(tables.of_figures(boot, AMBIGUITY, loaded.methods, yard)),
-        f"GED is the squared energy distance between {run.samples} samples (or the whole support) and the readers; it "
-        "is 0 only if both disagree in the same way. Debiased removes what a finite number of samples adds. Coverage: "
-        "how near the best sample comes to each reader; validity: how near the best reader comes to each sample. "
-        "Diversity is the mean distance of two samples: neither high nor low is good, it should equal that of the "
-        "readers, which is the *oracle*'s.",
-        tables.markdown(tables.of_figures(boot, PARTS, loaded.methods, yard)),
-        "The three parts of GED: the first minus the second minus the third.",
-        tables.markdown(tables.of_figures(boot, AGREEMENT, loaded.methods, yard)),
-        "Correlation between a method's uncertainty and the readers' disagreement, over the pixels of an image (NCC) "
-        "and over images (Spearman). 1 is perfect, 0 is none; images where one of them is constant are left out.",
-        "![GED against samples](ged-samples.png)",
-        "Expected GED of k samples, in closed form from the samples drawn. Networks with one answer are level.",
-    ]
-    return "\n\n".join([*text, *_hits(loaded, folder)])
+def _table(report: Report, name: str, text: str, *, folded: bool = False, yardsticks: bool = True) -> list[str]:
+    """A table of the registry under its title, with its explanation; nothing where no method has a value of it."""
+    body = report.table(name, None if yardsticks else [])
+    if not body:
+        return []
+    title = registered_tables()[name]
+    parts = [body, *([text] if text else [])]
+    return [tables.fold(title, "\n\n".join(parts))] if folded else [f"### {title}", *parts]
 
 
-def _hits(loaded: Loaded, folder: Path) -> list[str]:
-    """In how many images 0, 1, … samples touch the majority lesion, of methods with several but finitely many."""
-    text, rows = [], []
-    for label in loaded.methods:
-        members = loaded.meta[label][0]["support"]
-        if members is None or members < 2:
-            continue
-        count = hit_counts(loaded.pooled(label)["member_hits"].to_numpy(float), members)
-        rows += [(label, k, int(n)) for k, n in enumerate(count)]
-        shares = {f"{k} of {members}": f"{n / max(1, count.sum()):.1%}" for k, n in enumerate(count)}
-        text.append(tables.markdown(pd.DataFrame([{"members that touch it": label} | shares])))
-    if rows:
-        write_csv(pd.DataFrame(rows, columns=["method", "hits", "images"]), folder / "hits.csv")
-        text.append("Images by how many members touch the lesion that at least half of the readers marked.")
-    return text
-
-
-def _curve(table: pd.DataFrame, prefix: str) -> pictures.Curve:
-    """Mean probability, reader fraction and pixels of each bin of the columns `prefix`_n, _p, _y."""
-    n, p, y = (np.array([table[f"{prefix}_{k}_{b:02d}"].sum() for b in range(BINS)], float) for k in "npy")
-    full = np.where(n > 0, n, np.nan)
-    return p / full, y / full, n
-
-
-def _presence_curve(table: pd.DataFrame) -> pictures.Curve:
-    """The same over images: P̂, the share of readers who drew anything, and images in ten bins of P̂."""
-    bins = np.minimum((table["presence"].to_numpy(float) * 10).astype(int), 9)
-    n = np.bincount(bins, minlength=10).astype(float)
-    full = np.where(n > 0, n, np.nan)
-    p, y = (np.bincount(bins, table[c], minlength=10) / full for c in ("presence", "presence_readers"))
-    return p, y, n
-
-
-def calibration(boot: stats.Bootstrap, loaded: Loaded, folder: Path) -> str:
-    """Calibration of pixels, of presence and of areas, with their diagrams."""
-    pooled = {label: loaded.pooled(label) for label in loaded.methods}
-    panels = {
-        title: {label: _curve(table, prefix) for label, table in pooled.items()}
-        for title, prefix in (("all pixels", "rel"), ("pixels with probability ≥ 1 %", "act"))
-    }
-    pictures.reliability(panels, "predicted probability", "pixels", folder / "reliability.png")
-    presence = {"a lesion is present": {label: _presence_curve(table) for label, table in pooled.items()}}
-    pictures.reliability(presence, "share of samples that mark anything", "images", folder / "presence.png")
-    yard = [name for name in YARDSTICKS if name != "oracle"]
-    known = {k: v for k, v in PRESENCE.items() if np.isfinite(boot.point[:, boot.column(k)]).any()}
-    text = [
-        "## Calibration: do the probabilities mean what they say?",
-        tables.markdown(tables.of_figures(boot, CALIBRATION, loaded.methods, yard)),
-        "ECE over all pixels is small for everybody since nearly all pixels are background; the active one looks only "
-        "at pixels predicted with at least 1 %. The excess Brier leaves out the readers' own variance, which no model "
-        "can remove.",
-        "![Reliability diagram](reliability.png)",
-        "Above: of the pixels predicted with a probability, the fraction that readers marked; on the grey line the "
-        "probabilities are right, below it they are too high. Under it: how many pixels stand behind each point.",
-        tables.markdown(tables.of_figures(boot, known, loaded.methods, yard)),
-        "Presence: the share of samples that mark anything against the share of readers who did. Joint NLL asks for "
-        "whole masks, not pixels. Area CRPS: how far the samples' areas are from each reader's.",
-        "![Presence diagram](presence.png)",
-        "The same diagram for whole images: of the images where this share of samples marks anything, the share of "
-        "readers who did. Networks with one answer say 0 or 1.",
+def ranks(report: Report) -> str:
+    """Rank intervals by three figures, and paired differences from the best method and from the U-Net."""
+    methods, boot = report.methods, report.boot
+    ranked = {f.title: boot.rank(f.name, methods) for f in [f for f in map(figure, RANKED) if report.has(f)]}
+    if len(methods) < 2 or boot.patients < stats.FEWEST or not ranked:
+        return ""
+    ties = {f.title: boot.best(f.name, methods)[1] for f in [f for f in map(figure, RANKED) if report.has(f)]}
+    ranks_csv = report.csv(pd.concat([t.assign(figure=title) for title, t in ranked.items()]), "ranks")
+    first = [f for f in map(figure, RANKED) if report.has(f)][0]
+    best = str(ranked[first.title]["method"].iloc[0])
+    references = dict.fromkeys([best, *(["unet"] if "unet" in methods else [])])
+    by_reference = {r: boot.differences(first.name, r, methods) for r in references}
+    csv = report.csv(pd.concat([t.assign(reference=r) for r, t in by_reference.items()]), "differences")
+    text = ["## How sure is that?"]
+    for reference, table in by_reference.items():
+        rows = table.to_dict("records")
+        differences = [tables.with_interval(stats.Estimate(r["difference"], r["low"], r["high"])) for r in rows]
+        columns = {
+            "method": map(escape, table["method"]),
+            f"{first.title} − that of {escape(reference)}": differences,
+            "p, Holm": [tables.p_value(r["p_holm"], r["bound"]) for r in rows],
+            "": table["verdict"].replace("", "–"),
+            "seen with 80 %": [tables.digits(r["detectable"]) for r in rows],
+        }
+        text.append(tables.markdown(pd.DataFrame(columns)))
+    text += [
+        "Paired differences on the same resamples of patients and repetitions; below 0 is "
+        f"{'better' if first.direction == 'lower' else 'worse'} than the reference. ≤: no resample lay on the other "
+        f"side, so p is at most this. The last column: the difference that these data would show with a chance of "
+        f"80 %. All in {csv}.",
+        report.picture(plots.ranks(ranked, ties), "ranks", "Ranks"),
+        "The dot is the rank by value (hollow: a tie with the best), the line its 95 % interval over resamples; in "
+        f"brackets how often the method came first ({ranks_csv}).",
     ]
     return "\n\n".join(text)
 
 
-def _aggregations(boot: stats.Bootstrap, loaded: Loaded) -> pd.DataFrame:
-    """AURC of each method for each way to make one number of an uncertainty map."""
-    wanted = {f"aurc_{how}": title for how, title in AGGREGATIONS.items()}
-    return tables.of_figures(boot, wanted, loaded.methods, [])
-
-
-def failure(boot: stats.Bootstrap, loaded: Loaded, folder: Path) -> str:
-    """Whether images and pixels with much uncertainty are those that are wrong."""
-    curves = {}
-    for label in loaded.methods:
-        each = [t.sort_values("uncertainty_mean", kind="stable")["risk"] for t in loaded.images["test"][label]]
-        curves[label] = np.mean([np.cumsum(r.to_numpy()) / np.arange(1, len(r) + 1) for r in each], axis=0)
-    pictures.risk_coverage(curves, folder / "risk-coverage.png")
-    kinds = {label: loaded.meta[label][0]["samples_are"] for label in loaded.methods}
-    named = "; ".join(f"{label}: {kind}" for label, kind in kinds.items())
+def cost(report: Report) -> str:
+    """What training and sampling took, and GED against it."""
+    table = cost_table(report)
+    if table.empty:
+        return ""
+    quality = figure(RANKED[0])
+    columns = {
+        "method": map(escape, table["method"]),
+        "parameters": [f"{p:,}" for p in table["parameters"]],
+        "training (s)": [f"{s:.0f}" for s in table["train_seconds"]],
+        "training (CPU s)": [f"{s:.0f}" for s in table["cpu_seconds"]],
+        "training (images/s)": [f"{s:.0f}" for s in table["images_per_second"]],
+        "sampling (ms/image)": [f"{s:.1f}" for s in table["sample_ms"]],
+        "samples": [str(s) for s in table["samples"]],
+        "peak memory (MB)": [f"{m:.0f}" for m in table["peak_memory_mb"]],
+    }
+    plot = plots.quality_of_cost(table, quality.title + plots.BETTER[quality.direction], report.styles)
     return "\n\n".join(
         [
-            "## Failure: does the uncertainty find the errors?",
-            tables.markdown(tables.of_figures(boot, FAILURE, loaded.methods, [])),
-            "Images are ranked by the mean entropy of the mean map; the risk is 1 − Dice against the readers. AURC: "
-            "mean risk over all coverages; excess: what a perfect ranking would save; failure: Dice below 0.5.",
-            "![Risk against coverage](risk-coverage.png)",
-            "Mean risk of the images kept, surest first. A useful uncertainty makes the line rise to the right.",
-            tables.markdown(_aggregations(boot, loaded)),
-            "AURC by how the map becomes one number an image: its mean, its sum, the mean of its largest 10×10 patch, "
-            "the mean of as many of its largest pixels as are predicted foreground.",
-            tables.markdown(tables.of_figures(boot, ENTROPY, loaded.methods, [])),
-            "Entropy in nats a pixel: total = within + between samples. The part between samples is what the samples "
-            f"stand for: {named} (epistemic: the weights vary; aleatoric: the outcome varies).",
+            "## What does it cost?",
+            tables.markdown(pd.DataFrame(columns)),
+            "Mean over repetitions. Peak memory is that of the process up to the end of the training, which on a CPU "
+            "includes the methods trained before it. Other work on the machine makes times longer, CPU seconds less "
+            f"so: they count what all threads of the training computed. All in {report.csv(table, 'cost')}.",
+            report.picture(plot, "cost", "Quality against cost"),
         ]
     )
 
 
-def thresholds(loaded: Loaded, folder: Path) -> str:
-    """Tables A to C of the seed report: five thresholds and their average, on the three splits."""
-    wanted = figures("threshold")
-    text = [
-        "## Thresholds",
-        "Pooled over images: true and false positives and negatives are summed before the ratio; each reader in turn "
-        "is the reference. With the threshold, sensitivity can only fall and specificity only rise. Much better "
-        "figures on train than on test are overfitting.",
-    ]
+def cost_table(report: Report) -> pd.DataFrame:
+    """A row for each trained method: parameters, times, memory, and the first ranked figure with its interval."""
     rows = []
-    for label in loaded.methods:
-        values: dict[str, dict[str, float]] = {}
-        for split in SPLITS:
-            each = [{f.name: f.of(t) for f in wanted} for t in loaded.images[split][label]]
-            values[split] = {name: float(np.mean([e[name] for e in each])) for name in each[0]}
-        table = tables.of_thresholds(values, "")
-        rows.append(table.assign(method=label))
-        text += [f"### {label}", tables.markdown(table)]
-    if rows:
-        write_csv(pd.concat(rows), folder / "thresholds.csv")
+    for label, cells in report.results.cells.items():
+        costs = [cell.cost for cell in cells if cell.cost]
+        if not costs:
+            continue
+        names = ("train_seconds", "cpu_seconds", "images_per_second", "sample_ms")
+        row = {"method": label, "parameters": costs[0]["parameters"]}
+        row |= {k: float(np.mean([c[k] for c in costs])) for k in names}
+        row |= {"samples": cells[0].info["samples"], "device": costs[0]["device"]}
+        row |= {"peak_memory_mb": max(c["peak_memory_bytes"] for c in costs) / 2**20}
+        rows.append(row | report.boot.estimate(label, RANKED[0])._asdict())
+    return pd.DataFrame(rows)
+
+
+def _curve(scores: list[Scores], statistic: str) -> plots.Curve:
+    """Mean probability, reader fraction and pixels of each bin of a reliability statistic, over all repetitions."""
+    n, p, y = np.sum([s.sums([statistic])[0][statistic].sum(0) for s in scores], axis=0)
+    full = np.where(n > 0, n, np.nan)
+    return p / full, y / full, n
+
+
+def _presence_curve(scores: list[Scores]) -> plots.Curve:
+    """The same over images: P̂, the share of readers who drew anything, and images, in bins of P̂."""
+    predicted, readers = (np.concatenate([s.column(c) for s in scores]) for c in ("presence", "presence_readers"))
+    bins = np.minimum((predicted * PRESENCE_BINS + 1e-9).astype(int), PRESENCE_BINS - 1)
+    n = np.bincount(bins, minlength=PRESENCE_BINS).astype(float)
+    full = np.where(n > 0, n, np.nan)
+    p, y = (np.bincount(bins, x, minlength=PRESENCE_BINS) / full for x in (predicted, readers))
+    return p, y, n
+
+
+def calibration(report: Report) -> str:
+    """Calibration of pixels, of presence and of areas, with their diagrams."""
+    scores = {label: report.scores(label) for label in report.methods}
+    panels = {
+        title: {label: _curve(each, name) for label, each in scores.items() if each[0].has(name)}
+        for title, name in (("all pixels", "reliability"), ("pixels with probability ≥ 1 %", "reliability_active"))
+    }
+    presence = {"a lesion is present": {label: _presence_curve(each) for label, each in scores.items()}}
+    pixels = plots.reliability(panels, "predicted probability", "pixels", report.styles)
+    images = plots.reliability(presence, "share of samples that mark anything", "images", report.styles)
+    text = [
+        "## Calibration",
+        *_table(
+            report,
+            "calibration",
+            "ECE over all pixels is small for everybody since nearly all pixels are background; the active one looks "
+            "only at pixels predicted with at least 1 %. The excess Brier leaves out the readers' own variance, which "
+            "no model can remove.",
+        ),
+        report.picture(pixels, "reliability", "Reliability diagram"),
+        "Above: of the pixels predicted with a probability, the fraction that readers marked; on the grey line the "
+        "probabilities are right, below it they are too high. Under it: how many pixels stand behind each point.",
+        *_table(
+            report,
+            "presence",
+            "Presence: the share of samples that mark anything against the share of readers who did. Joint NLL asks "
+            "for whole masks, not pixels. Area CRPS: how far the samples' areas are from each reader's.",
+        ),
+        report.picture(images, "presence", "Presence diagram"),
+        "The same diagram for whole images: of the images where this share of samples marks anything, the share of "
+        "readers who did. Networks with one answer say 0 or 1, two points with nothing between them.",
+    ]
     return "\n\n".join(text)
+
+
+def ambiguity(report: Report) -> str:
+    """GED and its parts, coverage, diversity, correlation with the readers' disagreement, GED by number of samples."""
+    samples = report.results.run["spec"]["samples"]
+    text = [
+        "## Ambiguity",
+        *_table(
+            report,
+            "ambiguity",
+            f"GED is the squared energy distance between {samples} samples (or the whole support) and the readers; it "
+            "is 0 only if both disagree in the same way. Coverage: how near the best sample comes to each reader; "
+            "validity: how near the best reader comes to each sample. Figures that depend on the number and kind of "
+            "samples have a best within one kind and number only.",
+        ),
+        *_table(
+            report,
+            "limit",
+            "What GED would be with infinitely many samples, where kinds of samples can be compared: debiased for "
+            "independent draws, GED itself for a whole support, and for stratified samples GED, which stands in for "
+            "the limit from above.",
+        ),
+        *_table(report, "parts", "", folded=True),
+        *_table(
+            report,
+            "presence_and_place",
+            "Whether anything is drawn, and what is drawn where both drew. The second is compared over the cases where "
+            "it is defined for every method.",
+        ),
+        *_parts(report),
+        *_table(
+            report,
+            "diversity",
+            "How far two samples are apart, beside how far two readers are: a method as diverse as the readers has the "
+            "readers' number in the unbiased columns. The plain ones count each sample and each reader against itself "
+            "as well, which lowers those of few readers most, so the plain columns are not to be held against each "
+            "other.",
+        ),
+        *_table(
+            report,
+            "agreement",
+            "Correlation between a method's uncertainty and the readers' disagreement, over the pixels of an image "
+            "(NCC) and over images (Spearman). 1 is perfect, 0 is none; images where one of them is constant are left "
+            "out.",
+        ),
+        *_draws(report),
+        *_hits(report),
+    ]
+    return "\n\n".join(text)
+
+
+def _parts(report: Report) -> list[str]:
+    """Bars of the three parts of GED, whether, where and both together, which add up exactly."""
+    names = {"part_presence": "whether: presence", "part_drawn": "where: both drew", "part_mixed": "both together"}
+    labels = [n for n in (*report.methods, *report.yardsticks) if all(s.has(*names) for s in report.scores(n))]
+    if not labels:
+        return []
+    rows = [[np.nanmean(report.mean(label, name)) for name in names] for label in labels]
+    table = pd.DataFrame(rows, index=pd.Index(labels, name="method"), columns=list(names.values()))
+    plot = plots.stacked(table, "part of GED (lower is better)")
+    return [
+        report.picture(plot, "ged-parts", "The parts of GED"),
+        "GED as the sum of its three parts: what comes of the wrong share of samples that draw anything, of what is "
+        f"drawn, and of the two together ({report.csv(table.reset_index(), 'ged-parts')}).",
+    ]
+
+
+def _draws(report: Report) -> list[str]:
+    curve = [f for f in figures(table="draws") if f.name.startswith("ged@")]
+    shown = [*report.methods, *(n for n in ("background", "consensus") if n in report.yardsticks)]
+    curves = {label: [report.boot.estimate(label, f.name) for f in curve] for label in shown}
+    counts = [int(f.name.partition("@")[2]) for f in curve]
+    return [
+        report.picture(plots.ged_of_samples(curves, counts, report.styles), "ged-samples", "GED against samples"),
+        "Expected GED of k samples, in closed form from the samples drawn. Networks with one answer are level.",
+        *_table(report, "draws", "", folded=True),
+    ]
+
+
+def _hits(report: Report) -> list[str]:
+    """In how many images 0, 1, … samples touch the majority lesion, of methods with several but finitely many."""
+    text, rows = _table(report, "hits", ""), []
+    for label, cells in report.results.cells.items():
+        members = cells[0].info["support"]
+        if members is None or members < 2:
+            continue
+        hits = np.concatenate([s.column("member_hits") for s in report.scores(label)])
+        count = np.bincount(hits[np.isfinite(hits)].astype(int), minlength=members + 1)
+        rows += [(label, k, int(n)) for k, n in enumerate(count)]
+        shares = {f"{k} of {members}": f"{n / max(1, count.sum()):.1%}" for k, n in enumerate(count)}
+        text.append(tables.markdown(pd.DataFrame([{"members that touch it": escape(label)} | shares])))
+    if rows:
+        csv = report.csv(pd.DataFrame(rows, columns=["method", "hits", "images"]), "hits")
+        text.append(f"Images by how many members touch the lesion that at least half of the readers marked ({csv}).")
+    return text
+
+
+def failure(report: Report) -> str:
+    """Whether images and pixels with much uncertainty are those that are wrong."""
+    curves = {}
+    for label in report.methods:
+        each = [(s.column("uncertainty_mean"), s.column("risk")) for s in report.scores(label)]
+        kept = [(u[np.isfinite(r)], r[np.isfinite(r)]) for u, r in each]
+        ranked = [r[np.argsort(u, kind="stable")] for u, r in kept]
+        curves[label] = _mean_curve(ranked), _mean_curve([np.sort(r) for r in ranked])
+    kinds = {label: cells[0].info["varies"] for label, cells in report.results.cells.items()}
+    words = {"weights": "epistemic", "outcome": "aleatoric", "both": "both", "input": "of the input"}
+    named = "; ".join(f"{escape(label)}: {words.get(kind, kind)}" for label, kind in kinds.items())
+    text = [
+        "## Failure",
+        *_table(
+            report,
+            "failure",
+            "Images are ranked by the mean entropy of the mean map; the risk is 1 − Dice against the readers. AURC: "
+            "mean risk over all coverages; excess: what a perfect ranking would save; failure: Dice below 0.5.",
+            yardsticks=False,
+        ),
+        report.picture(plots.risk_coverage(curves, report.styles), "risk-coverage", "Risk against coverage"),
+        "Mean risk of the images kept, surest first. A useful uncertainty keeps the line near that of the perfect "
+        "ranking; at random the risk would be the same at every share.",
+        *_table(
+            report,
+            "aggregations",
+            "By how the map becomes one number for an image: its mean, its sum, the mean of its largest 10×10 patch, "
+            "the mean of as many of its largest pixels as are predicted foreground.",
+            folded=True,
+            yardsticks=False,
+        ),
+        *_table(
+            report,
+            "entropy",
+            "Entropy in nats per pixel: total = within + between samples. The part between samples is what the samples "
+            f"stand for: {named} (epistemic: the weights vary; aleatoric: the outcome varies).",
+            yardsticks=False,
+        ),
+    ]
+    return "\n\n".join(text)
+
+
+def _mean_curve(risks: list[plots.Floats]) -> plots.Floats:
+    """Mean risk of the first k of N images, mean over the repetitions: (N,)."""
+    return np.mean([np.cumsum(r) / np.arange(1, len(r) + 1) for r in risks], axis=0)
+
+
+def thresholds(report: Report) -> str:
+    """Tables A to C of the seed report: five thresholds and their average, on the three splits."""
+    measures = {"accuracy": "accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "iou": "IoU",
+                "dice": "Dice"}  # fmt: skip
+    ends = {**{f"@{t}": str(t) for t in (0.1, 0.3, 0.5, 0.7, 0.9)}, "_mean": "average"}
+    rows = [
+        (label, split, text, *(np.mean([figure(m + end).value(s) for s in scores]) for m in measures))
+        for label in report.methods
+        for split in SPLITS
+        if (scores := report.scores(label, split))
+        for end, text in ends.items()
+    ]
+    table = pd.DataFrame(rows, columns=["method", "split", "threshold", *measures.values()])
+    if table.empty:
+        return ""
+    texts = table.assign(**{c: table[c].map("{:.4f}".format) for c in measures.values()})
+    return "\n\n".join(
+        [
+            "## Thresholds",
+            "Pooled over images: true and false positives and negatives are summed before the ratio; each reader in "
+            "turn is the reference. With the threshold, sensitivity can only fall and specificity only rise. Much "
+            f"better figures on train than on test are overfitting. All in {report.csv(table, 'thresholds')}.",
+            *(
+                tables.fold(escape(label), tables.markdown(part.drop(columns="method"), 2))
+                for label, part in texts.groupby("method", sort=False)
+            ),
+        ]
+    )
+
+
+def subgroup_tables(report: Report) -> str:
+    """Figures of every method in subgroups of the test cases: a plot, and a table for each trait."""
+    test = report.results.cases[report.results.cases["split"] == "test"]
+    scores = {label: report.scores(label) for label in report.methods}
+    wanted = [figure(n) for n in SUBGROUPS]
+    cases = test.set_index("case").loc[next(iter(scores.values()))[0].cases]
+    table = subgroups.table(scores, wanted, cases, SUBGROUP_RESAMPLES)
+    if table.empty:
+        return ""
+    titles = {f.name: f.title + plots.BETTER[f.direction] for f in wanted}
+    first = wanted[0]
+    text = [
+        "## Where does it fail?",
+        report.picture(plots.subgroups(table, titles, report.styles), "subgroups", "Figures by subgroup"),
+        f"Groups of test cases with 95 % intervals over patients, from {stats.FEWEST} patients on. Sizes are the "
+        f"diameter of a disc with the mean area of the masks drawn. All in {report.csv(table, 'subgroups')}.",
+    ]
+    for trait, part in table[table["figure"] == first.name].groupby("trait", sort=False):
+        columns: dict[str, list[str]] = {"method": [escape(label) for label in report.methods]}
+        for level, rows in part.groupby("level", sort=False):
+            head = f"{escape(level)} ({rows['images'].iloc[0]} images, {rows['patients'].iloc[0]} patients)"
+            columns[head] = [
+                tables.with_interval(stats.Estimate(*v)) for v in rows[["value", "low", "high"]].to_numpy()
+            ]
+        body = tables.markdown(pd.DataFrame(columns))
+        text.append(tables.fold(f"{first.title}{tables.ARROWS[first.direction]} by {escape(trait)}", body))
+    return "\n\n".join(text)
+
+
+def further(report: Report) -> str:
+    """The tables of the registry that no other section shows, such as those of a plugin."""
+    text = [line for name in registered_tables() if name not in PLACED for line in _table(report, name, "")]
+    return "\n\n".join(["## Further figures", *text]) if text else ""

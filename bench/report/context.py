@@ -1,0 +1,77 @@
+"""What every section of a report is given: the results, their bootstrap, and where files go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure as Plot
+
+from bench import stats
+from bench.report import plots, tables
+from bench.runs.results import Results
+from uqseg.files import write
+from uqseg.metrics import Figure, Scores, figures
+
+
+@dataclass(frozen=True)
+class Report:
+    """boot: every figure of every method and yardstick on the test cases. pictures: png or svg."""
+
+    results: Results
+    boot: stats.Bootstrap
+    pictures: str
+    written: list[Path] = field(default_factory=list)
+
+    @property
+    def methods(self) -> list[str]:
+        return list(self.results.cells)
+
+    @property
+    def yardsticks(self) -> list[str]:
+        return list(self.results.yardsticks)
+
+    @property
+    def styles(self) -> dict[str, dict[str, Any]]:
+        """How each method and yardstick is drawn, the same in every plot."""
+        return plots.styles(self.methods, self.yardsticks)
+
+    def scores(self, label: str, split: str = "test") -> list[Scores]:
+        """The scores of each repetition of a method, or of a yardstick."""
+        cells = self.results.cells.get(label) or [self.results.yardsticks[label]]
+        return [cell.scores[split] for cell in cells if split in cell.scores]
+
+    def mean(self, label: str, statistic: str) -> np.ndarray:
+        """A statistic per test case, mean over the repetitions: (N,*shape)."""
+        return np.mean([scores.column(statistic) for scores in self.scores(label)], axis=0)
+
+    def has(self, figure: Figure) -> bool:
+        """Whether any method has a value of the figure."""
+        return any(np.isfinite(self.boot.values(label, figure.name)[0]) for label in self.methods)
+
+    def table(self, name: str, yardsticks: Sequence[str] | None = None) -> str:
+        """A table of the registry as Markdown; "" where no method has any of its figures."""
+        table = self.of([f for f in figures(table=name) if self.has(f)], yardsticks)
+        return tables.markdown(table) if len(table.columns) > 1 else ""
+
+    def of(self, wanted: Sequence[Figure], yardsticks: Sequence[str] | None = None) -> pd.DataFrame:
+        """A table of some figures; yardsticks: default all."""
+        return tables.of_figures(self.boot, wanted, self.methods, self.yardsticks if yardsticks is None else yardsticks)
+
+    def csv(self, table: pd.DataFrame, name: str) -> str:
+        """Write the numbers behind a table or a picture; a link to them."""
+        path = self.results.folder / "tables" / f"{name}.csv"
+        write(path, table.to_csv(index=False, float_format="%.9g").encode())
+        self.written.append(path)
+        return f"[{name}.csv](tables/{name}.csv)"
+
+    def picture(self, plot: Plot, name: str, title: str) -> str:
+        """Save a plot; the line that shows it."""
+        path = self.results.folder / "pictures" / f"{name}.{self.pictures}"
+        plots.save(plot, path)
+        self.written.append(path)
+        return f"![{title}](pictures/{path.name})"

@@ -1,0 +1,84 @@
+"""What a run will do and about how long it will take, before it does it."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+
+from bench.runs import results
+from bench.runs.record import new_method
+from bench.runs.spec import Cell
+from bench.runs.splits import Splits
+from bench.runs.store import Store
+from bench.runs.work import Job, in_words, is_done, missing
+from uqseg.prediction import predict_batches
+from uqseg.training import Training, fit
+
+TRIAL = 6  # images in the trial step
+
+
+def plan(job: Job, device: str) -> pd.DataFrame:
+    """One row per cell: label, repetition, steps left, and the seconds expected for training and for sampling.
+
+    Speeds come from a trial on a few images, so the seconds are a guide to the order of magnitude.
+    """
+    speeds: dict[str, tuple[float, float]] = {}
+    rows = []
+    for name, cell in job.cells.items():
+        entry = job.entries.get(name)
+        if entry is None:
+            rows.append((cell.label, cell.repetition, "declines these data", 0.0))
+            continue
+        if is_done(job.folder / "cells" / name, entry):
+            rows.append((cell.label, cell.repetition, "done", 0.0))
+            continue
+        total = cell.training.total_steps(len(job.splits.train))
+        left = 0 if job.store.fit(entry["fit"]).exists() else total - steps_done(job.store, entry["fit"])
+        images = sum(len(job.splits.scored(s)) for s in results.SPLITS if missing(job.store, entry, s))
+        try:
+            speeds[cell.label] = speeds.get(cell.label) or _speed(cell, job.splits, job.run.samples, device)
+        except Exception:
+            # What fails in a trial fails in its cell too, which records it and leaves the others alone.
+            rows.append((cell.label, cell.repetition, "fails in a trial step", 0.0))
+            continue
+        train, sample = speeds[cell.label]
+        text = f"{left} of {total} steps" if left else "trained; score" if images else "scored; collect"
+        rows.append((cell.label, cell.repetition, text, left * cell.training.batch * train + images * sample))
+    return pd.DataFrame(rows, columns=["method", "repetition", "to do", "seconds"])
+
+
+def lines(planned: pd.DataFrame, device: str) -> list[str]:
+    """The plan as text: one line per cell, and the total."""
+    text = []
+    for row in planned.to_dict("records"):
+        about = f", about {in_words(row['seconds'])}" if row["seconds"] else ""
+        text.append(f"  {row['method']} #{row['repetition']}: {row['to do']}{about}")
+    return [*text, f"Expected: about {in_words(float(planned['seconds'].sum()))} on {device}, then the report."]
+
+
+def steps_done(store: Store, fit_name: str) -> int:
+    """The step that the history of an unfinished training has reached; 0 where there is none."""
+    history = store.partial(fit_name) / "history.jsonl"
+    lines = results.read_history(history) if history.exists() else []
+    return int(lines[-1]["step"]) if lines else 0
+
+
+def _speed(cell: Cell, splits: Splits, n: int, device: str) -> tuple[float, float]:
+    """Seconds per image of one training step, and of n samples, from a trial on a few images."""
+    few = splits.train.take(np.arange(min(TRIAL, len(splits.train))))
+    method = new_method(cell, splits)
+    trial = {"steps": 1, "epochs": None, "batch": TRIAL, "validate_every": 1}
+    recipe = Training(**(cell.training.model_dump() | trial))
+    seconds = []
+    for _ in range(2):  # the first one also warms up
+        started = time.perf_counter()
+        fit(method, few, recipe=recipe, device=device, progress=False)
+        seconds.append(time.perf_counter() - started)
+    for _ in range(2):
+        started = time.perf_counter()
+        for _ in predict_batches(method, few, n):
+            pass
+        seconds.append(time.perf_counter() - started)
+    return seconds[1] / TRIAL, seconds[3] / len(few)

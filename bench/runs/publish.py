@@ -1,0 +1,90 @@
+"""The copy of a results folder to commit: no gallery, no paths of this machine, names as numbers if asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.runs import results
+from bench.runs.record import without_folders
+from bench.runs.results import CellResults
+from uqseg.errors import UsageError
+from uqseg.files import read_json, write
+
+KEPT = ("case", "patient", "split")  # columns of text that are kept of cases whose names are hidden
+A_PATH = r"(?:^|[\s:])(?:~|[A-Za-z]:)?[/\\]\w"
+
+
+def publish(folder: Path, to: Path, anonymous: bool) -> Iterator[str]:
+    """Copy the results in `folder` to `to` without what may not be shown, and yield what is kept, a line each."""
+    if to.exists() and any(to.iterdir()) and not (to / "run.json").exists():
+        raise UsageError(f"--to: '{to}' is not empty and holds no published run; choose another folder.")
+    run = results.read_results(folder)
+    cases, patients = (_names(run.cases[column], anonymous) for column in ("case", "patient"))
+    yield f"run.json: {_publish_record(run.run, to)}"
+    table = run.cases.assign(case=run.cases["case"].map(cases), patient=run.cases["patient"].map(patients))
+    dropped = [c for c in table if c not in KEPT and _is_text(table[c]) and (anonymous or _holds_paths(table[c]))]
+    table = table.drop(columns=dropped)
+    results.write_cases(to, table)
+    yield f"cases.parquet: {len(table)} cases with {', '.join(table)}" + (
+        f"; left out: {', '.join(dropped)}" if dropped else ""
+    )
+    folders = {(e["label"], e["repetition"]): e["folder"] for e in run.run["cells"]}
+    folders |= {(e["label"], 0): e["folder"] for e in run.run["yardsticks"]}
+    for cell in (*(c for cells in run.cells.values() for c in cells), *run.yardsticks.values()):
+        name = folders[cell.label, cell.repetition]
+        size = _publish_cell(cell, folder / "cells" / name, to / "cells" / name, cases, patients)
+        statistics = cell.info["statistics"]
+        yield f"cells/{name}: {size / 1e6:.2f} MB, {len(statistics)} statistics of each case"
+    for file in sorted(folder.glob("cells/*/failure.json")):
+        failure = read_json(file)
+        kept = {"label": failure["label"], "error": without_folders(failure["error"]), "traceback": []}
+        results.write_json(to / file.relative_to(folder), kept)
+        yield f"{file.parent.name}/failure.json: the error without its traceback"
+    if run.finished is not None:
+        results.write_json(to / "finished.json", run.finished)
+        yield "finished.json: how long the run took"
+
+
+def _names(names: pd.Series, anonymous: bool) -> dict[str, str]:
+    """What each name is called in the copy: itself, or a number in an order that the names do not decide."""
+    different = sorted(set(names))
+    if not anonymous:
+        return {name: name for name in different}
+    order = np.random.default_rng().permutation(len(different))
+    return {name: f"{number:0{len(str(len(different)))}d}" for name, number in zip(different, order, strict=True)}
+
+
+def _publish_record(run: dict[str, Any], to: Path) -> str:
+    spec = run["spec"]
+    spec |= {
+        "data": run["data"]["text"],
+        "methods": [without_folders(label) for label in spec["methods"]],
+        "settings": {without_folders(name): values for name, values in spec["settings"].items()},
+        "plugins": [Path(plugin).name for plugin in spec["plugins"]],
+    }
+    results.write_json(to / "run.json", run | {"spec": spec, "command": without_folders(run["command"])})
+    return "command and data without their folders"
+
+
+def _publish_cell(cell: CellResults, source: Path, to: Path, cases: dict[str, str], patients: dict[str, str]) -> int:
+    """Write the cell with the new names and return its bytes."""
+    renamed = {split: scores.renamed(cases, patients) for split, scores in cell.scores.items()}
+    for name in ("cost.json", "history.jsonl"):
+        if (source / name).exists():
+            write(to / name, (source / name).read_bytes())
+    results.write_cell(to, renamed, cell.info)
+    return sum(file.stat().st_size for file in to.iterdir())
+
+
+def _is_text(column: pd.Series) -> bool:
+    return not pd.api.types.is_numeric_dtype(column)
+
+
+def _holds_paths(column: pd.Series) -> bool:
+    return any(re.search(A_PATH, str(value)) for value in column.unique())

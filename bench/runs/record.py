@@ -1,0 +1,247 @@
+"""run.json: all that is known of a run before it starts, and whether a results folder is of the same run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import uqseg
+from baselines.yardsticks import YARDSTICKS
+from bench.runs import keys, results
+from bench.runs.spec import Cell, Run, cells, shown_label
+from bench.runs.splits import Splits
+from bench.runs.store import named, slug
+from uqseg import methods
+from uqseg.data import sources
+from uqseg.errors import UsageError
+from uqseg.methods import Method
+
+STORE = "store"  # the one name below --out that is no run's
+
+
+def make_record(run: Run, splits: Splits, name: str | None, command: str, commit: str) -> dict[str, Any]:
+    """What run.json says of a run; its name is by default source, data folder, recipe, size and a hash of the rest."""
+    entries, declined = [], {}
+    for cell in cells(run):
+        if reason := declines(cell, splits):
+            declined[cell.label] = reason
+        else:
+            entries.append(_entry(cell, splits, run.samples))
+    spec = json.loads(run.model_dump_json())
+    record = {
+        "format": results.FORMAT,
+        "name": name,
+        "command": command,
+        "commit": commit,
+        "version": uqseg.__version__,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "spec": spec,
+        "machine": machine(),
+        "data": _facts(run, splits),
+        "cells": entries,
+        "yardsticks": [_yardstick(label, splits, run.samples) for label in YARDSTICKS],
+        "declined": declined,
+    }
+    if name is None:
+        digest = keys.key_of(*_identity(record))[:6]
+        record["name"] = slug(splits.test.name, splits.test.folder, run.recipe_name, f"{run.size}px", digest)
+    elif slug(name) != name or name == STORE:
+        raise UsageError(f"--name: expected letters, digits and . = _ -, and not '{STORE}', got '{name}'.")
+    return record
+
+
+def write(folder: Path, record: Mapping[str, Any], splits: Splits) -> None:
+    """Begin the results folder of a run: run.json, then its cases."""
+    results.write_json(folder / "run.json", record)
+    results.write_cases(folder, case_table(splits))
+
+
+def check_same(folder: Path, record: Mapping[str, Any]) -> None:
+    """Raise UsageError naming what differs where `folder` holds another run, or anything else."""
+    if (folder / "run.json").exists():
+        before = results.read_run(folder)
+        changes = [*differences(before["spec"], record["spec"]), *_content_changes(before, record)]
+        if changes:
+            few = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
+            raise UsageError(f"'{folder}' holds another run ({few}); choose another --name.")
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise UsageError(f"'{folder}' is not empty and holds no run; choose another --name.")
+
+
+def changed_since(out: Path, record: Mapping[str, Any]) -> Iterator[str]:
+    """For runs below `out` of the same spec: which data and code have changed since."""
+    for file in sorted(out.glob("*/run.json")):
+        try:
+            before = results.read_run(file.parent)
+        except (RuntimeError, ValueError):
+            continue  # damaged or of another format: of no run that is asked for now
+        if before["spec"] == record["spec"]:
+            for change in _content_changes(before, record):
+                yield f"since {file.parent.name}: {change}"
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:
+    """Lines such as "settings.unet.width 8 → 4", a dash for what is absent."""
+    lines = []
+    for key in dict.fromkeys([*before, *after]):
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, dict) or isinstance(new, dict):
+            lines += differences(old or {}, new or {}, f"{path}{key}.")
+        elif old != new:
+            texts = (
+                "–" if value is None else value if isinstance(value, str) else json.dumps(value) for value in (old, new)
+            )
+            lines.append(f"{path}{key} {' → '.join(texts)}")
+    return lines
+
+
+def _identity(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What makes two runs the same: the request, and the keys of data and samplers."""
+    return record["spec"], [(entry["label"], entry["scores"]) for entry in (*record["cells"], *record["yardsticks"])]
+
+
+def _content_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Changes that no word of the spec shows: other data of the same name, other code of the same method."""
+    splits = before["data"]["splits"], after["data"]["splits"]
+    changes = [
+        f"the {s} images of {after['data']['text']} have changed"
+        for s in splits[1]
+        if splits[0][s]["key"] != splits[1][s]["key"]
+    ]
+    if changes:
+        return changes
+    old = {(e["label"], e["repetition"]): e["scores"] for e in before["cells"]}
+    labels = [e["label"] for e in after["cells"] if old.get((e["label"], e["repetition"]), e["scores"]) != e["scores"]]
+    return [f"the code of {label} has changed" for label in dict.fromkeys(labels)]
+
+
+def new_method(cell: Cell, splits: Splits) -> Method:
+    """The cell's method, untrained."""
+    train = splits.train
+    return methods.build(
+        cell.method,
+        channels=train.images.shape[1],
+        readers=train.readers,
+        seed=cell.seed(train.name),
+        **cell.options.model_dump(),
+    )
+
+
+def declines(cell: Cell, splits: Splits) -> str | None:
+    """Why the cell's method cannot be used on these data, or None; what fails here fails in its cell too, and is told
+    there."""
+    height, width = splits.train.images.shape[2:]
+    try:
+        method = new_method(cell, splits)
+        return method.declines(channels=method.channels, readers=method.readers, size=(height, width))
+    except Exception:
+        return None
+
+
+def cell_folder(label: str, repetition: int | None = None) -> str:
+    """The folder of a cell: its label as far as file systems allow, made unique by a hash where that changed it."""
+    readable = slug(label)[:80]
+    digest = "" if readable == label else "-" + hashlib.sha256(label.encode()).hexdigest()[:6]
+    return f"{readable}{digest}" + ("" if repetition is None else f"-r{repetition}")
+
+
+def _entry(cell: Cell, splits: Splits, n: int) -> dict[str, Any]:
+    source, fit, sampler = splits.train.name, keys.fit_key(cell, splits), keys.sampler_key(cell, splits)
+    return {
+        "label": cell.label,
+        "repetition": cell.repetition,
+        "folder": cell_folder(cell.label, cell.repetition),
+        "method": shown_label(cell.method),
+        "wrappers": [name for name, _ in cell.wrappers],
+        "options": cell.options.model_dump(mode="json"),
+        "training": cell.training.model_dump(mode="json"),
+        "fit": named(fit, source, cell.label.partition("+")[0], f"r{cell.repetition}"),
+        "scores": _score_names(sampler, splits, n, source, cell.label, f"r{cell.repetition}"),
+    }
+
+
+def _yardstick(label: str, splits: Splits, n: int) -> dict[str, Any]:
+    scores = _score_names(keys.yardstick_key(label, splits), splits, n, splits.train.name, label)
+    return {"label": label, "folder": cell_folder(label), "scores": scores}
+
+
+def _score_names(sampler: str, splits: Splits, n: int, *parts: str) -> dict[str, str]:
+    return {split: named(keys.score_key(sampler, splits, split, n), *parts, split) for split in results.SPLITS}
+
+
+def _facts(run: Run, splits: Splits) -> dict[str, Any]:
+    test, parts = splits.test, {split: getattr(splits, split) for split in results.SPLITS}
+    known = sources()
+    read = np.concatenate([part.read.sum(1) for part in parts.values()])
+    return {
+        "source": test.name,
+        "text": without_folders(run.data),
+        "description": known.get(test.name) or known.get(f"{test.name}:PATH", ""),
+        "simulated": test.simulated,
+        "folder": test.folder,
+        "size": run.size,
+        "channels": test.images.shape[1],
+        "readers": test.readers,
+        "reader_names": list(test.reader_names),
+        "readers_are_persons": test.readers_are_persons,
+        "read_per_case": [int(read.min()), int(read.max())],
+        "spacing_known": bool(np.isfinite(test.spacing).all()),
+        "problems": len(test.problems),
+        "splits": {
+            split: {
+                "images": len(part),
+                "patients": int(part.table["patient"].nunique()),
+                "scored": len(splits.scored(split)),
+                "key": part.key,
+            }
+            for split, part in parts.items()
+        },
+    }
+
+
+def case_table(splits: Splits) -> pd.DataFrame:
+    """One row per scored case of all splits: who read and marked it, areas in pixels, spacing, the source's columns."""
+    tables = []
+    for split in results.SPLITS:
+        data = splits.scored(split)
+        areas = np.array([masks.sum((1, 2)) for masks in data.masks], float).reshape(data.read.shape)
+        areas[~data.read] = np.nan
+        columns: dict[str, Any] = {"case": data.table["case"], "patient": data.table["patient"], "split": split}
+        columns |= {"read": data.read.sum(1), "marked": (areas > 0).sum(1)}
+        columns |= {f"area_{r}": areas[:, r] for r in range(data.readers)}
+        columns |= {"spacing_y": data.spacing[:, 0], "spacing_x": data.spacing[:, 1]}
+        own = data.table.drop(columns=[c for c in data.table if c in columns])
+        tables.append(pd.concat([pd.DataFrame(columns), own], axis=1))
+    return pd.concat(tables, ignore_index=True).astype({"case": str, "patient": str})
+
+
+def machine(device: torch.device | None = None) -> dict[str, Any]:
+    """What computes, in words and versions."""
+    chip = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        chip = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), chip)
+    except OSError:
+        chip = f"{chip} (model unknown)"
+    return {
+        "device": torch.cuda.get_device_name(device) if device and device.type == "cuda" else chip,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def without_folders(text: str) -> str:
+    """Words of a command with the folders of this machine left out: folder:/home/me/retina becomes folder:retina."""
+    return re.sub(r"""(?:[^\s:=,"'\[+]*[/\\])+([^\s/\\]*)""", r"\1", re.sub(r"[/\\]+(?=\s|$)", "", text))

@@ -1,0 +1,296 @@
+"""What to run: recipes, the options of a run, and its cells; frozen and validated."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from uqseg import methods, wrappers
+from uqseg.errors import FileError, UsageError, unknown
+from uqseg.methods import Options
+from uqseg.outside import load_file
+from uqseg.seeds import seed_of
+from uqseg.training import Training
+
+Checked = TypeVar("Checked", bound=BaseModel)
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Limit(Frozen):
+    """At most this many images of a split, drawn evenly over patients; unset: all."""
+
+    train: int | None = Field(default=None, ge=1)
+    val: int | None = Field(default=None, ge=1)
+    test: int | None = Field(default=None, ge=1)
+
+
+class Recipe(Frozen):
+    """A training protocol: what a TOML file in baselines/recipes, or anywhere, says."""
+
+    description: str
+    size: int = Field(128, ge=16, le=1024, description="images are size×size pixels")
+    samples: int = Field(16, ge=1, description="samples per image")
+    limit: Limit = Limit()
+    training: dict[str, Any] = Field(description="of every method; keys of uqseg.training.Training")
+    training_of: dict[str, dict[str, Any]] = Field({}, description="what a method trains differently")
+    options: dict[str, dict[str, Any]] = Field({}, description="options of a method")
+
+
+class Run(Frozen):
+    """One `bench run`, complete: the same fields give the same scores. Stored in run.json."""
+
+    data: str
+    recipe_name: str
+    recipe: Recipe
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    samples: int
+    size: int
+    limit: Limit
+    settings: dict[str, dict[str, Any]] = {}
+    plugins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One label × repetition. label: what tables call it; method: as it was typed; wrappers: names with options."""
+
+    label: str
+    method: str
+    options: Options
+    training: Training
+    wrappers: tuple[tuple[str, Options], ...]
+    repetition: int
+
+    @property
+    def title(self) -> str:
+        return f"{self.label}, repetition {self.repetition}"
+
+    def seed(self, source: str) -> int:
+        """The seed of weights, batches and noise: of source, method, options that are not defaults, and repetition."""
+        changed = json.dumps(self.options.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+        return seed_of(source, method_name(self.method), changed, self.repetition)
+
+
+def method_name(method: str) -> str:
+    """The name of a method whatever folder its file lies in: Class of path/to/file.py:Class."""
+    return method.rpartition(":")[2]
+
+
+def run_plugins(plugins: Sequence[str]) -> None:
+    """Run each file once, so that its decorators register what it adds."""
+    for plugin in plugins:
+        load_file(plugin)
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the project, sorted."""
+    folder = files("baselines") / "recipes"
+    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe called `name`, or in the file NAME.toml; UsageError naming file, key and what is allowed."""
+    if name.endswith(".toml"):
+        try:
+            return read_recipe(Path(name).read_text(encoding="utf-8"), name)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"--recipe: cannot read '{name}': {error}; give a TOML file or a known name.") from error
+    if name not in recipe_names():
+        raise unknown("recipe", name, recipe_names())
+    text = (files("baselines") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+    return read_recipe(text, f"baselines/recipes/{name}.toml")
+
+
+def read_recipe(text: str, file: str) -> Recipe:
+    """The recipe written in `text`; `file` is named in errors."""
+    try:
+        recipe = _validated(Recipe, tomllib.loads(text), file)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{file}: not valid TOML: {error}") from error
+    _validated(Training, recipe.training, f"{file}: training")
+    for name, values in recipe.training_of.items():
+        _known(name, f"{file}: training_of.{name}")
+        _validated(Training, _over(recipe.training, values), f"{file}: training_of.{name}")
+    for name, values in recipe.options.items():
+        try:
+            methods.options(name, **values)
+        except UsageError as error:
+            raise UsageError(f"{file}: options.{name}: {error}") from error
+    return recipe
+
+
+def _known(name: str, place: str) -> None:
+    try:
+        methods.find(name)
+    except UsageError as error:
+        raise UsageError(f"{place}: {error}") from error
+
+
+def _validated(model: type[Checked], values: Mapping[str, Any], place: str) -> Checked:
+    try:
+        return model(**values)
+    except ValidationError as error:
+        lines = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'keys'}: {e['msg'].removeprefix('Value error, ')}, got {e['input']!r}"
+            for e in error.errors()
+        )
+        raise UsageError(f"{place}: {lines}. Allowed: {', '.join(model.model_fields)}.") from error
+
+
+def _over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `values`; a training's length is steps or epochs, so that naming one drops the other."""
+    drop = {"steps", "epochs"} if {"steps", "epochs"} & set(values) else set()
+    return {k: v for k, v in base.items() if k not in drop} | dict(values)
+
+
+def split(text: str, separator: str = ",") -> list[str]:
+    """The items of `text` between separators; one inside brackets or quotes does not separate."""
+    items, depth, quoted = [""], 0, False
+    for letter in text:
+        quoted ^= letter == '"'
+        depth += 0 if quoted else (letter == "[") - (letter == "]")
+        if letter == separator and not depth and not quoted:
+            items.append("")
+        else:
+            items[-1] += letter
+    return [item.strip() for item in items if item.strip()]
+
+
+def whole_numbers(text: str) -> list[int]:
+    """[0, 1, 2, 7] from "0-2,7"."""
+    numbers: list[int] = []
+    for part in split(text):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if match is None:
+            raise UsageError(f"--seeds: expected whole numbers and ranges such as 0,1,2 or 0-4, got '{text}'.")
+        numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return numbers
+
+
+def value_of(text: str) -> Any:
+    """The TOML value that `text` spells, or `text` itself: 3, 0.5, true, [1, 2], all."""
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def settings_of(assignments: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """{"unet": {"width": 32}} from "unet.width=32"; the word training stands for every method's training."""
+    settings: dict[str, dict[str, Any]] = {}
+    for text in assignments:
+        match = re.fullmatch(r"([^=]+)\.(\w+)=(.+)", text)
+        if match is None:
+            raise UsageError(f"--set: expected method.option=value or training.key=value, got '{text}'.")
+        name, option, value = match.groups()
+        if name != "training":
+            methods.find(name)
+        settings.setdefault(name, {})[option] = value_of(value)
+    return settings
+
+
+def make_run(
+    *,
+    data: str,
+    recipe_name: str,
+    labels: Sequence[str],
+    seeds: Sequence[int],
+    samples: int | None = None,
+    size: int | None = None,
+    limit: int | None = None,
+    assignments: Sequence[str] = (),
+    plugins: Sequence[str] = (),
+) -> Run:
+    """A checked Run; what is None comes from the recipe. `limit` is the largest number of images of each split."""
+    protocol = recipe(recipe_name)
+    labels = list(dict.fromkeys(x for label in labels for x in (methods.names() if label == "all" else [label])))
+    if not labels:
+        raise UsageError(f"--methods: expected at least one. Known: {', '.join(methods.names())}.")
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise UsageError(f"--seeds: expected different whole numbers, got {list(seeds)}.")
+    limits = protocol.limit
+    if limit is not None:
+        if limit < 1:
+            raise UsageError(f"--limit: expected at least 1, got {limit}.")
+        limits = Limit(**{k: min(limit, v or limit) for k, v in protocol.limit.model_dump().items()})
+    if samples is not None and samples < 1:
+        raise UsageError(f"--samples: expected at least 1, got {samples}.")
+    run = Run(
+        data=data,
+        recipe_name=Path(recipe_name).stem if recipe_name.endswith(".toml") else recipe_name,
+        recipe=protocol,
+        methods=tuple(labels),
+        seeds=tuple(seeds),
+        samples=samples if samples is not None else protocol.samples,
+        size=size if size is not None else protocol.size,
+        limit=limits,
+        settings=settings_of(assignments),
+        plugins=tuple(plugins),
+    )
+    unused = sorted(set(run.settings) - {"training"} - {cell.method for cell in cells(run)})
+    if unused:
+        raise UsageError(f"--set: {', '.join(unused)} is not among the methods of this run: {', '.join(labels)}.")
+    names = [shown_label(label) for label in labels]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"--methods: two of them would both be called {', '.join(doubled)}; rename a file.")
+    return run
+
+
+def shown_label(label: str) -> str:
+    """A label as tables show it: of a class in a file without the folders of this machine."""
+    head, bracket, rest = label.partition("[")
+    return re.sub(r'"?[^"+]*[/\\]([^/\\"]+\.py:\w+)"?', r"\1", head) + bracket + rest
+
+
+def cells(run: Run) -> list[Cell]:
+    """The run's cells, by label, then repetition; every option checked."""
+    return [_cell(run, label, repetition) for label in run.methods for repetition in run.seeds]
+
+
+def _cell(run: Run, label: str, repetition: int) -> Cell:
+    (name, given), *chain = [_part(label, part) for part in split(label, "+")] or [("", {})]
+    methods.find(name)
+    of_training = {k.removeprefix("training."): v for k, v in given.items() if k.startswith("training.")}
+    of_label = {k: v for k, v in given.items() if not k.startswith("training.")}
+    options = methods.options(name, **(run.recipe.options.get(name, {}) | run.settings.get(name, {}) | of_label))
+    training = _over(run.recipe.training, run.recipe.training_of.get(name, {}))
+    for values in (run.settings.get("training", {}), of_training):
+        training = _over(training, values)
+    checked = _validated(Training, training, f"training of {label if of_training else name}")
+    wrapped = tuple((wrapper, wrappers.options(wrapper, **values)) for wrapper, values in chain)
+    return Cell(shown_label(label), name, options, checked, wrapped, repetition)
+
+
+def _part(label: str, text: str) -> tuple[str, dict[str, Any]]:
+    """Name and options of a part of a label: ("unet", {"width": 32}) of unet[width=32]."""
+    match = re.fullmatch(r"([^\[\]]+)(?:\[(.*)\])?", text)
+    if match is None:
+        raise UsageError(f"--methods: expected name or name[option=value,...], got '{label}'.")
+    given: dict[str, Any] = {}
+    for item in split(match[2] or ""):
+        option, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError(f"--methods: expected option=value in '{label}', got '{item}'.")
+        given[option.strip()] = value_of(value.strip())
+    return match[1].strip('" '), given
+
+
+def read_spec(values: Any, file: str) -> Run:
+    """The Run stored in a run.json; FileError where it is not one."""
+    try:
+        return Run(**values)
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FileError(f"{file}: not the record of a run ({reason}); give the results folder of a run.") from error

@@ -1,0 +1,38 @@
+"""The data of a run: three splits, and which of their images are scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.runs.spec import Run
+from uqseg.data import AnnotatedSet, load
+
+MOST_SCORED = 1000  # images of train and of val: they are there to show overfitting
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Train and val are scored on half as many images as test, and MOST_SCORED, at most."""
+
+    train: AnnotatedSet
+    val: AnnotatedSet
+    test: AnnotatedSet
+
+    def scored(self, split: str) -> AnnotatedSet:
+        """The images of a split that are scored: all of test; of train and val an even spread."""
+        images: AnnotatedSet = getattr(self, split)
+        most = min(max(len(self.test) // 2, 1), MOST_SCORED)
+        if split == "test" or len(images) <= most:
+            return images
+        return images.take(np.linspace(0, len(images) - 1, most).astype(np.intp))
+
+
+def load_splits(run: Run, progress: bool = False) -> Splits:
+    """The three splits that a run asks for."""
+
+    def part(split: str) -> AnnotatedSet:
+        return load(run.data, split=split, size=run.size, limit=getattr(run.limit, split), progress=progress)
+
+    return Splits(part("train"), part("val"), part("test"))

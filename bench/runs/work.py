@@ -1,0 +1,316 @@
+"""One cell, self-contained: a process on any machine that sees the results folder trains, samples and scores it."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from baselines import yardsticks
+from bench.launchers import Settings
+from bench.runs import results, spec
+from bench.runs.record import STORE, cell_folder, machine, new_method
+from bench.runs.spec import Cell, Run, cells
+from bench.runs.splits import Splits, load_splits
+from bench.runs.store import Store, own, read_scores, write_scores
+from uqseg import wrappers
+from uqseg.data import AnnotatedSet
+from uqseg.device import pick_device
+from uqseg.errors import FileError
+from uqseg.files import publish
+from uqseg.metrics import THRESHOLD_STATISTICS, Scores, leave_one_out, score, statistics
+from uqseg.prediction import predict_batches
+from uqseg.samples import Sampler
+from uqseg.training import fit
+from uqseg.training.checkpoint import load_weights
+
+BATCH = 64  # images scored at once
+EVERY = 30.0  # seconds between two lines about a training
+ORDER = ("test", "val", "train")  # of scoring: what matters most comes first
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run as a worker sees it: its record, request, data and store."""
+
+    folder: Path
+    record: dict[str, Any]
+    run: Run
+    splits: Splits
+
+    @property
+    def store(self) -> Store:
+        return Store(self.folder.parent / STORE)
+
+    @property
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """What the record says of each cell and yardstick, by its folder; yardsticks come first."""
+        return {entry["folder"]: entry for entry in (*self.record["yardsticks"], *self.record["cells"])}
+
+    @property
+    def failures(self) -> dict[str, Path]:
+        """The record of the last failure of each cell that has one."""
+        files = {name: self.folder / "cells" / name / "failure.json" for name in self.entries}
+        return {name: file for name, file in files.items() if file.exists()}
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        return {cell_folder(cell.label, cell.repetition): cell for cell in cells(self.run)}
+
+
+def read_job(folder: Path) -> Job:
+    """The run in `folder`; its data are read once for all of its cells in this process."""
+    file = folder / "run.json"
+    return _read_job(folder, file.stat().st_mtime_ns if file.exists() else 0)
+
+
+@lru_cache(maxsize=1)
+def _read_job(folder: Path, written: int) -> Job:
+    record = results.read_run(folder)
+    request = spec.read_spec(record["spec"], str(folder / "run.json"))
+    spec.run_plugins(request.plugins)
+    return Job(folder, record, request, load_splits(request))
+
+
+def attempt(folder: Path, cell: str, settings: Settings) -> str | None:
+    """Work on a cell; an error is kept in its failure.json and returned in one line, so that the others go on."""
+    path = folder / "cells" / cell
+    try:
+        work(folder, cell, settings)
+    except Exception as error:
+        if settings.debug:
+            raise
+        text = one_line(error)
+        with suppress(FileError):  # a full disk stops no other cell; the line that is returned says it too
+            lines = traceback.format_exception(error)
+            results.write_json(path / "failure.json", {"label": cell, "error": text, "traceback": lines})
+        return text
+    (path / "failure.json").unlink(missing_ok=True)
+    return None
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line: its kind, unless it is a user's to mend, and its message."""
+    message = " ".join(str(error).split())
+    return message if isinstance(error, FileError) else f"{type(error).__name__}: {message}"
+
+
+def work(folder: Path, cell: str, settings: Settings) -> None:
+    """Train, sample and score the cell `cell` of the run in `folder`, as far as that is not done."""
+    job = read_job(folder)
+    entry, path = job.entries[cell], folder / "cells" / cell
+    if is_done(path, entry):
+        return
+    scores, info = {}, {}
+    sampler = _Lazy(lambda: make_sampler(job, cell, settings))
+    for split in ORDER:
+        scores[split], info[split] = _scored(job, entry, split, sampler, settings)
+    kept = {split: _only(scores[split], wanted(split)) for split in results.SPLITS}
+    described = info["test"] | {"scores": entry["scores"], "statistics": wanted("test")}
+    if "fit" in entry:
+        final = job.store.fit(entry["fit"])
+        cost = results.read_json(final / "fit.json") | {"sample_ms": info["test"]["sample_ms"]}
+        results.write_json(path / "cost.json", cost)
+        results.write(path / "history.jsonl", (final / "history.jsonl").read_bytes())
+    results.write_cell(path, kept, described)
+
+
+def is_done(path: Path, entry: dict[str, Any]) -> bool:
+    """Whether the results in `path` are those that the record asks for, in the present versions, and undamaged."""
+    try:
+        info = results.read_json(path / "cell.json")
+        return (
+            info["scores"] == entry["scores"]
+            and info["statistics"] == wanted("test")
+            and all(results.sha256(path / file) == digest for file, digest in info["sha256"].items())
+        )
+    except (FileError, KeyError, TypeError):
+        return False
+
+
+def wanted(split: str) -> dict[str, int]:
+    """The statistics that a split is scored with, and their versions: train and val only show overfitting."""
+    return {n: s.version for n, s in statistics().items() if split == "test" or n in THRESHOLD_STATISTICS}
+
+
+def missing(store: Store, entry: dict[str, Any], split: str) -> list[str]:
+    """The statistics that the store does not hold of a split in their present versions."""
+    try:
+        known = results.read_json(store.scores(entry["scores"][split]) / "cell.json")["statistics"]
+    except (FileError, KeyError, TypeError):
+        known = {}
+    return [name for name, version in wanted(split).items() if known.get(name) != version]
+
+
+class _Lazy:
+    """A sampler that is made when it is first needed."""
+
+    def __init__(self, make: Callable[[], Sampler]) -> None:
+        self._make = make
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        return self._make()
+
+
+def make_sampler(job: Job, name: str, settings: Settings) -> Sampler:
+    """The trained method of a cell with its wrappers around it, or a yardstick."""
+    entry = job.entries[name]
+    if "fit" not in entry:
+        return yardsticks.build(entry["label"], job.splits.train)
+    cell = job.cells[name]
+    sampler: Sampler = fitted(cell, entry["fit"], job.splits, job.store, settings)
+    for name, options in cell.wrappers:
+        wrapper = wrappers.build(name, **options.model_dump())
+        wrapper.fit(sampler, job.splits.val)
+        sampler = wrapper
+    return sampler
+
+
+def fitted(cell: Cell, name: str, splits: Splits, store: Store, settings: Settings) -> Any:
+    """The trained method of a cell, from the store or trained now; an interrupted training goes on."""
+    final = store.fit(name)
+    with store.locked(name) as alone:
+        if not final.exists():
+            partial = store.partial(name) if alone else own(store.partial(name))
+            with _telling(partial / "history.jsonl", cell.training.total_steps(len(splits.train)), settings):
+                fit(
+                    new_method(cell, splits),
+                    splits.train,
+                    val=splits.val,
+                    recipe=cell.training,
+                    device=settings.device,
+                    out=partial,
+                    progress=settings.progress,
+                    seed=cell.seed(splits.train.name),
+                )
+            publish(partial, final)
+    method = new_method(cell, splits)  # not by load_method: the file of an outside class may have moved since
+    load_weights(method, final)
+    return method.to(pick_device(settings.device)).eval()
+
+
+@contextmanager
+def _telling(history: Path, total: int, settings: Settings) -> Iterator[None]:
+    """Without progress bars, log a line now and then about the training that writes `history`."""
+    ended, started = threading.Event(), time.perf_counter()
+    first = len(_lines(history)) and _lines(history)[-1]["step"]
+
+    def tell() -> None:
+        while not ended.wait(EVERY):
+            if lines := _lines(history):
+                step, loss = lines[-1]["step"], lines[-1]["loss"]
+                left = (time.perf_counter() - started) / max(step - first, 1) * (total - step)
+                settings.log(f"  step {step} of {total}, loss {loss:.4g}, about {in_words(left)} left")
+
+    teller = threading.Thread(target=tell, daemon=True)
+    if not settings.progress:
+        teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _lines(history: Path) -> list[dict[str, Any]]:
+    return results.read_history(history) if history.exists() else []
+
+
+def in_words(seconds: float) -> str:
+    """About 40 s, 7 min, 3 h."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _scored(
+    job: Job, entry: dict[str, Any], split: str, lazy: _Lazy, settings: Settings
+) -> tuple[Scores, dict[str, Any]]:
+    """The scores of a split from the store; what is missing there or of another version is computed and kept there."""
+    name, data = entry["scores"][split], job.splits.scored(split)
+    with job.store.locked(name):
+        folder, versions, names = job.store.scores(name), wanted(split), missing(job.store, entry, split)
+        stored: tuple[Scores, dict[str, Any]] | None = None
+        if folder.exists():
+            stored = read_scores(folder, split)
+            if not names:
+                return stored
+            if stored[0].averaged:  # what was derived before averaging is derived from all anew
+                stored, names = None, list(versions)
+        title = f"score {entry['label']} {split}"
+        scores, milliseconds = _score(lazy.sampler, data, job.run.samples, names, settings.progress, title)
+        computed = {statistic: versions[statistic] for statistic in names}
+        if stored:
+            scores, computed = _joined(stored[0], scores), stored[1]["statistics"] | computed
+        info = _described(entry, lazy.sampler, scores) | {"statistics": computed, "sample_ms": milliseconds}
+        write_scores(folder, split, scores, info)
+        return scores, info
+
+
+def _described(entry: dict[str, Any], sampler: Sampler, scores: Scores) -> dict[str, Any]:
+    yardstick, describes = "fit" not in entry, sampler.describes
+    return {
+        "label": entry["label"],
+        "method": entry["label"] if yardstick else entry["method"],
+        "wrappers": entry.get("wrappers", []),
+        "repetition": entry.get("repetition", 0),
+        "yardstick": yardstick,
+        "samples": scores.samples,
+        "drawn": scores.drawn,
+        "averaged": scores.averaged,
+        "varies": describes.varies,
+        "support": describes.support,
+        "machine": machine(getattr(sampler, "device", None)),
+    }
+
+
+def _score(
+    sampler: Sampler, data: AnnotatedSet, n: int, names: list[str], progress: bool, title: str
+) -> tuple[Scores, float]:
+    """Scores of the named statistics, and the milliseconds that sampling took per image (the first batch warms up)."""
+    parts, seconds = [], []
+    device = getattr(sampler, "device", torch.device("cpu"))
+    with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
+        task = bar.add_task(title, total=len(data))
+        batches, started = predict_batches(sampler, data, n, batch=BATCH), time.perf_counter()
+        while (drawn := next(batches, None)) is not None:
+            part, samples = drawn
+            if samples.prob.is_cuda:
+                torch.cuda.synchronize()
+            seconds.append((time.perf_counter() - started) / len(samples.prob))
+            batch, patients = data.batch(part).to(device), data.table["patient"].to_numpy()[part].tolist()
+            known = {"spacing": batch.spacing, "statistics": names, "cases": batch.keys, "patients": patients}
+            if getattr(sampler, "leave_one_out", False):
+                parts.append(leave_one_out(batch.masks, batch.read, **known))
+            else:
+                parts.append(score(samples, batch.masks, batch.read, **known))
+            bar.advance(task, len(samples.prob))
+            started = time.perf_counter()
+    return Scores.concatenate(parts), 1000 * float(np.median(seconds[1:] or seconds))
+
+
+def _joined(old: Scores, new: Scores) -> Scores:
+    """The statistics of both, where both have one those of `new`."""
+    kept = _only(old, {*old.values, *old.patient_sums} - {*new.values, *new.patient_sums})
+    return replace(new, values=kept.values | new.values, patient_sums=kept.patient_sums | new.patient_sums)
+
+
+def _only(scores: Scores, names: Container[str]) -> Scores:
+    """The named statistics alone; averaged scores hold derived ones too, and stay as they are."""
+    if scores.averaged:
+        return scores
+    values, sums = (
+        {name: value for name, value in kept.items() if name in names} for kept in (scores.values, scores.patient_sums)
+    )
+    return replace(scores, values=values, patient_sums=sums)
