@@ -52,7 +52,7 @@ def _measured(data: AnnotatedSet) -> tuple[NDArray[np.int64], float, float]:
             batch.masks[:, :1], batch.masks, batch.read
         )  # only the readers are asked about: any sample will do
         areas[part] = scored.areas[:, 1:].numpy()
-        share.append(scored.fraction.double().mean((1, 2)).numpy())
+        share.append(scored.fraction.double().mean(1).numpy())
         apart.append(scored.among_readers.numpy())
     return areas, float(np.concatenate(share).mean()), float(np.concatenate(apart).mean())
 

@@ -101,6 +101,11 @@ class AnnotatedSet:
     def readers(self) -> int:
         return int(self.masks.shape[1])
 
+    @cached_property
+    def cases(self) -> NDArray[np.object_]:
+        """The names of the cases, (N,)."""
+        return self.table["case"].to_numpy(object)
+
     @property
     def parts(self) -> tuple[object, ...]:
         """What the digests are made of."""
@@ -147,7 +152,7 @@ class AnnotatedSet:
         self._check(index, images, masks)
         return Batch(
             torch.from_numpy(images),
-            self.table["case"].to_numpy()[index].tolist(),
+            self.cases[index].tolist(),
             torch.from_numpy(masks),
             torch.from_numpy(np.array(self.read[index])),
             torch.from_numpy(np.array(self.spacing[index])),
@@ -168,7 +173,7 @@ class AnnotatedSet:
         rows, checksums = self.stored.rows[index], self.stored.checksums[index]
         for i in np.flatnonzero(~self.stored.intact[rows]).tolist():
             if checksum(images[i], masks[i]) != checksums[i].tobytes():
-                case = self.table["case"].to_numpy()[index][i]
+                case = self.cases[index][i]
                 raise FileError(
                     f"the data cache {self.stored.folder} is corrupt (the pixels of case '{case}' have changed since "
                     f"they were written); delete this folder to build it anew"

@@ -65,7 +65,7 @@ def open_or_build(
     folder = cache / f"{name}-{entry[:12]}"
     if not folder.exists():
         _build(folder, read(), name, entry, identity, progress)
-    return _open(folder, name, entry)
+    return open_entry(folder, entry)
 
 
 @contextmanager
@@ -241,11 +241,14 @@ def _write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) 
     return file.tell()
 
 
-def _open(folder: Path, name: str, entry: str) -> AnnotatedSet:
-    """The data set in `folder`, its large arrays memory-mapped, read-only."""
+def open_entry(folder: Path, entry: str | None = None) -> AnnotatedSet:
+    """The data set in a folder of the cache, its large arrays memory-mapped, read-only.
+
+    Raises FileError where the folder is corrupt or holds another entry than `entry`.
+    """
     try:
         meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        if (meta["format"], meta["name"], meta["entry"]) != (FORMAT, name, entry):
+        if (meta["format"], meta["entry"]) != (FORMAT, entry or meta["entry"]):
             raise ValueError("meta.json describes another data set")
         for file, size in meta["bytes"].items():
             if (actual := (folder / file).stat().st_size) != size:
@@ -263,7 +266,7 @@ def _open(folder: Path, name: str, entry: str) -> AnnotatedSet:
             read,
             table,
             spacing,
-            name,
+            meta["name"],
             problems=tuple(meta["problems"]),
             reader_names=tuple(meta["reader_names"]),
             stored=Stored(
