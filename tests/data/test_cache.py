@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from uqseg.data import AnnotatedSet, load
+from uqseg.data.cache import open_entry
 from uqseg.errors import FileError
 
 SIZE, CASES = 16, 10
@@ -64,6 +65,13 @@ def test_a_flipped_bit_in_a_small_file_is_found_at_opening(folder: Path, file: s
     flip(folder / file, -9)
     with pytest.raises(FileError, match=rf"{folder} is corrupt \({file} has changed .*delete this folder"):
         ask(folder.parent)
+
+
+def test_a_folder_of_another_version_is_named_as_such(folder: Path) -> None:
+    meta = folder / "meta.json"
+    meta.write_text(meta.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(FileError, match=rf"{folder} was written by another version of uqseg"):
+        open_entry(folder)
 
 
 def test_a_batch_holds_copies_of_the_cases_asked_for(folder: Path) -> None:

@@ -248,13 +248,17 @@ def open_entry(folder: Path, entry: str | None = None) -> AnnotatedSet:
     """
     try:
         meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        if (meta["format"], meta["entry"]) != (FORMAT, entry or meta["entry"]):
+        if meta["format"] != FORMAT:
+            raise FileError(
+                f"the data cache {folder} was written by another version of uqseg; delete this folder, which is not used"
+            )
+        if meta["entry"] != (entry or meta["entry"]):
             raise ValueError("meta.json describes another data set")
         for file, size in meta["bytes"].items():
             if (actual := (folder / file).stat().st_size) != size:
                 raise ValueError(f"{file} has {actual} bytes instead of {size}")
         for file in CHECKED:
-            if files.sha256(folder / file) != meta["sha256"][file]:
+            if hashlib.sha256((folder / file).read_bytes()).hexdigest() != meta["sha256"][file]:
                 raise ValueError(f"{file} has changed since it was written")
         images, masks = (np.load(folder / f"{a}.npy", mmap_mode="r", allow_pickle=False) for a in MAPPED)
         read, spacing, digests, checksums = (np.load(folder / f"{a}.npy", allow_pickle=False) for a in SMALL)
@@ -278,7 +282,7 @@ def open_entry(folder: Path, entry: str | None = None) -> AnnotatedSet:
                 (images, masks, read, spacing, table),
             ),
         )
-    except (FileError, OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise FileError(
             f"the data cache {folder} is corrupt ({reason}); delete this folder to build it anew"
