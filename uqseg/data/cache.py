@@ -249,9 +249,7 @@ def open_entry(folder: Path, entry: str | None = None) -> AnnotatedSet:
     try:
         meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         if meta["format"] != FORMAT:
-            raise FileError(
-                f"the data cache {folder} was written by another version of uqseg; delete this folder, which is not used"
-            )
+            raise FileError(f"the data cache {folder} was written by another version of uqseg; delete this folder")
         if meta["entry"] != (entry or meta["entry"]):
             raise ValueError("meta.json describes another data set")
         for file, size in meta["bytes"].items():
