@@ -66,7 +66,7 @@ def options(images: Path, out: Path, *methods: str, steps: int = 3) -> list[str]
 
 
 def write_set(root: Path, images: int = 40, readers: int = 4) -> Path:
-    """A `folder:` set of discs: two images a patient; three fifths of the patients in train, a fifth in val."""
+    """A `folder:` set of discs: two images per patient; of ten patients four are in train, one in val, five in test."""
     data = discs(images, readers, SIZE)
     for i in range(images):
         files = {root / f"images/c{i:02d}.png": data.images[i, 0]}
@@ -74,7 +74,7 @@ def write_set(root: Path, images: int = 40, readers: int = 4) -> Path:
         for file, array in files.items():
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.asarray(array, np.uint8)).save(file)
-    split = [("train", "train", "train", "val", "test")[i // 2 % 5] for i in range(images)]
+    split = [(*["train"] * 4, "val", *["test"] * 5)[i // 2 % 10] for i in range(images)]
     cases = {"case": [f"c{i:02d}" for i in range(images)], "patient": [f"p{i // 2}" for i in range(images)]}
     pd.DataFrame({**cases, "split": split}).to_csv(root / "cases.csv", index=False)
     return root
