@@ -249,8 +249,8 @@ def data(
 
     Example: python -m bench data folder:retina --size 256 --split train
     """
+    from bench import contact
     from bench import data as described
-    from bench.report import contact
     from bench.runs.store import slug
     from uqseg.data import load
 
