@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bench import stats
-from bench.report import gallery, plots, sections, tables, verdicts
+from bench.report import gallery, sections, tables, verdicts
 from bench.report.context import Report
 from bench.report.tables import code, escape
 from bench.runs.results import RULES, SPLITS, Results, read_results
@@ -117,7 +117,7 @@ def _warnings(report: Report) -> list[str]:
     """What a reader must know before any number: few patients, and figures of an older version."""
     patients, warnings = report.boot.patients, []
     if patients < stats.FEW:
-        held = ", ".join(f"{share:.0%} with {n}" for n, share in stats.COVERAGE.items()).replace("%", "%")
+        held = ", ".join(f"{round(100 * share)} % with {n}" for n, share in stats.COVERAGE.items())
         measured = f"In simulations, intervals meant to hold the truth in 95 % of data sets held it in {held} patients."
         consequence = (
             f"With fewer than {stats.FEWEST} no interval is given, nothing is tested and nothing is bold."
@@ -142,7 +142,7 @@ def _answer(report: Report) -> str:
     """Which method, how sure, what it costs, where it fails: in sentences made from the figures."""
     boot, methods, lines = report.boot, report.methods, ["## In short", ""]
     chosen = methods[0]
-    for f in reversed([figure(n) for n in BEST_BY]):
+    for f in map(figure, reversed(BEST_BY)):
         best, ties = boot.best(f.name, methods)
         if best is None:
             continue
@@ -180,7 +180,7 @@ def _answer(report: Report) -> str:
 def _beaten(report: Report) -> str:
     """Which methods do not beat background and prevalence on Dice, Brier and GED beyond doubt."""
     short = []
-    for f in [figure(n) for n in BEST_BY]:
+    for f in map(figure, BEST_BY):
         for yardstick in (name for name in stats.NOTHING if name in report.yardsticks):
             table = report.boot.differences(f.name, yardstick, report.methods)
             rows = table.loc[~table["verdict"].isin(["better", ""]), "method"]
