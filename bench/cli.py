@@ -67,7 +67,7 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         import uqseg
 
-        typer.echo(f"uqseg {uqseg.__version__} ({commit()})")
+        typer.echo(f"uqseg {uqseg.__version__}, commit {commit()}")
         raise typer.Exit
 
 
@@ -170,7 +170,9 @@ def _report(folder: Path, pictures: str) -> None:
 
 
 @app.command(hidden=True)
-def work(folder: RunFolder, cell: Annotated[str, typer.Argument(help="A folder in cells/.")], device: Device = "auto") -> None:
+def work(
+    folder: RunFolder, cell: Annotated[str, typer.Argument(help="A folder in cells/.")], device: Device = "auto"
+) -> None:
     """Do one cell of a run; what launchers call in other processes and on other machines."""
     from bench.launchers import Settings
     from bench.runs.work import attempt
@@ -329,10 +331,11 @@ def claims(
     to: Annotated[Path | None, typer.Option(help="Write claims.md and claims.csv here instead.")] = None,
 ) -> None:
     """Test the claims of the 2020 student report on a run."""
-    from bench import claims as logic
+    from bench.claims import CLAIMS
+    from bench.report import verdicts
 
-    for line in logic.write(folder, to or folder):
-        typer.echo(line)
+    for claim, verdict in verdicts.write(folder, to or folder).items():
+        typer.echo(f"{claim}. {CLAIMS[claim]}: {verdict}")
     typer.echo(f"Claims: {(to or folder) / 'claims.md'}")
 
 
@@ -453,9 +456,7 @@ def _command() -> str:
 
 
 def commit() -> str:
-    """The commit of the code that runs, with + where files differ from it; outside a clone the package's version."""
-    import uqseg
-
+    """The commit of the code that runs, with + where files differ from it; "unknown" outside a clone."""
     root = Path(__file__).resolve().parent.parent
     describe = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"]
     try:
@@ -463,7 +464,7 @@ def commit() -> str:
             raise OSError
         return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return f"none, version {uqseg.__version__}"
+        return "unknown"
 
 
 _STATE: dict[str, Any] = {"debug": False}

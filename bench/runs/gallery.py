@@ -13,7 +13,7 @@ from bench.runs import results
 from bench.runs.results import Gallery
 from bench.runs.work import make_sampler, read_job
 from uqseg.metrics import Scores
-from uqseg.predict import predict
+from uqseg.prediction import predict
 
 FILE = "gallery.npz"
 ROUNDING = 1e-6  # of shares of readers: one third and two thirds are as far from one half

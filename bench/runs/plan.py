@@ -12,8 +12,8 @@ from bench.runs.record import new_method
 from bench.runs.spec import Cell
 from bench.runs.splits import Splits
 from bench.runs.store import Store
-from bench.runs.work import Job, is_done, missing
-from uqseg.predict import predict_batches
+from bench.runs.work import Job, in_words, is_done, missing
+from uqseg.prediction import predict_batches
 from uqseg.training import Training, fit
 
 TRIAL = 6  # images in the trial step
@@ -61,8 +61,8 @@ def lines(planned: pd.DataFrame, device: str) -> list[str]:
 def steps_done(store: Store, fit_name: str) -> int:
     """The step that the history of an unfinished training has reached; 0 where there is none."""
     history = store.partial(fit_name) / "history.jsonl"
-    steps = [line["step"] for line in results.read_history(history)] if history.exists() else []
-    return int(steps[-1]) if steps else 0
+    lines = results.read_history(history) if history.exists() else []
+    return int(lines[-1]["step"]) if lines else 0
 
 
 def _speed(cell: Cell, splits: Splits, n: int, device: str) -> tuple[float, float]:
@@ -82,10 +82,3 @@ def _speed(cell: Cell, splits: Splits, n: int, device: str) -> tuple[float, floa
             pass
         seconds.append(time.perf_counter() - started)
     return seconds[1] / TRIAL, seconds[3] / len(few)
-
-
-def in_words(seconds: float) -> str:
-    """About 40 s, 7 min, 3 h."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -72,9 +72,7 @@ def _publish_record(run: dict[str, Any], to: Path) -> str:
     return "command and data without their folders"
 
 
-def _publish_cell(
-    cell: CellResults, source: Path, to: Path, cases: dict[str, str], patients: dict[str, str]
-) -> int:
+def _publish_cell(cell: CellResults, source: Path, to: Path, cases: dict[str, str], patients: dict[str, str]) -> int:
     """Write the cell with the new names and return its bytes."""
     renamed = {split: scores.renamed(cases, patients) for split, scores in cell.scores.items()}
     for name in ("cost.json", "history.jsonl"):

@@ -98,7 +98,9 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any], path: str =
         if isinstance(old, dict) or isinstance(new, dict):
             lines += differences(old or {}, new or {}, f"{path}{key}.")
         elif old != new:
-            texts = ("–" if value is None else value if isinstance(value, str) else json.dumps(value) for value in (old, new))
+            texts = (
+                "–" if value is None else value if isinstance(value, str) else json.dumps(value) for value in (old, new)
+            )
             lines.append(f"{path}{key} {' → '.join(texts)}")
     return lines
 
@@ -111,7 +113,11 @@ def _identity(record: Mapping[str, Any]) -> tuple[Any, ...]:
 def _content_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Changes that no word of the spec shows: other data of the same name, other code of the same method."""
     splits = before["data"]["splits"], after["data"]["splits"]
-    changes = [f"the {s} images of {after['data']['text']} have changed" for s in splits[1] if splits[0][s]["key"] != splits[1][s]["key"]]
+    changes = [
+        f"the {s} images of {after['data']['text']} have changed"
+        for s in splits[1]
+        if splits[0][s]["key"] != splits[1][s]["key"]
+    ]
     if changes:
         return changes
     old = {(e["label"], e["repetition"]): e["scores"] for e in before["cells"]}

@@ -10,27 +10,24 @@ NAME/finished.json            written last
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from uqseg.errors import FileError, UsageError
-from uqseg.files import read_json, write
-from uqseg.metrics import Scores
+from uqseg.files import read_json, sha256, write
+from uqseg.metrics import Scores, read_scores, write_scores
 
 FORMAT = 2
 SPLITS = ("train", "val", "test")
-COUNT = "/count"  # in sums.parquet the column of counts beside a column of sums is called NAME/count
+SCORES = ("scores.parquet", "sums.parquet")
 Read = TypeVar("Read")
 
 RULES = {
@@ -97,17 +94,16 @@ def read_results(folder: Path) -> Results:
     """The results in `folder`. Raises UsageError where it holds none, FileError naming a file that is damaged."""
     run = read_run(folder)
     cases = read_cases(folder)
-    patients = dict(zip(cases["case"], cases["patient"], strict=True))
     cells: dict[str, list[CellResults]] = {}
     failed: dict[str, str] = {}
     for entry in run["cells"]:
         path = folder / "cells" / entry["folder"]
         if (path / "cell.json").exists():
-            cells.setdefault(entry["label"], []).append(read_cell(path, patients))
+            cells.setdefault(entry["label"], []).append(read_cell(path))
         elif (path / "failure.json").exists():
             failed[f"{entry['label']}, repetition {entry['repetition']}"] = read_json(path / "failure.json")["error"]
     paths = {entry["label"]: folder / "cells" / entry["folder"] for entry in run["yardsticks"]}
-    yardsticks = {label: read_cell(path, patients) for label, path in paths.items() if (path / "cell.json").exists()}
+    yardsticks = {label: read_cell(path) for label, path in paths.items() if (path / "cell.json").exists()}
     gallery = read_gallery(folder / "gallery.npz") if (folder / "gallery.npz").exists() else None
     finished = read_json(folder / "finished.json") if (folder / "finished.json").exists() else None
     return Results(folder, run, cases, cells, yardsticks, failed, gallery, finished)
@@ -143,14 +139,15 @@ def write_cases(folder: Path, cases: pd.DataFrame) -> None:
     write(folder / "cases.parquet", buffer.getvalue())
 
 
-def read_cell(path: Path, patients: Mapping[str, str]) -> CellResults:
-    """The cell in the folder `path`; patients: the patient of every scored case."""
+def read_cell(path: Path) -> CellResults:
+    """The cell in the folder `path`, its scores checked against their SHA-256."""
     info = read_json(path / "cell.json")
-    columns, sums = (_columns(path / name, info["sha256"][name]) for name in ("scores.parquet", "sums.parquet"))
-    scores = {split: _of_split(split, names, columns, sums, info, patients) for split, names in info["scored"].items()}
+    for file, digest in info["sha256"].items():
+        if sha256(path / file) != digest:
+            raise FileError(f"{path / file} is not what was written (its SHA-256 differs); delete its folder")
     cost = read_json(path / "cost.json") if (path / "cost.json").exists() else None
     history = _readable(read_history, path / "history.jsonl") if (path / "history.jsonl").exists() else []
-    return CellResults(info["label"], info["repetition"], info, scores, cost, history)
+    return CellResults(info["label"], info["repetition"], info, read_scores(path), cost, history)
 
 
 def read_history(file: Path) -> list[dict[str, Any]]:
@@ -160,31 +157,10 @@ def read_history(file: Path) -> list[dict[str, Any]]:
 
 
 def write_cell(path: Path, scores: Mapping[str, Scores], info: Mapping[str, Any]) -> None:
-    """Scores of the splits as cell.json, scores.parquet and sums.parquet, cell.json last: it says that all is there."""
-    shapes = {name: v.shape[1:] for s in scores.values() for name, v in s.values.items()}
-    columns: dict[str, NDArray[Any]] = {
-        "case": np.concatenate([s.cases for s in scores.values()]),
-        "split": np.concatenate([[split] * len(s.cases) for split, s in scores.items()]),
-    }
-    for name, shape in shapes.items():
-        parts = [s.values.get(name, np.full((len(s.cases), *shape), np.nan)) for s in scores.values()]
-        columns[name] = np.concatenate(parts).astype(np.float32)
-    summed = {name: v[0].shape[1:] for s in scores.values() for name, v in s.patient_sums.items()}
-    people = {split: np.unique(s.patients) for split, s in scores.items() if s.patient_sums}
-    sums: dict[str, NDArray[Any]] = {
-        "patient": np.concatenate([*people.values(), np.empty(0, str)]),
-        "split": np.concatenate([*([split] * len(p) for split, p in people.items()), np.empty(0, str)]),
-    }
-    for name, shape in summed.items():
-        nothing = {split: np.full((len(p), *shape), np.nan) for split, p in people.items()}
-        pairs = [scores[split].patient_sums.get(name, (nothing[split], nothing[split])) for split in people]
-        sums[name], sums[name + COUNT] = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    files = {"scores.parquet": _parquet(columns), "sums.parquet": _parquet(sums)}
-    for file, content in files.items():
-        write(path / file, content)
-    scored = {split: [*s.values, *s.patient_sums] for split, s in scores.items()}
-    digests = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
-    write_json(path / "cell.json", {**info, "scored": scored, "sha256": digests})
+    """Scores of the splits as scores.parquet and sums.parquet, then cell.json, which says that all is there."""
+    path.mkdir(parents=True, exist_ok=True)
+    write_scores(path, scores)
+    write_json(path / "cell.json", {**info, "sha256": {file: sha256(path / file) for file in SCORES}})
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -214,58 +190,8 @@ def write_gallery(file: Path, gallery: Gallery) -> None:
     write(file, buffer.getvalue())
 
 
-def _of_split(
-    split: str,
-    names: Iterable[str],
-    columns: Mapping[str, NDArray[Any]],
-    sums: Mapping[str, NDArray[Any]],
-    info: Mapping[str, Any],
-    patients: Mapping[str, str],
-) -> Scores:
-    rows, people = columns["split"] == split, sums["split"] == split
-    cases = columns["case"][rows]
-    return Scores(
-        cases=cases,
-        patients=np.array([patients[case] for case in cases], dtype=str),
-        values={name: columns[name][rows].astype(np.float64) for name in names if name in columns},
-        samples=info["samples"],
-        drawn=info["drawn"],
-        averaged=info.get("averaged", False),
-        patient_sums={name: (sums[name][people], sums[name + COUNT][people]) for name in names if name in sums},
-    )
-
-
-def _parquet(columns: Mapping[str, NDArray[Any]]) -> bytes:
-    """The columns (N,*shape) as a Parquet file; an array per row is a fixed-size list that knows its shape."""
-    fields, arrays = [], []
-    for name, values in columns.items():
-        array, shape = pa.array(values.reshape(-1)), values.shape[1:]
-        if shape:
-            array = pa.FixedSizeListArray.from_arrays(array, int(np.prod(shape)))
-        fields.append(pa.field(name, array.type, metadata={"shape": json.dumps(shape)}))
-        arrays.append(array)
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(arrays, schema=pa.schema(fields)), buffer, compression="zstd")
-    return buffer.getvalue()
-
-
-def _columns(file: Path, digest: str) -> dict[str, NDArray[Any]]:
-    """What `_parquet` wrote, after its SHA-256 was compared with `digest`."""
-    content = _readable(Path.read_bytes, file)
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise FileError(f"{file} is not what was written (its SHA-256 differs); delete its folder and run again")
-    table = pq.read_table(io.BytesIO(content))
-    columns = {}
-    for field in table.schema:
-        array = table.column(field.name).combine_chunks()
-        shape = json.loads(field.metadata[b"shape"])
-        values = (array.flatten() if shape else array).to_numpy(zero_copy_only=False)
-        columns[field.name] = values.reshape(len(table), *shape) if values.dtype != object else values.astype(str)
-    return columns
-
-
 def _readable(read: Callable[[Path], Read], file: Path) -> Read:
     try:
         return read(file)
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError) as error:
         raise FileError(f"cannot read {file}: {' '.join(str(error).split())[:200]}") from error

@@ -90,10 +90,10 @@ def write_scores(folder: Path, split: str, scores: Scores, info: Mapping[str, An
         shutil.rmtree(replaced, ignore_errors=True)
 
 
-def read_scores(folder: Path, split: str, patients: Mapping[str, str]) -> tuple[Scores, dict[str, Any]]:
+def read_scores(folder: Path, split: str) -> tuple[Scores, dict[str, Any]]:
     """What `write_scores` wrote. Raises FileError where a file is missing or damaged."""
     try:
-        cell = results.read_cell(folder, patients)
+        cell = results.read_cell(folder)
         return cell.scores[split], cell.info
-    except (FileError, KeyError) as error:
+    except (FileError, KeyError, TypeError) as error:
         raise FileError(f"cannot read the scores {folder}: {error}; delete this folder to score anew") from error

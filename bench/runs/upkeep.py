@@ -10,11 +10,10 @@ from bench.runs import results
 from bench.runs.plan import steps_done
 from bench.runs.record import STORE
 from bench.runs.store import Store
-from uqseg.data.cache import damaged_files
+from uqseg.data import cache
 from uqseg.data.load import default_cache
 from uqseg.errors import FileError, UsageError
 from uqseg.files import read_json, sha256
-from uqseg.training import load_method
 
 OLD = ("fits", "partial", "scores", "failures", "locks", "reports")  # folders that uqseg 0.1 left in --out
 
@@ -93,8 +92,9 @@ def damaged(out: Path) -> Iterator[str]:
     store = Store(out / STORE)
     for fit in sorted(store.fit("").glob("[!.]*")):
         try:
-            load_method(fit)
-        except (FileError, UsageError) as error:
+            if sha256(fit / "weights.safetensors") != read_json(fit / "model.json")["sha256"]:
+                yield f"{fit / 'weights.safetensors'} is not what was written (its SHA-256 differs)"
+        except (FileError, KeyError, TypeError) as error:
             yield _one_line(error)
     for cell in sorted([*store.scores("").glob("[!.]*"), *out.glob("*/cells/*")]):
         if not (cell / "cell.json").exists():
@@ -111,7 +111,12 @@ def damaged(out: Path) -> Iterator[str]:
             results.read_cases(folder)
         except (FileError, UsageError) as error:
             yield _one_line(error)
-    yield from damaged_files(default_cache())
+    for meta in sorted(default_cache().glob("*/meta.json")):
+        try:
+            about = read_json(meta)
+            cache._open(meta.parent, about["name"], about["entry"]).verify()
+        except (FileError, KeyError, TypeError) as error:
+            yield _one_line(error)
 
 
 def _one_line(error: Exception) -> str:

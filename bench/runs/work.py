@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+import threading
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from baselines.yardsticks import YARDSTICKS
+from baselines import yardsticks
 from bench.launchers import Settings
 from bench.runs import results, spec
 from bench.runs.record import STORE, cell_folder, machine, new_method
@@ -30,12 +29,14 @@ from uqseg.data import AnnotatedSet
 from uqseg.device import pick_device
 from uqseg.errors import FileError
 from uqseg.files import publish
-from uqseg.metrics import THRESHOLD_STATISTICS, Scores, score, statistics
-from uqseg.predict import predict_batches
+from uqseg.metrics import THRESHOLD_STATISTICS, Scores, leave_one_out, score, statistics
+from uqseg.prediction import predict_batches
 from uqseg.samples import Sampler
-from uqseg.training import fit, load_method
+from uqseg.training import fit
+from uqseg.training.checkpoint import load_weights
 
 BATCH = 64  # images scored at once
+EVERY = 30.0  # seconds between two lines about a training
 ORDER = ("test", "val", "train")  # of scoring: what matters most comes first
 
 
@@ -167,12 +168,13 @@ def make_sampler(job: Job, name: str, settings: Settings) -> Sampler:
     """The trained method of a cell with its wrappers around it, or a yardstick."""
     entry = job.entries[name]
     if "fit" not in entry:
-        return YARDSTICKS[entry["label"]].build(job.splits.train)
+        return yardsticks.build(entry["label"], job.splits.train)
     cell = job.cells[name]
     sampler: Sampler = fitted(cell, entry["fit"], job.splits, job.store, settings)
-    for wrapper, options in cell.wrappers:
-        sampler = wrappers.build(wrapper, sampler, **options.model_dump())
-        sampler.fit(job.splits.val)
+    for name, options in cell.wrappers:
+        wrapper = wrappers.build(name, **options.model_dump())
+        wrapper.fit(sampler, job.splits.val)
+        sampler = wrapper
     return sampler
 
 
@@ -182,18 +184,54 @@ def fitted(cell: Cell, name: str, splits: Splits, store: Store, settings: Settin
     with store.locked(name) as alone:
         if not final.exists():
             partial = store.partial(name) if alone else own(store.partial(name))
-            fit(
-                new_method(cell, splits),
-                splits.train,
-                val=splits.val,
-                recipe=cell.training,
-                device=settings.device,
-                out=partial,
-                progress=settings.progress,
-                seed=cell.seed(splits.train.name),
-            )
+            with _telling(partial / "history.jsonl", cell.training.total_steps(len(splits.train)), settings):
+                fit(
+                    new_method(cell, splits),
+                    splits.train,
+                    val=splits.val,
+                    recipe=cell.training,
+                    device=settings.device,
+                    out=partial,
+                    progress=settings.progress,
+                    seed=cell.seed(splits.train.name),
+                )
             publish(partial, final)
-    return load_method(final, pick_device(settings.device))
+    method = new_method(cell, splits)  # not by load_method: the file of an outside class may have moved since
+    load_weights(method, final)
+    return method.to(pick_device(settings.device)).eval()
+
+
+@contextmanager
+def _telling(history: Path, total: int, settings: Settings) -> Iterator[None]:
+    """Without progress bars, log a line now and then about the training that writes `history`."""
+    ended, started = threading.Event(), time.perf_counter()
+    first = len(_lines(history)) and _lines(history)[-1]["step"]
+
+    def tell() -> None:
+        while not ended.wait(EVERY):
+            if lines := _lines(history):
+                step, loss = lines[-1]["step"], lines[-1]["loss"]
+                left = (time.perf_counter() - started) / max(step - first, 1) * (total - step)
+                settings.log(f"  step {step} of {total}, loss {loss:.4g}, about {in_words(left)} left")
+
+    teller = threading.Thread(target=tell, daemon=True)
+    if not settings.progress:
+        teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _lines(history: Path) -> list[dict[str, Any]]:
+    return results.read_history(history) if history.exists() else []
+
+
+def in_words(seconds: float) -> str:
+    """About 40 s, 7 min, 3 h."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _scored(
@@ -202,18 +240,20 @@ def _scored(
     """The scores of a split from the store; what is missing there or of another version is computed and kept there."""
     name, data = entry["scores"][split], job.splits.scored(split)
     with job.store.locked(name):
-        folder, names = job.store.scores(name), missing(job.store, entry, split)
+        folder, versions, names = job.store.scores(name), wanted(split), missing(job.store, entry, split)
         stored: tuple[Scores, dict[str, Any]] | None = None
         if folder.exists():
-            stored = read_scores(folder, split, dict(zip(data.table["case"], data.table["patient"], strict=True)))
+            stored = read_scores(folder, split)
             if not names:
                 return stored
+            if stored[0].averaged:  # what was derived before averaging is derived from all anew
+                stored, names = None, list(versions)
         title = f"score {entry['label']} {split}"
         scores, milliseconds = _score(lazy.sampler, data, job.run.samples, names, settings.progress, title)
-        versions = {statistic: wanted(split)[statistic] for statistic in names}
+        computed = {statistic: versions[statistic] for statistic in names}
         if stored:
-            scores, versions = _joined(stored[0], scores), stored[1]["statistics"] | versions
-        info = _described(entry, lazy.sampler, scores) | {"statistics": versions, "sample_ms": milliseconds}
+            scores, computed = _joined(stored[0], scores), stored[1]["statistics"] | computed
+        info = _described(entry, lazy.sampler, scores) | {"statistics": computed, "sample_ms": milliseconds}
         write_scores(folder, split, scores, info)
         return scores, info
 
@@ -249,18 +289,12 @@ def _score(
             if samples.prob.is_cuda:
                 torch.cuda.synchronize()
             seconds.append((time.perf_counter() - started) / len(samples.prob))
-            batch, patients = data.batch(part).to(device), data.table["patient"].to_numpy()[part]
-            parts.append(
-                score(
-                    samples,
-                    batch.masks,
-                    batch.read,
-                    spacing=batch.spacing,
-                    statistics=names,
-                    cases=batch.keys,
-                    patients=patients,
-                )
-            )
+            batch, patients = data.batch(part).to(device), data.table["patient"].to_numpy()[part].tolist()
+            known = {"spacing": batch.spacing, "statistics": names, "cases": batch.keys, "patients": patients}
+            if getattr(sampler, "leave_one_out", False):
+                parts.append(leave_one_out(batch.masks, batch.read, **known))
+            else:
+                parts.append(score(samples, batch.masks, batch.read, **known))
             bar.advance(task, len(samples.prob))
             started = time.perf_counter()
     return Scores.concatenate(parts), 1000 * float(np.median(seconds[1:] or seconds))
@@ -268,10 +302,14 @@ def _score(
 
 def _joined(old: Scores, new: Scores) -> Scores:
     """The statistics of both, where both have one those of `new`."""
-    return replace(new, values=old.values | new.values, patient_sums=old.patient_sums | new.patient_sums)
+    kept = _only(old, {*old.values, *old.patient_sums} - {*new.values, *new.patient_sums})
+    return replace(new, values=kept.values | new.values, patient_sums=kept.patient_sums | new.patient_sums)
 
 
-def _only(scores: Scores, names: dict[str, int]) -> Scores:
+def _only(scores: Scores, names: Container[str]) -> Scores:
+    """The named statistics alone; averaged scores hold derived ones too, and stay as they are."""
+    if scores.averaged:
+        return scores
     values, sums = (
         {name: value for name, value in kept.items() if name in names} for kept in (scores.values, scores.patient_sums)
     )

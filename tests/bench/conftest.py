@@ -15,14 +15,16 @@ import pytest
 import torch
 from PIL import Image
 
-from baselines import reference
+from baselines.yardsticks import YARDSTICKS as REGISTERED
 from bench.cli import main
-from bench.report import figures, page
+from bench.report import plots, sections
+from bench.runs.results import read_cell
 from tests.conftest import discs
+from uqseg.metrics import Scores
 
 METHODS = ("ensemble", "mcdropout", "probunet", "segnet", "unet")
 NARROW = tuple(f"{m}.{o}" for m in METHODS if m != "probunet" for o in ("width=4", "depth=3"))
-YARDSTICKS = list(reference.YARDSTICKS)
+YARDSTICKS = list(REGISTERED)
 SIZE = 32
 STEPS = 100  # of the finished run: enough to find the discs
 
@@ -42,8 +44,8 @@ def bench(*words: object) -> Answer:
     code: object = 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", ["bench", *map(str, words)])
-        patch.setattr(figures, "DPI", 40)  # drawing is half the time of these tests
-        patch.setattr(page, "SUBGROUP_RESAMPLES", 50)
+        patch.setattr(plots, "DPI", 40)  # drawing is half the time of these tests
+        patch.setattr(sections, "SUBGROUP_RESAMPLES", 50)
         torch.set_num_threads(1)
         try:
             main()
@@ -78,9 +80,28 @@ def write_set(root: Path, images: int = 40, readers: int = 4) -> Path:
     return root
 
 
-def tables(out: Path) -> dict[str, pd.DataFrame]:
+def tables(out: Path) -> dict[str, Scores]:
     """The stored scores below `out`, by the folder's name."""
-    return {f.parent.name: pd.read_parquet(f) for f in sorted((out / "scores").glob("*/images.parquet"))}
+    cells = {folder.name: read_cell(folder) for folder in sorted((out / "store/scores").glob("[!.]*"))}
+    return {name: scores for name, cell in cells.items() for scores in cell.scores.values()}
+
+
+def assert_same(got: dict[str, Scores], expected: dict[str, Scores], rtol: float = 0, atol: float = 0) -> None:
+    """Two answers of `tables` hold the same names, cases, statistics and values."""
+    assert set(got) == set(expected)
+    for name, scores in expected.items():
+        assert set(got[name].values) == set(scores.values)
+        assert got[name].cases.tolist() == scores.cases.tolist()
+        for statistic, values in scores.values.items():
+            np.testing.assert_allclose(got[name].values[statistic], values, rtol=rtol, atol=atol)
+        for statistic, pair in scores.patient_sums.items():
+            np.testing.assert_allclose(got[name].patient_sums[statistic], pair, rtol=rtol, atol=atol)
+
+
+def results_in(out: Path) -> Path:
+    """The only results folder below `out`."""
+    (file,) = out.glob("*/run.json")
+    return file.parent
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -100,7 +121,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Run:
     words: list[str]
     out: Path
-    report: Path
+    folder: Path
     answer: Answer
 
 
@@ -111,4 +132,4 @@ def finished(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     words = options(images, out, steps=STEPS)
     answer = bench(*words)
     assert answer.code == 0, answer.err
-    return Run(words, out, out / f"reports/folder-quick-{SIZE}px", answer)
+    return Run(words, out, results_in(out), answer)

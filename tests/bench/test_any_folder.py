@@ -9,6 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bench.cli import app
+from tests.bench.conftest import results_in
 from uqseg.methods import names
 
 SMALL = ["training.steps=2", "training.batch=2", "probunet.levels=[4,8]"]
@@ -35,10 +36,10 @@ def colours(root: Path, readers: int, sizes: list[tuple[int, int]], absent: bool
 
 
 @pytest.mark.parametrize(
-    ("readers", "sizes", "absent", "said"),
+    ("readers", "sizes", "absent", "readers_row"),
     [
-        (2, [(64, 64)] * 9, False, "2 an image"),
-        (10, [(300, 260), (61, 75), (32, 32)] * 3, True, "10, of whom 7 to 8 read an image"),
+        (2, [(64, 64)] * 9, False, "2 for each image"),
+        (10, [(300, 260), (61, 75), (32, 32)] * 3, True, "10, of whom 7 to 8 read each image"),
     ],
     ids=["two readers", "ten readers, some absent"],
 )
@@ -46,7 +47,7 @@ def test_a_folder_in_colours_is_run_and_reported(
     readers: int,
     sizes: list[tuple[int, int]],
     absent: bool,
-    said: str,
+    readers_row: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -56,16 +57,16 @@ def test_a_folder_in_colours_is_run_and_reported(
     asked += ["--device", "cpu", "--out", str(tmp_path / "runs"), *(w for s in SMALL for w in ("--set", s))]
     answer = CliRunner().invoke(app, asked, catch_exceptions=False)
     assert answer.exit_code == 0, answer.output
-    (report,) = (tmp_path / "runs/reports").iterdir()
+    report = results_in(tmp_path / "runs")
     text = (report / "report.md").read_text(encoding="utf-8")
-    assert f"| readers | {said} |" in text
+    assert f"| readers | {readers_row} |" in text
     assert "| failed |" not in text
     assert "32×32 pixels, 3 channel" in text
-    figures = pd.read_csv(report / "figures.csv").set_index(["method", "figure"])["value"]
+    figures = pd.read_csv(report / "tables/figures.csv").set_index(["method", "figure"])["value"]
     for method in names():
         for figure in ("ged", "hm_iou", "brier", "dice@0.5"):
             assert np.isfinite(figures[method, figure])
     assert figures["oracle", "ged"] < figures["background", "ged"]
-    pictures = sorted(report.glob("gallery-*.png"))
+    pictures = sorted(report.glob("pictures/gallery-*.png"))
     assert len(pictures) == 4, "a case for every rule of the gallery"
-    assert all(f"({picture.name})" in text for picture in pictures)
+    assert all(f"(pictures/{picture.name})" in text for picture in pictures)

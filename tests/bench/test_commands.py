@@ -1,18 +1,22 @@
-"""list, status, report, compare and the recipes say what they promise."""
+"""list, status, report, compare, clean, verify and the recipes say what they promise."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from bench import spec
+from bench import launchers
 from bench.cli import commit
-from tests.bench.conftest import METHODS, SIZE, STEPS, Run, bench
-from uqseg import methods, metrics
+from bench.runs import spec
+from bench.runs.results import read_results, write_cell
+from tests.bench.conftest import METHODS, SIZE, STEPS, YARDSTICKS, Run, bench, options, results_in
+from uqseg import methods, metrics, wrappers
 from uqseg.data import sources
 from uqseg.errors import UsageError
 
@@ -20,9 +24,11 @@ from uqseg.errors import UsageError
 def test_list_names_everything_that_is_registered() -> None:
     for kind, names in {
         "methods": methods.names(),
-        "metrics": metrics.names(),
+        "wrappers": wrappers.names(),
+        "metrics": [f.name for f in metrics.figures()],
         "data": list(sources()),
         "recipes": spec.recipe_names(),
+        "launchers": list(launchers.names()),
     }.items():
         answer = bench("list", kind)
         assert answer.code == 0
@@ -31,55 +37,135 @@ def test_list_names_everything_that_is_registered() -> None:
         assert all(len(text) > 8 for text in lines.values())
     page = bench("list", "metrics", "--markdown").out
     assert all(name in page for name in ("ged", "hm_iou", "ece_active"))
+    assert "width  16  channels of the finest level" in " ".join(bench("list", "options", "unet").out.split(" "))
+    assert "lr " in bench("list", "options", "training").out
+
+
+def test_the_version_is_printed_and_commands_work_as_a_script() -> None:
+    assert bench("--version").out.startswith("uqseg ")
+    root = Path(spec.__file__).resolve().parents[2]
+    words = "import sys; sys.argv[0] = '/bin/uqseg'; from bench.__main__ import main; main()"
+    answer = subprocess.run([sys.executable, "-c", words, "list", "method"], cwd=root, capture_output=True, text=True)
+    assert answer.returncode == 2
+    assert "See 'uqseg list -h'." in answer.stderr
+
+
+def test_a_missing_module_names_the_environment() -> None:
+    root = Path(spec.__file__).resolve().parents[2]
+    words = "import sys; sys.modules['typer'] = None; from bench.__main__ import main; main()"
+    answer = subprocess.run([sys.executable, "-c", words], cwd=root, capture_output=True, text=True)
+    assert answer.returncode == 1
+    assert answer.stderr.count("\n") == 1
+    for word in ("no module 'typer'", ". .venv/bin/activate", "make"):
+        assert word in answer.stderr
 
 
 def test_status_lists_what_is_finished(finished: Run) -> None:
     lines = bench("status", "--out", finished.out).out.splitlines()
     words = [line.split()[0] for line in lines]
-    assert words == ["trained"] * len(METHODS) + ["scored"] * len(list((finished.out / "scores").iterdir()))
+    scored = 3 * (len(METHODS) + len(YARDSTICKS))
+    assert words == ["finished", *["trained"] * len(METHODS), *["scored"] * scored]
+    assert f"{len(METHODS) + len(YARDSTICKS)} of {len(METHODS) + len(YARDSTICKS)} cells" in lines[0]
     assert all(f"{STEPS} steps" in line for line in lines if line.startswith("trained"))
 
 
-def test_report_writes_the_same_figures_anew(finished: Run, tmp_path: Path) -> None:
-    answer = bench("report", finished.report, "--out", finished.out, "--to", tmp_path, "--no-pictures-of-data")
+def test_status_clean_and_verify_name_what_is_damaged_or_old(finished: Run, tmp_path: Path) -> None:
+    out = shutil.copytree(finished.out, tmp_path / "runs")
+    assert bench("verify", "--out", out).out == "Everything is as it was written.\n"
+    assert bench("clean", "--out", out).out == "Freed 0.00 MB.\n"
+    folder = results_in(out)
+    (weights,) = out.glob("store/fits/*-unet-*/weights.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-9] + bytes(9))
+    (fit,) = out.glob("store/fits/*-segnet-*/fit.json")
+    fit.write_text("{")
+    scores = folder / "cells/unet-r0/scores.parquet"
+    scores.write_bytes(scores.read_bytes()[:-9])
+    (out / "reports/lidc-sim-quick-64px").mkdir(parents=True)
+    (out / "reports/lidc-sim-quick-64px/run.json").write_text('{"run": {}, "command": "", "commit": ""}')
+    (out / "broken").mkdir()
+    (out / "broken/run.json").write_text("[")
+    status = bench("status", "--out", out)
+    assert status.code == 0
+    assert "damaged     broken" in status.out
+    assert "written by uqseg 0.1" in status.out
+    assert f"damaged     {fit.parent.name}" in status.out
+    verify = bench("verify", "--out", out)
+    assert verify.code == 1
+    assert all(str(file) in verify.out for file in (weights, scores, out / "broken/run.json"))
+    for command in ("report", "claims"):
+        answer = bench(command, out / "reports/lidc-sim-quick-64px")
+        assert answer.code == 2
+        assert "is a report of uqseg 0.1" in answer.err
+    assert bench("clean", "--out", out).code == 1, "what a damaged run needs is not known"
+    shutil.rmtree(out / "broken")
+    shutil.rmtree(folder)
+    size = sum(f.stat().st_size for f in (out / "store").rglob("*") if f.is_file())
+    assert f"Would free {size / 1e6:.2f} MB." in bench("clean", "--out", out, "--dry-run").out
+    assert weights.exists()
+    assert f"Freed {size / 1e6:.2f} MB." in bench("clean", "--out", out).out
+    assert not list(out.glob("store/*/*"))
+
+
+def test_report_writes_the_same_page_anew_from_the_folder_alone(finished: Run, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished.folder, tmp_path / "run")
+    (folder / "report.md").unlink()
+    answer = bench("report", folder)
     assert answer.code == 0, answer.err
-    assert f"Report: {tmp_path / 'report.md'}" in answer.out
-    assert (tmp_path / "figures.csv").read_bytes() == (finished.report / "figures.csv").read_bytes()
-    assert not list(tmp_path.glob("gallery*")), "pictures of the data stay with the run"
-    assert not (tmp_path / "images.parquet").exists()
+    assert f"Report: {folder / 'report.md'}" in answer.out
+    for file in ("report.md", "tables/figures.csv"):
+        assert (folder / file).read_bytes() == (finished.folder / file).read_bytes()
 
 
 def test_the_record_of_a_run_repeats_it(finished: Run) -> None:
-    record = json.loads((finished.report / "run.json").read_text())
+    record = json.loads((finished.folder / "run.json").read_text())
     assert record["command"].startswith("python -m bench run --methods ensemble,")
     assert record["commit"] == commit()
-    assert not record["failed"]
-    made = spec.read_run(json.dumps(record["run"]), "run.json")
-    assert (made.methods, made.samples, made.size) == (METHODS, 4, SIZE)
-    assert [cell.options.model_dump().get("width", 4) for cell in spec.cells(made)] == [4] * len(METHODS)
+    request = spec.read_spec(record["spec"], "run.json")
+    assert (request.methods, request.samples, request.size) == (METHODS, 4, SIZE)
+    assert [cell.options.model_dump().get("width", 4) for cell in spec.cells(request)] == [4] * len(METHODS)
+
+
+def test_no_run_overwrites_another(images: Path, finished: Run, tmp_path: Path) -> None:
+    words = options(images, tmp_path, "unet", steps=1)
+    assert bench(*words).code == 0
+    assert bench(*words, "--set", "unet.width=5").code == 0, "another width, another folder"
+    assert len(list(tmp_path.glob("*/run.json"))) == 2
+    assert bench(*words, "--name", "mine").code == 0
+    before = (tmp_path / "mine/run.json").read_bytes()
+    answer = bench(*words, "--name", "mine", "--set", "unet.width=5", "--samples", "3")
+    assert answer.code == 2
+    assert f"'{tmp_path / 'mine'}' holds another run (samples 4 → 3; settings.unet.width 4 → 5)" in answer.err
+    assert (tmp_path / "mine/run.json").read_bytes() == before
+    for name in ("a/b", "store", ".."):
+        assert "--name: expected letters" in bench(*words, "--name", name).err
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(images: Path, tmp_path: Path) -> None:
+    answer = bench(*options(images, tmp_path / "runs", "unet", "segnet"), "--dry-run")
+    assert answer.code == 0, answer.err
+    assert answer.out.count("3 of 3 steps") == 2
+    assert not (tmp_path / "runs").exists()
 
 
 def test_compare_tells_a_change_from_none(finished: Run, tmp_path: Path) -> None:
-    other = shutil.copytree(finished.report, tmp_path / "other")
-    table = pd.read_parquet(other / "images.parquet")
-    table.loc[table["method"] == "unet", "brier"] /= 2
-    table.to_parquet(other / "images.parquet", index=False)
-    answer = bench("compare", finished.report, other, "--figures", "brier,ged", "--to", tmp_path / "comparison")
+    other = shutil.copytree(finished.folder, tmp_path / "other")
+    cell = read_results(other).cells["unet"][0]
+    cell.scores["test"].values["brier"][:] /= 2
+    write_cell(other / "cells/unet-r0", cell.scores, cell.info)
+    answer = bench("compare", finished.folder, other, "--figures", "brier,ged", "--to", tmp_path / "comparison")
     assert answer.code == 0, answer.err
     assert f"Comparison: {tmp_path / 'comparison/comparison.md'}" in answer.out
-    found = pd.read_csv(tmp_path / "comparison/comparison.csv").set_index(["method", "figure"])
-    assert set(found.index.get_level_values("method")) >= set(METHODS)
-    assert found.loc[("unet", "brier"), "B is"] == "better"
-    assert set(found.drop(("unet", "brier"))["B is"]) == {"tie"}
-    assert "Paired over the 8 test cases" in (tmp_path / "comparison/comparison.md").read_text()
+    table = pd.read_csv(tmp_path / "comparison/comparison.csv").set_index(["method", "figure"])
+    assert set(table.index.get_level_values("method")) == {"unet"}, "the same numbers are not compared"
+    assert "ensemble" in answer.out
 
 
 @pytest.mark.parametrize("name", spec.recipe_names())
 def test_every_recipe_makes_a_run_of_every_method(name: str) -> None:
-    made = spec.make_run(data="lidc-sim", recipe_name=name, chosen=methods.names(), seeds=[0, 1])
-    assert len(spec.cells(made)) == 2 * len(methods.names())
-    assert made.recipe.description
-    assert len({cell.text for cell in spec.cells(made)}) == len(spec.cells(made))
+    request = spec.make_run(data="lidc-sim", recipe_name=name, labels=methods.names(), seeds=[0, 1])
+    cells = spec.cells(request)
+    assert len({cell.title for cell in cells}) == len({cell.seed("x") for cell in cells}) == 2 * len(methods.names())
+    assert request.recipe.description
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -11,10 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from tests.bench.conftest import bench, options, tables
+from bench.runs import work
+from tests.bench.conftest import assert_same, bench, options, tables
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 200
@@ -43,13 +44,15 @@ def words(images: Path, out: Path) -> list[str]:
 
 def steps(out: Path) -> list[int]:
     """The steps that the history of the unfinished training speaks of."""
-    return [json.loads(x)["step"] for h in out.glob("partial/*/history.jsonl") for x in h.read_text().splitlines()]
+    return [
+        json.loads(x)["step"] for h in out.glob("store/partial/*/history.jsonl") for x in h.read_text().splitlines()
+    ]
 
 
 def when_saved(process: subprocess.Popen[str], out: Path, after: int = 0) -> None:
     """Wait for a checkpoint in the middle of the training, beyond the step `after`."""
     deadline = time.monotonic() + 180
-    while not (list(out.glob("partial/*/checkpoint.safetensors")) and max(steps(out), default=0) > after):
+    while not (list(out.glob("store/partial/*/checkpoint.safetensors")) and max(steps(out), default=0) > after):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -75,30 +78,36 @@ def test_interrupted_and_killed_it_goes_on_to_the_same_bits(images: Path, whole:
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert not list(tmp_path.glob("fits/*"))
+    assert not list(tmp_path.glob("store/fits/*"))
     # What a kill in the middle of writing leaves behind: nothing of it may be read.
-    score = next(whole.glob("scores/*-mcdropout-*-test-*")).name
-    half = tmp_path / "scores" / f".{score}"
-    half.mkdir()
-    (half / "images.parquet").write_bytes(b"half a table")
-    (half / "meta.json").write_text("{")
+    score = next(whole.glob("store/scores/*-mcdropout-*-test-*")).name
+    half = tmp_path / "store/scores" / f".{score}.host-1"
+    half.mkdir(parents=True)
+    (half / "scores.parquet").write_bytes(b"half a table")
+    (half / "cell.json").write_text("{")
     listed = bench("status", "--out", tmp_path).out
     assert "unfinished  folder-mcdropout" in listed
     assert score not in listed
     done = steps(tmp_path)[-1]
-    with next(tmp_path.glob("partial/*/history.jsonl")).open("a") as file:
+    with next(tmp_path.glob("store/partial/*/history.jsonl")).open("a") as file:
         file.write('{"step": 3')
     again = bench(*words(images, tmp_path))
     assert again.code == 0, again.err
     assert f"{STEPS - done} of {STEPS} steps" in again.out
-    got, expected = tables(tmp_path), tables(whole)
-    assert set(got) == set(expected)
-    for name, table in expected.items():
-        pd.testing.assert_frame_equal(got[name], table, check_exact=True, obj=name)
-    weights = [next(out.glob("fits/*/weights.safetensors")).read_bytes() for out in (tmp_path, whole)]
+    assert_same(tables(tmp_path), tables(whole))
+    weights = [next(out.glob("store/fits/*/weights.safetensors")).read_bytes() for out in (tmp_path, whole)]
     assert weights[0] == weights[1]
+    assert f"{half}" in bench("clean", "--out", tmp_path).out
     assert not half.exists()
-    assert json.loads(next(tmp_path.glob("fits/*/fit.json")).read_text())["steps"] == STEPS
+    assert json.loads(next(tmp_path.glob("store/fits/*/fit.json")).read_text())["steps"] == STEPS
+
+
+def test_without_progress_bars_a_training_says_now_and_then_where_it_stands(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "EVERY", 0.05)
+    out = bench(*words(images, tmp_path)).out
+    assert re.search(rf"  step \d+ of {STEPS}, loss [\d.e-]+, about \d+ s left", out)
 
 
 def test_a_full_disk_costs_nothing_that_was_finished(images: Path, tmp_path: Path) -> None:
@@ -113,9 +122,9 @@ def test_a_full_disk_costs_nothing_that_was_finished(images: Path, tmp_path: Pat
     kept = tables(tmp_path)
     assert sum("-unet-" in name for name in kept) == 3
     assert not any("-segnet-" in name for name in kept)
-    assert not list(tmp_path.glob("fits/*segnet*"))
-    times = {name: (tmp_path / "scores" / name).stat().st_mtime_ns for name in kept}
+    assert not list(tmp_path.glob("store/fits/*segnet*"))
+    times = {name: (tmp_path / "store/scores" / name).stat().st_mtime_ns for name in kept}
     again = bench(*given, "--set", "segnet.width=32")
     assert again.code == 0, again.err
-    assert {name: (tmp_path / "scores" / name).stat().st_mtime_ns for name in kept} == times
+    assert {name: (tmp_path / "store/scores" / name).stat().st_mtime_ns for name in kept} == times
     assert sum("-segnet-" in name for name in tables(tmp_path)) == 3

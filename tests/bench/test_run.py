@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -11,10 +10,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import launch, runner, spec
-from bench.store import Store
-from tests.bench.conftest import METHODS, STEPS, YARDSTICKS, Run, bench, options, tables, write_set
-from uqseg.data import load
+from bench.launchers import Settings
+from bench.runs import work
+from bench.runs.results import read_results
+from tests.bench.conftest import (
+    METHODS,
+    STEPS,
+    YARDSTICKS,
+    Run,
+    assert_same,
+    bench,
+    options,
+    results_in,
+    tables,
+    write_set,
+)
 
 SECTIONS = (
     "short",
@@ -31,17 +41,17 @@ SECTIONS = (
 
 
 def test_the_report_is_complete(finished: Run) -> None:
-    text = (finished.report / "report.md").read_text()
+    text = (finished.folder / "report.md").read_text()
     heads = [head.lower() for head in re.findall(r"^## (.+)$", text, re.MULTILINE)]
     for section in SECTIONS:
         assert any(section in head for head in heads), f"no section about {section}: {heads}"
     assert re.search(r"\| test +\| 8 images of 4 patients, 8 of them scored", text)
     assert re.search(r"\| train +\| 24 images of 12 patients, 4 of them scored", text)
     for picture in re.findall(r"!\[[^]]*\]\((.+?)\)", text):
-        assert (finished.report / picture).stat().st_size > 1000, picture
+        assert (finished.folder / picture).stat().st_size > 1000, picture
     assert "Report: " in finished.answer.out
     assert not finished.answer.err
-    figures = pd.read_csv(finished.report / "figures.csv")
+    figures = pd.read_csv(finished.folder / "tables/figures.csv")
     assert set(figures["method"]) == {*METHODS, *YARDSTICKS}
     assert not figures.duplicated(["method", "figure"]).any()
     assert len(figures) == len(set(figures["figure"])) * (len(METHODS) + len(YARDSTICKS))
@@ -53,7 +63,7 @@ def test_the_report_is_complete(finished: Run) -> None:
     for name in METHODS:
         assert value[name, "brier"] < value["background", "brier"], "the discs are found"
     for name in ("ranks", "differences", "cost"):
-        table = pd.read_csv(finished.report / f"{name}.csv")
+        table = pd.read_csv(finished.folder / f"tables/{name}.csv")
         assert set(METHODS) >= set(table["method"])
         assert table["method"].nunique() >= len(METHODS) - (name == "differences"), (
             f"{name}: the reference alone may be absent"
@@ -61,7 +71,7 @@ def test_the_report_is_complete(finished: Run) -> None:
 
 
 def test_sensitivity_falls_and_specificity_rises_with_the_threshold(finished: Run) -> None:
-    table = pd.read_csv(finished.report / "thresholds.csv").query("threshold != 'average'")
+    table = pd.read_csv(finished.folder / "tables/thresholds.csv").query("threshold != 'average'")
     groups = table.groupby(["method", "split"])
     assert len(groups) == 3 * len(METHODS)
     for name, group in groups:
@@ -75,48 +85,52 @@ def test_a_second_run_trains_and_scores_nothing(finished: Run, monkeypatch: pyte
     def never(*arguments: object, **named: object) -> object:
         raise AssertionError("a finished cell was worked on again")
 
-    figures = (finished.report / "figures.csv").read_bytes()
-    monkeypatch.setattr(runner, "fit", never)
-    monkeypatch.setattr(runner, "_scores", never)
+    figures = (finished.folder / "tables/figures.csv").read_bytes()
+    monkeypatch.setattr(work, "fit", never)
+    monkeypatch.setattr(work, "_score", never)
     again = bench(*finished.words)
     assert again.code == 0, again.err
     assert again.out.count(": done") == len(METHODS)
-    assert (finished.report / "figures.csv").read_bytes() == figures
+    assert (finished.folder / "tables/figures.csv").read_bytes() == figures
 
 
 def test_neither_order_nor_company_of_methods_changes_a_figure(images: Path, finished: Run, tmp_path: Path) -> None:
     assert bench(*options(images, tmp_path, "unet", "segnet", steps=STEPS)).code == 0
     few, all_of = (
-        pd.read_csv(folder / "figures.csv").set_index(["method", "figure"])
-        for folder in (tmp_path / "reports" / finished.report.name, finished.report)
+        pd.read_csv(folder / "tables/figures.csv").set_index(["method", "figure"])
+        for folder in (results_in(tmp_path), finished.folder)
     )
     assert few.index.get_level_values("method").unique().tolist() == ["unet", "segnet", *YARDSTICKS]
     pd.testing.assert_frame_equal(few, all_of.loc[few.index], check_exact=True)
 
 
 def test_the_batch_of_scoring_changes_no_figure(finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = spec.read_run(json.dumps(json.loads((finished.report / "run.json").read_text())["run"]), "run.json")
-    splits = {
-        s: load(made.data, split=s, size=made.size, limit=getattr(made.limit, s)) for s in ("train", "val", "test")
-    }
-    for folder in (finished.out / "fits").iterdir():
-        shutil.copytree(folder, tmp_path / "fits" / folder.name)
-    monkeypatch.setattr(runner, "BATCH", 1)
-    said: list[str] = []
-    launch.here(
-        spec.cells(made),
-        runner.Data(**splits),
-        Store(tmp_path),
-        samples=4,
-        device="cpu",
-        progress=False,
-        say=said.append,
-    )
-    whole, single = tables(finished.out), tables(tmp_path)
-    assert set(whole) == set(single)
-    assert len(whole) == 3 * (len(METHODS) + len(YARDSTICKS))
-    for name, table in whole.items():
-        pd.testing.assert_frame_equal(table, single[name], atol=1e-6, rtol=1e-6, obj=name)
+    shutil.copytree(finished.out / "store/fits", tmp_path / "store/fits")
+    folder = tmp_path / finished.folder.name
+    folder.mkdir()
+    shutil.copy(finished.folder / "run.json", folder)
+    monkeypatch.setattr(work, "BATCH", 1)
+    for cell in work.read_job(folder).entries:
+        work.work(folder, cell, Settings("cpu"))
+    assert len(tables(tmp_path)) == 3 * (len(METHODS) + len(YARDSTICKS))
+    assert_same(tables(tmp_path), tables(finished.out), atol=1e-6, rtol=1e-6)
+
+
+def test_the_results_folder_holds_the_stored_scores(finished: Run) -> None:
+    results = read_results(finished.folder)
+    assert list(results.cells) == list(METHODS)
+    assert list(results.yardsticks) == YARDSTICKS
+    assert (results.failed, results.finished is None) == ({}, False)
+    assert {split: len(part) for split, part in results.cases.groupby("split")} == {"train": 4, "val": 4, "test": 8}
+    assert (results.cases["marked"] <= results.cases["read"]).all()
+    for (cell,) in results.cells.values():
+        assert [len(cell.scores[split].cases) for split in ("train", "val", "test")] == [4, 4, 8]
+        assert cell.cost is not None
+        assert cell.cost["steps"] == cell.history[-1]["step"] == STEPS
+        assert cell.info["samples"] == {"ensemble": 4, "segnet": 1, "unet": 1}.get(cell.label, 4)
+    assert results.gallery is not None
+    assert set(results.gallery.samples) == set(METHODS)
+    assert results.gallery.samples["probunet"].shape == (len(results.gallery.cases), 4, 32, 32)
 
 
 def test_a_run_whose_only_method_declines_says_why(tmp_path: Path) -> None:
@@ -125,6 +139,6 @@ def test_a_run_whose_only_method_declines_says_why(tmp_path: Path) -> None:
     assert answer.code == 0, answer.err
     reason = "one member a reader needs at least two readers"
     assert f"declined: {reason}" in answer.out
-    text = (tmp_path / "runs/reports/folder-quick-32px/report.md").read_text()
+    text = (results_in(tmp_path / "runs") / "report.md").read_text()
     assert f"| declined | ensemble: {reason} |" in text
     assert "No method has scores" in text

@@ -1,0 +1,57 @@
+"""The copy of a run to commit holds what a report needs, and nothing that may not be shown."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from bench.runs.results import read_results
+from tests.bench.conftest import Run, bench
+from uqseg.metrics import figures
+
+
+def everything(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in sorted(folder.rglob("*")) if file.suffix != ".png")
+
+
+def test_a_published_run_is_reported_like_the_original(finished: Run, tmp_path: Path) -> None:
+    answer = bench("publish", finished.folder, "--to", tmp_path / "copy")
+    assert answer.code == 0, answer.err
+    kept, original = read_results(tmp_path / "copy"), read_results(finished.folder)
+    assert (kept.gallery, list(kept.cells)) == (None, list(original.cells))
+    for label, (cell,) in original.cells.items():
+        for name, values in cell.scores["test"].values.items():
+            np.testing.assert_array_equal(kept.cells[label][0].scores["test"].values[name], values)
+    for file in ("tables/figures.csv", "tables/ranks.csv"):
+        assert (tmp_path / "copy" / file).read_bytes() == (finished.folder / file).read_bytes()
+    lines = answer.out.splitlines()
+    assert sum(line.startswith("cells/") for line in lines) == len(list((tmp_path / "copy/cells").iterdir()))
+    assert any("cases.parquet: 16 cases with case, patient, split" in line for line in lines)
+    assert str(tmp_path) not in everything(tmp_path / "copy").decode("latin1")
+    record = json.loads((tmp_path / "copy/run.json").read_text())
+    images = Path(original.run["spec"]["data"].partition(":")[2])
+    assert record["spec"]["data"] == record["data"]["text"] == f"folder:{images.name}"
+    assert str(images.parent) not in everything(tmp_path / "copy").decode("latin1")
+    assert bench("publish", finished.folder, "--to", tmp_path / "copy").code == 0, "a copy may be made again"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/file").write_text("")
+    assert bench("publish", finished.folder, "--to", tmp_path / "other").code == 2
+
+
+def test_an_anonymous_copy_names_no_case_and_no_patient_and_has_the_same_figures(finished: Run, tmp_path: Path) -> None:
+    answer = bench("publish", finished.folder, "--to", tmp_path / "copy", "--anonymize")
+    assert answer.code == 0, answer.err
+    kept, original = read_results(tmp_path / "copy"), read_results(finished.folder)
+    assert kept.cases["case"].str.fullmatch(r"\d\d").all()
+    assert sorted(kept.cases.groupby("patient").size()) == sorted(original.cases.groupby("patient").size())
+    for label in original.cells:
+        for figure in figures():
+            values = [r.cells[label][0] for r in (kept, original)]
+            a, b = (figure.value(cell.scores["test"]) for cell in values)
+            np.testing.assert_allclose(a, b, rtol=1e-12)
+    texts = [f for f in (tmp_path / "copy").rglob("*") if f.suffix in (".md", ".csv", ".json", ".jsonl")]
+    assert not any(re.search(r"\b[cp]\d\d\b", file.read_text()) for file in texts)
+    assert not re.search(rb"c\d\d\b.{0,9}c\d\d\b", everything(tmp_path / "copy"))
