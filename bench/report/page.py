@@ -178,16 +178,12 @@ def _answer(report: Report) -> str:
 
 
 def _beaten(report: Report) -> str:
-    """Which methods do not beat background and prevalence on Dice, Brier and GED beyond doubt."""
-    short = []
-    for f in map(figure, BEST_BY):
-        for yardstick in (name for name in stats.NOTHING if name in report.yardsticks):
-            table = report.boot.differences(f.name, yardstick, report.methods)
-            rows = table.loc[~table["verdict"].isin(["better", ""]), "method"]
-            short += [f"{escape(method)} on {f.title} against *{yardstick}*" for method in rows]
-    if not short:
-        return "- **Against doing nothing:** every method beats *background* and *prevalence* on Dice, Brier and GED."
-    return f"- **Against doing nothing:** not shown to be better: {'; '.join(short)}."
+    """Which methods do not beat the better of background and prevalence on Dice, Brier and GED beyond doubt."""
+    short = {f.title: [m for m in report.methods if not report.boot.learned(m, f.name)] for f in map(figure, BEST_BY)}
+    texts = [f"{', '.join(map(escape, labels))} on {title}" for title, labels in short.items() if labels]
+    if not texts:
+        return f"- **Against an answer that sees no image:** every method is better on {', '.join(short)}."
+    return f"- **Against an answer that sees no image:** not shown to be better: {'; '.join(texts)}."
 
 
 def _note(report: Report) -> str:

@@ -24,7 +24,8 @@ SUBGROUP_RESAMPLES = 1000
 PRESENCE_BINS = 10
 RELIABILITY = ("reliability", "reliability_first_active")
 PLACED = {"summary", "ambiguity", "limit", "parts", "presence_and_place", "diversity", "agreement", "draws", "hits",
-          "calibration", "presence", "failure", "aggregations", "entropy", "threshold"}  # fmt: skip
+          "calibration", "presence", "failure", "aggregations",
+          "other_aggregations", "entropy", "threshold"}  # fmt: skip
 """The tables of the registry that have a place on the page; others, such as a plugin's, stand under further figures."""
 
 
@@ -260,7 +261,7 @@ def _hits(report: Report) -> list[str]:
             continue
         count = hit_counts(np.concatenate([s.column("member_hits") for s in report.scores(label)]), members)
         rows += [(label, k, int(n)) for k, n in enumerate(count)]
-        shares = {f"{k} of {members}": f"{n / max(1, count.sum()):.1%}" for k, n in enumerate(count)}
+        shares = {f"{k} of {members}": f"{100 * n / max(1, count.sum()):.1f} %" for k, n in enumerate(count)}
         text.append(tables.markdown(pd.DataFrame([{"members that touch it": escape(label)} | shares])))
     if rows:
         csv = report.csv(pd.DataFrame(rows, columns=["method", "hits", "images"]), "hits")
@@ -299,6 +300,7 @@ def failure(report: Report) -> str:
             folded=True,
             yardsticks=False,
         ),
+        *_table(report, "other_aggregations", "", folded=True, yardsticks=False),
         *_table(
             report,
             "entropy",

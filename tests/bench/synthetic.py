@@ -15,7 +15,8 @@ from uqseg.metrics import THRESHOLD_STATISTICS, leave_one_out, score, statistics
 
 SIZE = 32
 READERS = 4
-SPLITS = {"train": 12, "val": 6, "test": 24}  # patients, two cases each
+YARDSTICKS = ("background", "prevalence", "consensus", "oracle", "human")
+SPLITS = {"train": 3, "val": 3, "test": 24}  # patients, two cases each
 # Per label the kind of its samples, their number, how far its discs are off (pixels), and how often they are missing.
 METHODS: dict[str, tuple[str, int, float, float]] = {
     "segnet": ("support", 1, 2.5, 0.0),
@@ -41,7 +42,8 @@ def discs(rng: np.random.Generator, centres: Floats, radii: Floats, n: int, off:
 
 def write(folder: Path, *, methods: dict[str, tuple[str, int, float, float]] = METHODS, source: str = "lidc-sim",
           repetitions: int = 2, gallery: bool = True, patients: int | None = None, seed: int = 0,
-          case_name: str = "case {}", **record: Any) -> Path:  # fmt: skip
+          case_name: str = "case {}",
+          yardsticks: tuple[str, ...] = YARDSTICKS, **record: Any) -> Path:  # fmt: skip
     """Write a results folder; record: what run.json says besides, such as spec or commit."""
     rng = np.random.default_rng(seed)
     counts = {**SPLITS, "test": patients or SPLITS["test"]}
@@ -64,14 +66,14 @@ def write(folder: Path, *, methods: dict[str, tuple[str, int, float, float]] = M
         for i, label in enumerate(methods)
         for k in range(repetitions)
     ]
-    yardsticks = ["background", "prevalence", "consensus", "oracle", "human"]
     splits = {s: {"images": 2 * c, "patients": c, "scored": 2 * c, "key": s} for s, c in counts.items()}
     run = {
         "format": results.FORMAT, "name": folder.name, "command": "python -m bench run --data lidc-sim",
         "commit": "0123456789", "version": "1.0", "started": "2026-01-01T00:00:00+00:00",
-        "spec": {"recipe_name": "quick", "recipe": {"description": "minutes"}, "samples": 8}, "machine": {"device": "CPU"},
-        "data": {"source": source, "text": source, "description": "discs", "simulated": True, "folder": "", "size": SIZE,
-                 "channels": 1, "readers": READERS, "reader_names": [], "readers_are_persons": False,
+        "spec": {"recipe_name": "quick", "recipe": {"description": "minutes"}, "samples": 8},
+        "machine": {"device": "CPU"},
+        "data": {"source": source, "text": source, "description": "discs", "simulated": True, "folder": "",
+                 "size": SIZE, "channels": 1, "readers": READERS, "reader_names": [], "readers_are_persons": False,
                  "read_per_case": [READERS, READERS], "spacing_known": True, "problems": 0, "splits": splits},
         "cells": cells, "yardsticks": [{"label": y, "folder": y} for y in yardsticks], "declined": {},
     } | record  # fmt: skip
@@ -100,7 +102,12 @@ def write(folder: Path, *, methods: dict[str, tuple[str, int, float, float]] = M
     for name in yardsticks:
         scores = {}
         for split, (_, _, masks, cases, owners) in sets.items():
-            known = {"cases": cases, "patients": owners, "spacing": np.full((len(masks), 2), 0.7, np.float32)}
+            known: dict[str, Any] = {
+                "cases": cases,
+                "patients": owners,
+                "spacing": np.full((len(masks), 2), 0.7, np.float32),
+            }
+            known |= {"statistics": None if split == "test" else THRESHOLD_STATISTICS}
             if name == "human":
                 scores[split] = leave_one_out(masks, np.ones(masks.shape[:2], bool), **known)
             else:
@@ -137,4 +144,4 @@ def _yardstick(name: str, masks: NDArray[np.bool_], rng: np.random.Generator) ->
     share = masks.mean(1, keepdims=True)
     single = {"background": np.zeros_like(share), "prevalence": np.broadcast_to(share.mean(0), share.shape),
               "consensus": share >= 0.5}  # fmt: skip
-    return single[name].astype(np.float32), "support"
+    return np.ascontiguousarray(single[name], np.float32), "support"

@@ -14,6 +14,7 @@ from tests.bench import synthetic
 from uqseg.metrics import Scores, figure
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
+SOME = {label: synthetic.METHODS[label] for label in ("segnet", "unet")}
 WEIGHTED = "segnet[pos_weight=99]"
 
 
@@ -127,7 +128,9 @@ def test_the_published_tables_contradict_themselves() -> None:
 
 
 def test_too_few_patients_decide_nothing() -> None:
-    some = {split: {n: [t.take(range(18)) for t in each] for n, each in labels.items()} for split, labels in run().items()}
+    some = {
+        split: {n: [t.take(range(18)) for t in each] for n, each in labels.items()} for split, labels in run().items()
+    }
     examined = claims.examine(some, {})
     assert set(claims.verdicts(examined).values()) == {"undecided"}
     assert "too few patients" in set(examined["note"])
@@ -139,7 +142,7 @@ def test_the_section_names_every_verdict() -> None:
 
 
 def test_claims_are_read_from_a_results_folder(tmp_path: Path) -> None:
-    folder = synthetic.write(tmp_path / "run")
+    folder = synthetic.write(tmp_path / "run", methods=SOME, gallery=False, yardsticks=("background",))
     answers = verdicts.write(folder, tmp_path / "to")
     assert answers.keys() == claims.CLAIMS.keys()
     table = pd.read_csv(tmp_path / "to/claims.csv")

@@ -11,11 +11,18 @@ from bench.runs.results import read_results
 from tests.bench import synthetic
 from uqseg.metrics import figure
 
+SOME = {"ensemble": synthetic.METHODS["ensemble"]}
+
 
 def cases(areas: list[list[float]], spacing: float, **more: list[float]) -> pd.DataFrame:
     """Cases whose readers marked so many pixels; NaN: did not read."""
     table = np.array(areas, float)
-    columns = {"read": np.isfinite(table).sum(1), "marked": (table > 0).sum(1), "spacing_y": spacing, "spacing_x": spacing}
+    columns = {
+        "read": np.isfinite(table).sum(1),
+        "marked": (table > 0).sum(1),
+        "spacing_y": spacing,
+        "spacing_x": spacing,
+    }
     return pd.DataFrame({**columns, **{f"area_{r}": table[:, r] for r in range(table.shape[1])}, **more})
 
 
@@ -58,13 +65,15 @@ def test_cases_of_which_nothing_is_known_have_no_groups() -> None:
 
 
 def test_figures_of_a_group_are_those_of_its_cases_alone(tmp_path: Path) -> None:
-    results = read_results(synthetic.write(tmp_path / "run", repetitions=1, gallery=False))
+    results = read_results(synthetic.write(tmp_path / "run", repetitions=1, gallery=False, methods=SOME, yardsticks=()))
     test = results.cases[results.cases["split"] == "test"].reset_index(drop=True)
     scores = results.cells["ensemble"][0].scores["test"]
     table = subgroups.table({"ensemble": [scores]}, [figure("ged_limit"), figure("brier")], test, resamples=50)
     for trait, levels in subgroups.groups_of(test).items():
         for level, rows in levels.items():
-            row = table[(table["trait"] == trait) & (table["level"] == level) & (table["figure"] == "ged_limit")].iloc[0]
+            row = table[(table["trait"] == trait) & (table["level"] == level) & (table["figure"] == "ged_limit")].iloc[
+                0
+            ]
             assert row["value"] == pytest.approx(scores.column("ged_limit")[rows].mean())
             assert row["images"] == rows.sum()
             assert row["patients"] == test.loc[rows, "patient"].nunique()
