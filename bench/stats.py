@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -67,11 +68,11 @@ class Bootstrap:
     kinds: dict[str, tuple[str, int]]
 
     def figure(self, name: str) -> Figure:
-        return self.figures[self._column(name)]
+        return self.figures[self._columns[name]]
 
     def values(self, label: str, figure: str) -> tuple[float, Floats]:
         """The value of a figure and its resamples (K,)."""
-        m, f = self.labels.index(label), self._column(figure)
+        m, f = self.labels.index(label), self._columns[figure]
         return float(self.point[m, f]), self.draws[m, :, f]
 
     def estimate(self, label: str, figure: str) -> Estimate:
@@ -79,7 +80,7 @@ class Bootstrap:
 
     def left_out(self, label: str, figure: str) -> int:
         """Cases, counted in every repetition, that have no value of a figure."""
-        return int(self.undefined[self.labels.index(label), self._column(figure)])
+        return int(self.undefined[self.labels.index(label), self._columns[figure]])
 
     def difference(self, a: str, b: str, figure: str) -> Difference:
         """a − b of one figure, on the same resamples."""
@@ -158,7 +159,7 @@ class Bootstrap:
 
         Methods without a value are left out; low, high and first are NaN where there are too few patients.
         """
-        f = self._column(figure)
+        f = self._columns[figure]
         rows = [m for m in map(self.labels.index, among) if np.isfinite(self.point[m, f])]
         sign = -1 if self.figures[f].direction == "higher" else 1
         drawn = sign * self.draws[rows][:, :, f]
@@ -197,8 +198,9 @@ class Bootstrap:
         ]
         return pd.DataFrame(rows, columns=["method", "figure", "value", "low", "high", "left_out"])
 
-    def _column(self, figure: str) -> int:
-        return [f.name for f in self.figures].index(figure)
+    @cached_property
+    def _columns(self) -> dict[str, int]:
+        return {f.name: i for i, f in enumerate(self.figures)}
 
 
 def estimate(value: float, draws: Floats, patients: int) -> Estimate:
@@ -274,7 +276,8 @@ def bootstrap(
         point.append(np.mean([value[0] for value in each], axis=0))
         draws.append(sum(np.where(shares[:, i] > 0, value[1:] * shares[:, i], 0) for i, value in enumerate(each)))
         for i, f in enumerate(figures):
-            left_out[m, i] = sum((_undefined(s, f) | ~common.get(f.name, True)).sum() for s in repetitions)
+            outside = ~common[f.name] if f.name in common else np.zeros(len(first), bool)
+            left_out[m, i] = sum((_undefined(s, f) | outside).sum() for s in repetitions)
     return Bootstrap(
         labels=list(tables),
         figures=list(figures),

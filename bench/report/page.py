@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bench import stats
-from bench.report import gallery, plots, sections, tables, verdicts
+from bench.report import gallery, sections, tables, verdicts
 from bench.report.context import Report
 from bench.report.tables import code, escape
 from bench.runs.results import RULES, SPLITS, Results, read_results
@@ -117,7 +117,7 @@ def _warnings(report: Report) -> list[str]:
     """What a reader must know before any number: few patients, and figures of an older version."""
     patients, warnings = report.boot.patients, []
     if patients < stats.FEW:
-        held = ", ".join(f"{share:.0%} with {n}" for n, share in stats.COVERAGE.items()).replace("%", "%")
+        held = ", ".join(f"{round(100 * share)} % with {n}" for n, share in stats.COVERAGE.items())
         measured = f"In simulations, intervals meant to hold the truth in 95 % of data sets held it in {held} patients."
         consequence = (
             f"With fewer than {stats.FEWEST} no interval is given, nothing is tested and nothing is bold."
@@ -142,7 +142,7 @@ def _answer(report: Report) -> str:
     """Which method, how sure, what it costs, where it fails: in sentences made from the figures."""
     boot, methods, lines = report.boot, report.methods, ["## In short", ""]
     chosen = methods[0]
-    for f in reversed([figure(n) for n in BEST_BY]):
+    for f in map(figure, reversed(BEST_BY)):
         best, ties = boot.best(f.name, methods)
         if best is None:
             continue
@@ -178,16 +178,12 @@ def _answer(report: Report) -> str:
 
 
 def _beaten(report: Report) -> str:
-    """Which methods do not beat background and prevalence on Dice, Brier and GED beyond doubt."""
-    short = []
-    for f in [figure(n) for n in BEST_BY]:
-        for yardstick in (name for name in stats.NOTHING if name in report.yardsticks):
-            table = report.boot.differences(f.name, yardstick, report.methods)
-            rows = table.loc[~table["verdict"].isin(["better", ""]), "method"]
-            short += [f"{escape(method)} on {f.title} against *{yardstick}*" for method in rows]
-    if not short:
-        return "- **Against doing nothing:** every method beats *background* and *prevalence* on Dice, Brier and GED."
-    return f"- **Against doing nothing:** not shown to be better: {'; '.join(short)}."
+    """Which methods do not beat the better of background and prevalence on Dice, Brier and GED beyond doubt."""
+    short = {f.title: [m for m in report.methods if not report.boot.learned(m, f.name)] for f in map(figure, BEST_BY)}
+    texts = [f"{', '.join(map(escape, labels))} on {title}" for title, labels in short.items() if labels]
+    if not texts:
+        return f"- **Against an answer that sees no image:** every method is better on {', '.join(short)}."
+    return f"- **Against an answer that sees no image:** not shown to be better: {'; '.join(texts)}."
 
 
 def _note(report: Report) -> str:

@@ -248,7 +248,7 @@ def ranks(ranked: Mapping[str, pd.DataFrame], ties: Mapping[str, Sequence[str]])
         tied = table["method"].isin(list(ties[title])).to_numpy()
         ax.hlines(y, table["low"], table["high"], color="0.4", linewidth=3)
         ax.scatter(table["rank"], y, s=45, color=np.where(tied, "white", "black"), edgecolor="black", zorder=3)
-        names = [f"{plain(m)} ({p:.0%})" for m, p in zip(table["method"], table["first"], strict=True)]
+        names = [f"{plain(m)} ({round(100 * p)} %)" for m, p in zip(table["method"], table["first"], strict=True)]
         ax.set_yticks(y, names, fontsize=8)
         ax.set(xlabel=f"rank by {title} (1 is best)", xlim=(0.6, most + 0.4), xticks=range(1, most + 1))
     return figure

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
@@ -12,13 +14,18 @@ from bench.report.tables import escape
 from bench.runs.results import SPLITS
 from uqseg.metrics import Scores, figure, figures
 from uqseg.metrics import tables as registered_tables
+from uqseg.metrics.ambiguity import hit_counts
+from uqseg.metrics.calibration import active
+from uqseg.metrics.registry import Columns
 
 RANKED = ("ged_limit", "dice@0.5", "brier")
 SUBGROUPS = ("ged_limit", "dice@0.5")
 SUBGROUP_RESAMPLES = 1000
 PRESENCE_BINS = 10
+RELIABILITY = ("reliability", "reliability_first_active")
 PLACED = {"summary", "ambiguity", "limit", "parts", "presence_and_place", "diversity", "agreement", "draws", "hits",
-          "calibration", "presence", "failure", "aggregations", "entropy", "threshold"}  # fmt: skip
+          "calibration", "presence", "failure", "aggregations",
+          "other_aggregations", "entropy", "threshold"}  # fmt: skip
 """The tables of the registry that have a place on the page; others, such as a plugin's, stand under further figures."""
 
 
@@ -35,12 +42,13 @@ def _table(report: Report, name: str, text: str, *, folded: bool = False, yardst
 def ranks(report: Report) -> str:
     """Rank intervals by three figures, and paired differences from the best method and from the U-Net."""
     methods, boot = report.methods, report.boot
-    ranked = {f.title: boot.rank(f.name, methods) for f in [f for f in map(figure, RANKED) if report.has(f)]}
-    if len(methods) < 2 or boot.patients < stats.FEWEST or not ranked:
+    wanted = [f for f in map(figure, RANKED) if report.has(f)]
+    if len(methods) < 2 or boot.patients < stats.FEWEST or not wanted:
         return ""
-    ties = {f.title: boot.best(f.name, methods)[1] for f in [f for f in map(figure, RANKED) if report.has(f)]}
+    ranked = {f.title: boot.rank(f.name, methods) for f in wanted}
+    ties = {f.title: boot.best(f.name, methods)[1] for f in wanted}
     ranks_csv = report.csv(pd.concat([t.assign(figure=title) for title, t in ranked.items()]), "ranks")
-    first = [f for f in map(figure, RANKED) if report.has(f)][0]
+    first = wanted[0]
     best = str(ranked[first.title]["method"].iloc[0])
     references = dict.fromkeys([best, *(["unet"] if "unet" in methods else [])])
     by_reference = {r: boot.differences(first.name, r, methods) for r in references}
@@ -114,9 +122,10 @@ def cost_table(report: Report) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _curve(scores: list[Scores], statistic: str) -> plots.Curve:
-    """Mean probability, reader fraction and pixels of each bin of a reliability statistic, over all repetitions."""
-    n, p, y = np.sum([s.sums([statistic])[0][statistic].sum(0) for s in scores], axis=0)
+def _curve(scores: list[Scores], bins_of: Callable[[Columns], plots.Floats]) -> plots.Curve:
+    """Mean probability, reader fraction and pixels of each reliability bin, over all cases and repetitions."""
+    sums = [{n: x.sum(0) for n, x in s.sums(RELIABILITY)[0].items()} for s in scores]
+    n, p, y = np.sum([bins_of(total) for total in sums], axis=0)
     full = np.where(n > 0, n, np.nan)
     return p / full, y / full, n
 
@@ -134,9 +143,10 @@ def _presence_curve(scores: list[Scores]) -> plots.Curve:
 def calibration(report: Report) -> str:
     """Calibration of pixels, of presence and of areas, with their diagrams."""
     scores = {label: report.scores(label) for label in report.methods}
+    binned = {"all pixels": lambda sums: sums["reliability"], "pixels with probability ≥ 1 %": active}
     panels = {
-        title: {label: _curve(each, name) for label, each in scores.items() if each[0].has(name)}
-        for title, name in (("all pixels", "reliability"), ("pixels with probability ≥ 1 %", "reliability_active"))
+        title: {label: _curve(each, bins_of) for label, each in scores.items() if each[0].has(*RELIABILITY)}
+        for title, bins_of in binned.items()
     }
     presence = {"a lesion is present": {label: _presence_curve(each) for label, each in scores.items()}}
     pixels = plots.reliability(panels, "predicted probability", "pixels", report.styles)
@@ -197,10 +207,9 @@ def ambiguity(report: Report) -> str:
         *_table(
             report,
             "diversity",
-            "How far two samples are apart, beside how far two readers are: a method as diverse as the readers has the "
-            "readers' number in the unbiased columns. The plain ones count each sample and each reader against itself "
-            "as well, which lowers those of few readers most, so the plain columns are not to be held against each "
-            "other.",
+            "Expected distance of two samples, each also counted against itself, as it enters GED; then of two different "
+            "samples and of two different readers, which may be compared: neither high nor low is good, a method as "
+            "diverse as the readers has a ratio of 1.",
         ),
         *_table(
             report,
@@ -217,7 +226,7 @@ def ambiguity(report: Report) -> str:
 
 def _parts(report: Report) -> list[str]:
     """Bars of the three parts of GED, whether, where and both together, which add up exactly."""
-    names = {"part_presence": "whether: presence", "part_drawn": "where: both drew", "part_mixed": "both together"}
+    names = {"ged_presence": "whether: presence", "ged_place": "where: both drew", "ged_mixed": "both together"}
     labels = [n for n in (*report.methods, *report.yardsticks) if all(s.has(*names) for s in report.scores(n))]
     if not labels:
         return []
@@ -250,10 +259,9 @@ def _hits(report: Report) -> list[str]:
         members = cells[0].info["support"]
         if members is None or members < 2:
             continue
-        hits = np.concatenate([s.column("member_hits") for s in report.scores(label)])
-        count = np.bincount(hits[np.isfinite(hits)].astype(int), minlength=members + 1)
+        count = hit_counts(np.concatenate([s.column("member_hits") for s in report.scores(label)]), members)
         rows += [(label, k, int(n)) for k, n in enumerate(count)]
-        shares = {f"{k} of {members}": f"{n / max(1, count.sum()):.1%}" for k, n in enumerate(count)}
+        shares = {f"{k} of {members}": f"{100 * n / max(1, count.sum()):.1f} %" for k, n in enumerate(count)}
         text.append(tables.markdown(pd.DataFrame([{"members that touch it": escape(label)} | shares])))
     if rows:
         csv = report.csv(pd.DataFrame(rows, columns=["method", "hits", "images"]), "hits")
@@ -292,6 +300,7 @@ def failure(report: Report) -> str:
             folded=True,
             yardsticks=False,
         ),
+        *_table(report, "other_aggregations", "", folded=True, yardsticks=False),
         *_table(
             report,
             "entropy",

@@ -1,30 +1,33 @@
 """Subgroups of test cases: who is in which group, and figures that equal those of the group alone."""
 
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from bench.report import subgroups
-from tests.conftest import discs
-from uqseg.data import AnnotatedSet
-from uqseg.metrics import figures, score
+from bench.runs.results import read_results
+from tests.bench import synthetic
+from uqseg.metrics import figure
+
+SOME = {"ensemble": synthetic.METHODS["ensemble"]}
 
 
-def drawn(areas: list[list[int]], spacing: float) -> AnnotatedSet:
-    """Cases whose readers marked so many pixels."""
-    data = discs(len(areas), len(areas[0]), 16)
-    masks = np.zeros(data.masks.shape, bool)
-    for i, row in enumerate(areas):
-        for r, area in enumerate(row):
-            masks[i, r].flat[:area] = True
-    return replace(data, masks=masks, spacing=np.full((len(areas), 2), spacing, np.float32))
+def cases(areas: list[list[float]], spacing: float, **more: list[float]) -> pd.DataFrame:
+    """Cases whose readers marked so many pixels; NaN: did not read."""
+    table = np.array(areas, float)
+    columns = {
+        "read": np.isfinite(table).sum(1),
+        "marked": (table > 0).sum(1),
+        "spacing_y": spacing,
+        "spacing_x": spacing,
+    }
+    return pd.DataFrame({**columns, **{f"area_{r}": table[:, r] for r in range(table.shape[1])}, **more})
 
 
 def test_groups_by_readers_who_marked_and_by_size_in_mm() -> None:
-    data = drawn([[0, 0], [4, 0], [16, 16], [64, 64]], spacing=0.5)
-    groups = subgroups.groups_of(data)
+    groups = subgroups.groups_of(cases([[0, 0], [4, 0], [16, 16], [64, 64]], spacing=0.5))
     assert {k: v.tolist() for k, v in groups["readers who marked"].items()} == {
         "0 of 2": [True, False, False, False],
         "1 of 2": [False, True, False, False],
@@ -38,14 +41,13 @@ def test_groups_by_readers_who_marked_and_by_size_in_mm() -> None:
         f"above {high:.1f} mm",
     ]
     assert [v.tolist().index(True) for v in groups["lesion size"].values()] == [1, 2, 3]
-    assert next(iter(subgroups.groups_of(drawn([[4, 0], [9, 9]], np.nan))["lesion size"])).endswith("pixels")
+    assert next(iter(subgroups.groups_of(cases([[4, 0], [9, 9]], np.nan))["lesion size"])).endswith("pixels")
 
 
 def test_absent_readers_count_as_shares_and_ratings_are_groups_where_known() -> None:
-    data = drawn([[4, 0, 0], [4, 4, 0], [4, 4, 4], [0, 0, 0]], 1.0)
-    read = np.array([[True, True, True], [True, True, False], [True, True, True], [True, False, False]])
-    rated = data.table.assign(texture=[1.0, 3.0, 5.0, np.nan])
-    groups = subgroups.groups_of(replace(data, read=read, table=rated))
+    nan = np.nan
+    areas = [[4, 0, 0], [4, 4, nan], [4, 4, 4], [0, nan, nan]]
+    groups = subgroups.groups_of(cases(areas, 1.0, texture=[1.0, 3.0, 5.0, nan]))
     assert {k: np.flatnonzero(v).tolist() for k, v in groups["readers who marked"].items()} == {
         "none": [3],
         "fewer than half": [0],
@@ -58,15 +60,24 @@ def test_absent_readers_count_as_shares_and_ratings_are_groups_where_known() -> 
     }
 
 
-def test_figures_of_a_group_are_those_of_its_cases_alone() -> None:
-    data = discs(24)
-    samples = np.random.default_rng(0).random((24, 4, 32, 32))
-    about = data.table[["case", "patient"]]
-    images = pd.concat([about, score(samples, data.masks)], axis=1)
-    found = subgroups.table({"a": [images]}, ["a"], data, resamples=50)
-    rows = subgroups.groups_of(data)["readers who marked"]["4 of 4"]
-    got = found[(found["level"] == "4 of 4") & (found["figure"] == "ged")].iloc[0]
-    ged = next(f for f in figures() if f.name == "ged")
-    assert got["value"] == pytest.approx(ged.of(images[rows]))
-    assert got["images"] == rows.sum()
-    assert got["low"] <= got["value"] <= got["high"]
+def test_cases_of_which_nothing_is_known_have_no_groups() -> None:
+    assert subgroups.groups_of(cases([[0.0], [0.0]], np.nan)) == {}
+
+
+def test_figures_of_a_group_are_those_of_its_cases_alone(tmp_path: Path) -> None:
+    results = read_results(synthetic.write(tmp_path / "run", repetitions=1, gallery=False, methods=SOME, yardsticks=()))
+    test = results.cases[results.cases["split"] == "test"].reset_index(drop=True)
+    scores = results.cells["ensemble"][0].scores["test"]
+    table = subgroups.table({"ensemble": [scores]}, [figure("ged_limit"), figure("brier")], test, resamples=50)
+    for trait, levels in subgroups.groups_of(test).items():
+        for level, rows in levels.items():
+            row = table[(table["trait"] == trait) & (table["level"] == level) & (table["figure"] == "ged_limit")].iloc[
+                0
+            ]
+            assert row["value"] == pytest.approx(scores.column("ged_limit")[rows].mean())
+            assert row["images"] == rows.sum()
+            assert row["patients"] == test.loc[rows, "patient"].nunique()
+            if row["patients"] >= 10:
+                assert row["low"] <= row["value"] <= row["high"]
+            else:
+                assert np.isnan(row["low"])

@@ -1,0 +1,91 @@
+"""Two results folders side by side: what differs, paired differences, and what is not compared."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.report import comparison
+from bench.runs.results import read_results
+from tests.bench import synthetic
+from uqseg.errors import UsageError
+from uqseg.metrics import figure
+
+FEW = {"unet": ("support", 1, 1.5, 0.0), "mcdropout": ("independent", 8, 1.5, 0.1)}
+
+
+def spec(width: int, *methods: str) -> dict[str, object]:
+    settings = {"unet": {"width": width}}
+    return {"recipe_name": "quick", "recipe": {"description": ""}, "samples": 8, "settings": settings,
+            "methods": list(methods or FEW)}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def a(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthetic.write(
+        tmp_path_factory.mktemp("a") / "first", methods=FEW, gallery=False, yardsticks=(), spec=spec(8)
+    )
+
+
+@pytest.fixture(scope="module")
+def b(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same cases; the U-Net is worse, the other method the same."""
+    worse = FEW | {"unet": ("support", 1, 4.0, 0.2)}
+    return synthetic.write(
+        tmp_path_factory.mktemp("b") / "second", methods=worse, gallery=False, yardsticks=(), spec=spec(4)
+    )
+
+
+def test_it_begins_with_what_differs_and_leaves_out_what_is_equal(a: Path, b: Path, tmp_path: Path) -> None:
+    text = comparison.write(a, b, ["dice@0.5", "ged_limit"], tmp_path)
+    assert "- settings.unet.width 8 → 4" in text
+    assert text.index("8 → 4") < text.index("| method")
+    assert "The same numbers in both runs: mcdropout." in text
+    table = pd.read_csv(tmp_path / "comparison.csv")
+    assert table["method"].tolist() == ["unet", "unet"]
+    assert table["B is"].tolist() == ["worse", "worse"]
+    assert (tmp_path / "comparison.md").read_text(encoding="utf-8") == text + "\n"
+    assert "Paired over the 48 test cases" in text
+
+
+def test_the_difference_is_that_of_the_figures(a: Path, b: Path, tmp_path: Path) -> None:
+    comparison.write(a, b, ["ged_limit"], tmp_path)
+    row = pd.read_csv(tmp_path / "comparison.csv").iloc[0]
+    value = {
+        f: np.mean([figure("ged_limit").value(c.scores["test"]) for c in read_results(f).cells["unet"]]) for f in (a, b)
+    }
+    assert float(row["B − A"].split(" ")[0]) == pytest.approx(value[b] - value[a], abs=0.01)
+    assert float(row["A"]) == pytest.approx(value[a], abs=0.01)
+
+
+def test_runs_without_a_common_case_are_set_side_by_side_without_a_test(a: Path, tmp_path: Path) -> None:
+    other = synthetic.write(
+        tmp_path / "other", methods=FEW, gallery=False, yardsticks=(), seed=1, case_name="other {}", spec=spec(8)
+    )
+    text = comparison.write(a, other, ["dice@0.5"], tmp_path / "to")
+    assert "share no test case" in text
+    assert list(pd.read_csv(tmp_path / "to/comparison.csv")) == ["method", "figure", "A", "B"]
+    assert "specified alike" in text
+
+
+def test_only_shared_cases_are_paired(a: Path, tmp_path: Path) -> None:
+    fewer = synthetic.write(tmp_path / "fewer", methods=FEW, gallery=False, yardsticks=(), patients=15, spec=spec(8))
+    text = comparison.write(a, fewer, ["dice@0.5"], tmp_path / "to")
+    assert "Paired over the 30 test cases that both runs scored (18 of A and 0 of B" in text
+
+
+def test_runs_with_no_method_in_common_are_refused(a: Path, tmp_path: Path) -> None:
+    other = synthetic.write(tmp_path / "other", methods={"segnet": FEW["unet"]}, gallery=False, yardsticks=())
+    with pytest.raises(UsageError, match="no method in common"):
+        comparison.write(a, other, ["dice@0.5"], tmp_path)
+    with pytest.raises(UsageError, match="unknown figure 'dce'"):
+        comparison.write(a, a, ["dce"], tmp_path)
+
+
+def test_a_run_compared_with_its_copy_has_no_rows(a: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(a, tmp_path / "copy")
+    text = comparison.write(a, copy, ["dice@0.5"], tmp_path / "to")
+    assert "The same numbers in both runs: unet, mcdropout." in text
+    assert "| method" not in text

@@ -1,0 +1,305 @@
+"""The page: a pure function of a results folder, in honest words, with names from outside shown as they are."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure as Plot
+
+from bench import report, stats
+from bench.report import gallery, plots, sections, tables
+from bench.report.tables import escape
+from bench.runs.results import Gallery, read_results
+from bench.stats import Estimate
+from tests.bench import synthetic
+from uqseg.metrics import figures
+from uqseg.metrics import tables as registered_tables
+
+FORBIDDEN = """
+import sys
+class Forbid:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision") or name.startswith(("uqseg.data", "uqseg.methods", "uqseg.nets")):
+            raise ImportError(f"the report must not import {name}")
+sys.meta_path.insert(0, Forbid())
+from pathlib import Path
+from bench import report
+from bench import stats
+stats.RESAMPLES = 200
+report.write(Path(sys.argv[1]))
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """Coarse pictures and few resamples: the page's words do not depend on them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "DPI", 30)
+        patch.setattr(stats, "RESAMPLES", 200)
+        patch.setattr(stats, "RESAMPLES_PER_COMPARISON", 20)
+        patch.setattr(sections, "SUBGROUP_RESAMPLES", 50)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with its report."""
+    path = synthetic.write(tmp_path_factory.mktemp("runs") / "run")
+    report.write(path)
+    return path
+
+
+@pytest.fixture
+def page(folder: Path) -> str:
+    return (folder / "report.md").read_text(encoding="utf-8")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def test_it_needs_no_torch_no_data_and_no_method(folder: Path, tmp_path: Path) -> None:
+    committed = shutil.copytree(folder, tmp_path / "committed")
+    (committed / "gallery.npz").unlink()
+    (committed / "report.md").unlink()
+    answer = subprocess.run(
+        [sys.executable, "-c", FORBIDDEN, str(committed)], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    text = (committed / "report.md").read_text(encoding="utf-8")
+    assert "this folder holds no pictures of the data" in text
+    assert not list(committed.glob("pictures/gallery*"))
+
+
+def test_the_same_folder_gives_the_same_files_and_old_ones_go(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "tables/old.csv").write_text("of an earlier report")
+    report.write(copy)
+    assert files(copy) == files(folder)
+    report.write(copy, pictures="svg")
+    pictures = {f.suffix for f in copy.glob("pictures/*")}
+    assert pictures == {".svg"}
+
+
+def test_every_link_and_picture_of_the_page_exists(folder: Path, page: str) -> None:
+    targets = re.findall(r"\]\(([^)]+)\)", page)
+    paths = {t for t in targets if not t.startswith("#")}
+    assert {str(f.relative_to(folder)) for f in (*folder.glob("tables/*"), *folder.glob("pictures/*"))} == paths
+    heads = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^## (.+)$", page, re.MULTILINE)}
+    assert heads == {t[1:] for t in targets if t.startswith("#")}
+
+
+def test_every_table_of_the_registry_is_on_the_page_with_every_figure_that_has_a_value(folder: Path, page: str) -> None:
+    kept = pd.read_csv(folder / "tables/figures.csv").dropna(subset="value")
+    valued = set(kept.loc[~kept["method"].isin(["oracle", "human"]), "figure"])
+    for name, title in registered_tables().items():
+        if name not in ("summary", "threshold"):
+            assert f"### {title}" in page or f"<summary>{title}</summary>" in page, name
+            for figure in figures(table=name):
+                assert f" {figure.title}{tables.ARROWS[figure.direction]} " in page or figure.name not in valued, (
+                    figure.name
+                )
+
+
+def test_tables_fit_the_page(page: str) -> None:
+    """On 1,012 pixels, at 7.5 for a letter and 26 around a cell; cells break at plain spaces only."""
+    for block in re.findall(r"(?:^\| method.*\n)(?:^\|.*\n)+", page, re.MULTILINE):
+        rows = [[cell.strip().strip("*") for cell in line.split("|")[1:-1]] for line in block.splitlines()]
+        longest = [max(len(word) for row in rows if not row[0].startswith(":") for word in row[i].split(" "))
+                   for i in range(len(rows[0]))]  # fmt: skip
+        assert sum(7.5 * n + 26 for n in longest) <= 1012, rows[0]
+
+
+def test_a_wide_table_is_split_and_each_part_keeps_its_keys() -> None:
+    table = pd.DataFrame(
+        {
+            "method": ["a-rather-long-label[width=32]"],
+            **{f"figure {k}": ["0.123 [0.100,\N{NO-BREAK SPACE}0.150]"] for k in range(12)},
+        }
+    )
+    parts = tables.markdown(table).split("\n\n")
+    assert len(parts) > 1
+    assert all(part.startswith("| method") for part in parts)
+    assert sum(part.splitlines()[0].count("figure") for part in parts) == 12
+
+
+def test_values_equal_those_of_the_figures(folder: Path) -> None:
+    kept = pd.read_csv(folder / "tables/figures.csv").set_index(["method", "figure"])["value"]
+    results = read_results(folder)
+    for f in figures():
+        if not f.common_cases:
+            values = [f.value(cell.scores["test"]) for cell in results.cells["mcdropout"]]
+            assert kept["mcdropout", f.name] == pytest.approx(np.mean(values), nan_ok=True), f.name
+
+
+@pytest.mark.parametrize(
+    ("patients", "words"),
+    [(24, "84 % with 10, 91 % with 20, 91 % with 50, 95 % with 176 patients"), (8, "no interval is given"), (50, None)],
+)
+def test_few_patients_are_said_at_the_head(patients: int, words: str | None, tmp_path: Path) -> None:
+    some = {label: synthetic.METHODS[label] for label in ("unet", "mcdropout")}
+    path = synthetic.write(tmp_path / "run", patients=patients, methods=some, repetitions=1, gallery=False)
+    report.write(path)
+    text = (path / "report.md").read_text(encoding="utf-8")
+    head = text[: text.index("## In short")]
+    assert (f"Only {patients} test patients" in head) == (words is not None)
+    assert words is None or words in head
+    summary = text[text.index("## Which method?") : text.index("Values with")]
+    assert ("[" in summary) == (patients >= 10)
+    assert ("**" in summary.replace("**Bold**", "")) == (patients >= 10)
+
+
+def test_figures_of_an_older_version_are_named(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    assert "older version" not in (copy / "report.md").read_text(encoding="utf-8")
+    for file in copy.glob("cells/*/cell.json"):
+        info = json.loads(file.read_text(encoding="utf-8"))
+        info["statistics"]["brier"] -= 1
+        file.write_text(json.dumps(info), encoding="utf-8")
+    report.write(copy)
+    line = next(x for x in (copy / "report.md").read_text(encoding="utf-8").splitlines() if "older version" in x)
+    assert "`brier`" in line
+    assert "`nll`" not in line
+
+
+def test_names_from_outside_are_shown_as_they_are(tmp_path: Path) -> None:
+    label, case = "m|$x$<b>[a=1](u)", "a|b$c$<script>\x1b[31m\n# {}"
+    some = {label: synthetic.METHODS["mcdropout"], "_hidden": synthetic.METHODS["unet"]}
+    data = {"source": "folder", "text": "folder:a|b", "description": "d", "simulated": False, "folder": "a|b`c", "size": 32,
+            "channels": 1, "readers": 4, "reader_names": [], "readers_are_persons": True, "read_per_case": [1, 4],
+            "spacing_known": True, "problems": 1, "splits": {s: {"images": 1, "patients": 1, "scored": 1, "key": ""} for s in synthetic.SPLITS}}  # fmt: skip
+    path = synthetic.write(tmp_path / "run", methods=some, repetitions=1, case_name=case, data=data,
+                           declined={"x": "two\nlines | and <i>"})  # fmt: skip
+    report.write(path)
+    text = (path / "report.md").read_text(encoding="utf-8")
+    assert "<script>" not in text
+    assert "<b>[a" not in text
+    assert "\x1b" not in text
+    assert "\n# test" not in text
+    assert not re.search(r"(?<!\\)\$", text)
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1, block
+    assert "claims of the 2020" not in text  # not a test of them
+    assert "Folder `` a\\|b`c ``." in text
+
+
+def test_escaping_by_hand() -> None:
+    assert escape("a|b $c$ <d> *e* `f` [g](h) _i_ x_y") == (r"a\|b \$c\$ &lt;d&gt; \*e\* \`f\` [g\](h) \_i\_ x_y")
+    assert escape("a\nb\tc\x00d\u202ee") == "a b c d e"
+    assert plots.plain("$x$\n_") == r"\$x\$ _"
+    assert plots.plain("_x") == " _x"
+
+
+def test_a_run_without_scores_says_so(tmp_path: Path) -> None:
+    path = synthetic.write(tmp_path / "run", methods={}, gallery=False, declined={"unet": "too small"})
+    assert report.write(path) == ["No method has scores: see declined and failed above."]
+    assert "unet: too small" in (path / "report.md").read_text(encoding="utf-8")
+
+
+def test_styles_are_unique_for_any_number_and_yardsticks_are_grey() -> None:
+    methods, yardsticks = [f"m{i}" for i in range(150)], [f"y{i}" for i in range(12)]
+    styles = plots.styles(methods, yardsticks)
+    assert len({(s["color"], s["marker"]) for s in styles.values()}) == 162
+    assert all(set(styles[y]["color"]) <= set("0.123456789") for y in yardsticks)
+    # Within the first eight, what is left in grey differs too.
+    assert len({styles[m]["marker"] for m in methods[:8]}) == 8
+
+
+def test_two_bins_are_not_joined_by_a_line() -> None:
+    bins = np.full(10, np.nan)
+    two = bins.copy(), bins.copy(), np.zeros(10)
+    for part, values in zip(two, ((0, 1), (0.1, 0.8), (5, 7)), strict=True):
+        part[[0, 9]] = values
+    every = np.linspace(0.05, 0.95, 10), np.linspace(0, 1, 10), np.full(10, 3.0)
+    plot = plots.reliability({"t": {"two": two, "every": every}}, "p", "images", plots.styles(["two", "every"]))
+    lines = {line.get_label(): line.get_linestyle() for line in plot.axes[0].get_lines()}
+    assert lines["two"] == "None"
+    assert lines["every"] != "None"
+
+
+def ticks(plot: Plot) -> None:
+    """No two tick labels of an axis collide."""
+    plot.canvas.draw()
+    for axes in plot.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            boxes = [
+                t.get_window_extent() for t in axis.get_ticklabels(which="both") if t.get_text() and t.get_visible()
+            ]
+            low, high = sorted(axis.get_view_interval())
+            inside = [b for t, b in zip(axis.get_ticklocs(), boxes, strict=False) if low <= t <= high]
+            assert not any(a.overlaps(b) for i, a in enumerate(inside) for b in inside[i + 1 :]), axis.get_label_text()
+
+
+@pytest.mark.parametrize("span", [1.2, 3.0, 12.0, 900.0, 4e4])
+def test_cost_axes_are_named_and_their_labels_do_not_collide(span: float) -> None:
+    table = pd.DataFrame({"method": ["a", "b"], "value": [0.3, 0.4], "low": [0.2, np.nan], "high": [0.35, np.nan],
+                          "train_seconds": [27.0, 27 * span], "sample_ms": [1.3, 1.3 * span]})  # fmt: skip
+    plot = plots.quality_of_cost(table, "GED (lower is better)", plots.styles(["a", "b"]))
+    ticks(plot)
+    assert [ax.get_xlabel() for ax in plot.axes] == ["training (s), log scale", "sampling an image (ms), log scale"]
+    for ax in plot.axes:
+        plain = [t.get_text() for t in ax.get_xticklabels() if t.get_text()]
+        assert len(plain) >= 2, plain
+
+
+def test_the_crop_holds_every_outline_and_lies_inside_the_image() -> None:
+    rng = np.random.default_rng(0)
+    for shape in ((64, 64), (128, 96), (20, 40)):
+        for _ in range(50):
+            masks = np.zeros((3, *shape), bool)
+            y, x = rng.integers(0, shape[0] - 5), rng.integers(0, shape[1] - 5)
+            masks[1, y : y + rng.integers(1, 30), x : x + rng.integers(1, 6)] = True
+            rows, columns = gallery.crop(masks, shape)
+            assert 0 <= rows.start < rows.stop <= shape[0]
+            assert 0 <= columns.start < columns.stop <= shape[1]
+            assert masks[:, rows, columns].sum() == masks.sum()
+            assert rows.stop - rows.start >= min(gallery.LEAST, shape[0])
+    assert gallery.crop(np.zeros((2, 9, 7), bool), (9, 7)) == (slice(0, 9), slice(0, 7))
+
+
+def test_the_gallery_shows_each_reader_once_and_no_empty_column(folder: Path) -> None:
+    kept = read_results(folder).gallery
+    assert kept is not None
+    plot = gallery.draw(kept, 0)
+    titles = [ax.get_title().partition(":")[0] for ax in plot.axes]
+    assert titles[:7] == ["image", "readers' mean", "readers' deviation", *(f"reader {r + 1}" for r in range(4))]
+    several = ["mean", "deviation", *(f"sample {k + 1}" for k in range(4))]
+    rows = [several if samples.shape[1] > 1 else ["mean"] for samples in kept.samples.values()]
+    assert titles[7:-2] == [title for row in rows for title in row]
+    assert [text.get_text().replace("\n", "") for text in plot.texts] == list(kept.samples)
+    bars = [ax.get_xlabel() for ax in plot.axes[-2:]]
+    assert bars == ["probability, or share of readers", "standard deviation"]
+    for ax in plot.axes[:-2]:
+        assert ax.get_position().width * plot.get_figwidth() * 130 >= 200
+
+
+def test_weights_and_what_lies_outside_the_crop_are_shown() -> None:
+    rng = np.random.default_rng(0)
+    masks = np.zeros((1, 2, 64, 64), bool)
+    masks[0, 0, 20:24, 20:24] = True
+    samples = np.zeros((1, 2, 64, 64), np.uint8)
+    samples[0, 0, 20:24, 20:24], samples[0, 1, 60:64, 60:64] = 255, 255
+    kept = Gallery({"easiest": "c"}, ("c",), rng.integers(0, 255, (1, 3, 64, 64)).astype(np.uint8), masks,
+                   np.array([[True, False]]), {"m": samples}, {"m": np.array([[0.75, 0.25]])})  # fmt: skip
+    plot = gallery.draw(kept, 0)
+    assert plot.texts[0].get_text() == "m\n\n25 % of its probability\nlies outside the crop"
+    titles = [ax.get_title() for ax in plot.axes]
+    assert "reader 2" not in titles  # did not read
+    assert titles[-4:-2] == ["sample 1, weight 0.75", "sample 2, weight 0.25"]
+    mean = plot.axes[titles.index("mean")].images[0].get_array()
+    assert mean.shape == (32, 32)
+    assert mean.max() == 0.75
+
+
+def test_digits_and_intervals() -> None:
+    assert tables.with_interval(Estimate(0.31512, 0.301, 0.3301)) == "0.315 [0.301,\N{NO-BREAK SPACE}0.330]"
+    assert tables.with_interval(Estimate(0.3, np.nan, np.nan)) == "0.30"
+    assert tables.with_interval(Estimate(np.nan, np.nan, np.nan)) == "–"
+    assert tables.percent(Estimate(-0.001, -0.1, 0.126)).replace("\N{NO-BREAK SPACE}", " ") == "0 % [-10 %, 13 %]"
