@@ -152,7 +152,7 @@ def by_hand(case: str, S: int, R: int, absent: bool) -> dict[str, np.ndarray]:
     values["ged_by_draws"] = cross - np.array(left) - theirs
     values["ged_presence_debiased"] = values["ged_presence"]
     values["ged_presence_excess"] = nan if n == 1 or S == 1 else values["ged_presence"]
-    values["dice_match"] = nan if S < n else values["dice_match"]
+    values["dice_match"] = nan if n > S else values["dice_match"]
     values["samples_drawing"] = S * values["presence"]
     values["member_hits"] = S * values["hit_share"]
     values |= {"weights_squared": 1 / S, "readers_present": n, "pixels": 64, "pixel_mm2": 0.25}

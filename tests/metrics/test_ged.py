@@ -1,4 +1,4 @@
-"""GED and its relatives: loops over pairs, the exact identity of its three parts, and what each kind of samples allows."""
+"""GED and its relatives: loops over pairs, the identity of its three parts, and what each kind of samples allows."""
 
 import itertools
 

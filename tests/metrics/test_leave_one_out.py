@@ -7,6 +7,9 @@ import torch
 from uqseg.metrics import figure, figures, leave_one_out, score
 from uqseg.seeds import generator
 
+NAMES = ("ged", "ged_limit", "ged_presence", "ged_place", "hm_iou", "coverage", "dice_match", "brier", "area_crps",
+         "reliability", "cells", "dice_image")  # fmt: skip
+
 
 def test_human_is_each_reader_against_the_others() -> None:
     noise = generator("human")
@@ -21,8 +24,7 @@ def test_human_is_each_reader_against_the_others() -> None:
         for r in present:
             others = [k for k in present if k != r]
             rows.append(score(masks[b : b + 1, others].float(), masks[b : b + 1, [r]]))
-        for name in ("ged", "ged_limit", "hm_iou", "coverage", "brier", "area_crps", "reliability", "cells", "dice_image",
-                     "ged_presence", "ged_place", "dice_match"):  # fmt: skip
+        for name in NAMES:
             expected = np.mean([row.column(name)[0] for row in rows], axis=0)
             assert scores.column(name)[b] == pytest.approx(expected, abs=1e-6, nan_ok=True), name
         assert scores.column("dice_image_first")[b] == pytest.approx(rows[0].column("dice_image")[0])

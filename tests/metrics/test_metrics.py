@@ -1,7 +1,6 @@
 """Metrics against independent references, bounds, invariances, and degenerate inputs worked out by hand."""
 
 import itertools
-from collections.abc import Callable
 
 import numpy as np
 import pytest

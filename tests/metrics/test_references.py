@@ -8,10 +8,10 @@ from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from uqseg.metrics import Scores, figure, figures, score
-from uqseg.metrics.registry import derivations
 from uqseg.metrics.ambiguity import hit_counts
 from uqseg.metrics.calibration import reliability
 from uqseg.metrics.ranks import weighted_augrc
+from uqseg.metrics.registry import derivations
 from uqseg.seeds import generator
 
 B, S, R, SIDE = 5, 6, 3, 12
@@ -120,8 +120,8 @@ def test_adaptive_active_average_and_presence_calibration_equal_loops() -> None:
 
 
 def test_areas_equal_the_integral_form_of_the_crps() -> None:
-    """∫ (F(x) − [x ≥ y])² dx over whole pixels, a formula that shares nothing with the double sum; for independent draws
-    less what their finite number adds."""
+    """∫ (F(x) − [x ≥ y])² dx over whole pixels, a formula that shares nothing with the double sum; for independent
+    draws less what their finite number adds."""
     noise = generator("areas")
     samples, masks = torch.rand(6, 5, 8, 8, generator=noise), torch.rand(6, 3, 8, 8, generator=noise) > 0.6
     spacing = torch.tensor([[0.5, 0.7]] * 5 + [[torch.nan, torch.nan]])
