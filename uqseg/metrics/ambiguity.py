@@ -312,7 +312,7 @@ def _diversity_unbiased(x: Columns, drawn: Drawn) -> Floats:
 @derived("readers_present", ("areas_readers",))
 def _readers_present(x: Columns, drawn: Drawn) -> Floats:
     """How many readers read the image."""
-    return np.isfinite(x["areas_readers"][:, :-1]).sum(1, dtype=np.float64)
+    return np.asarray(np.isfinite(x["areas_readers"][:, :-1]).sum(1), np.float64)
 
 
 @derived("reader_diversity", ("ged_readers", "readers_present"))
