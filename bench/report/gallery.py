@@ -61,7 +61,8 @@ def draw(gallery: Gallery, place: int) -> Figure:
         outline(ax, mask[window], colors=OUTLINES[r % len(OUTLINES)])
     for row, (label, every) in enumerate(gallery.samples.items(), heads):
         samples = every[place] / 255.0
-        weights = gallery.weights[label][place] if label in gallery.weights else np.full(len(samples), 1 / len(samples))
+        equal = np.full(len(samples), 1 / len(samples))
+        weights = gallery.weights[label][place] if label in gallery.weights else equal
         mean = np.tensordot(weights, samples, 1)
         outside = 1 - mean[window].sum() / mean.sum() if mean.sum() > 0 else 0.0
         note = f"\n\n{round(100 * outside)} % of its probability\nlies outside the crop" if outside >= 0.01 else ""

@@ -64,7 +64,7 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
         _files(report),
     ]
     body = "\n\n".join(part.strip() for part in parts if part)
-    page = "\n\n".join([_head(results), *_warnings(report), _contents(body), body])
+    page = "\n\n".join([_head(results), *warnings_of(results, boot.patients), _contents(body), body])
     write_file(folder / "report.md", f"{page}\n".encode())
     for path in (*folder.glob("tables/*.csv"), *folder.glob("pictures/*.png"), *folder.glob("pictures/*.svg")):
         if path not in report.written:
@@ -113,9 +113,9 @@ def without_paths(command: str) -> str:
     return re.sub(r"(^|[\s:=])[/~]\S*", r"\1PATH", command)
 
 
-def _warnings(report: Report) -> list[str]:
-    """What a reader must know before any number: few patients, and figures of an older version."""
-    patients, warnings = report.boot.patients, []
+def warnings_of(results: Results, patients: int) -> list[str]:
+    """What a reader must know before any number: few test patients, and figures of an older version."""
+    warnings = []
     if patients < stats.FEW:
         held = ", ".join(f"{round(100 * share)} % with {n}" for n, share in stats.COVERAGE.items())
         measured = f"In simulations, intervals meant to hold the truth in 95 % of data sets held it in {held} patients."
@@ -125,7 +125,7 @@ def _warnings(report: Report) -> list[str]:
             else "So the intervals below are too narrow, and ties and bold are less sure than they look."
         )
         warnings.append(f"> **Only {patients} test patients.** {measured} {consequence}")
-    versions = {name: min(v) for name, v in report.results.statistics.items()}
+    versions = {name: min(v) for name, v in results.statistics.items()}
     if older := older_figures(versions):
         names = ", ".join(map(code, older))
         warnings.append(f"> **Computed by an older version of their statistics** than this program's: {names}.")

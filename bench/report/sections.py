@@ -207,9 +207,9 @@ def ambiguity(report: Report) -> str:
         *_table(
             report,
             "diversity",
-            "Expected distance of two samples, each also counted against itself, as it enters GED; then of two different "
-            "samples and of two different readers, which may be compared: neither high nor low is good, a method as "
-            "diverse as the readers has a ratio of 1.",
+            "Expected distance of two samples, each also counted against itself, as it enters GED; then of two "
+            "different samples and of two different readers, which may be compared: neither high nor low is good, a "
+            "method as diverse as the readers has a ratio of 1.",
         ),
         *_table(
             report,
