@@ -239,7 +239,7 @@ def data(
     split: Annotated[str | None, typer.Option(help="train, val or test. Default: all.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many images, drawn evenly over patients.")] = None,
     cases: Annotated[int, typer.Option(min=1, help="Cases on the contact sheet.")] = 24,
-    problems: Annotated[bool, typer.Option("--problems", help="List every problem found, not a few of each kind.")] = (
+    problems: Annotated[bool, typer.Option("--problems", help="List every problem, not a few of each kind.")] = (
         False
     ),
     out: Annotated[Path | None, typer.Option(help="PNG to write. Default: runs/data/NAME/contact-sheet.png.")] = None,
@@ -249,18 +249,18 @@ def data(
 
     Example: python -m bench data folder:retina --size 256 --split train
     """
+    from bench import contact
     from bench import data as described
-    from bench.report import contact
-    from bench.store import slug
+    from bench.runs.store import slug
     from uqseg.data import load
 
-    found = load(source, split=split, size=size, limit=limit, cache=cache, progress=sys.stderr.isatty())
-    for title, text in described.summary(found):
+    images = load(source, split=split, size=size, limit=limit, cache=cache, progress=sys.stderr.isatty())
+    for title, text in described.summary(images):
         typer.echo(f"{title:<12}  {text}")
-    for line in described.by_kind(found.problems, problems):
+    for line in described.by_kind(images.problems, problems):
         typer.echo(f"  {line}")
-    path = out or Path("runs/data") / slug(found.name, Path(source.partition(":")[2]).name) / "contact-sheet.png"
-    contact.write(found, cases, path)
+    path = out or Path("runs/data") / slug(images.name, images.folder) / "contact-sheet.png"
+    contact.write(images, cases, path)
     typer.echo(f"Contact sheet: {path}")
 
 
@@ -278,10 +278,10 @@ def time_(
     Each section is kept as soon as it is measured; the page shows all that are in the folder, so --only measures
     some again, or those that are missing, and leaves the others.
     """
-    from bench.spec import split_list
+    from bench.runs.spec import split
     from bench.timing import report
 
-    report.write(to, split_list(only), device, quick, commit(), typer.echo)
+    report.write(to, split(only), device, quick, commit(), typer.echo)
 
 
 @app.command()
@@ -295,19 +295,21 @@ def demos(
     samples: Samples = None,
     device: Device = "auto",
     out: Out = Path("runs"),
-    settings: Settings = None,
+    settings: Assignments = None,
 ) -> None:
     """Show on simulated data with a known truth what the figures say. Trains all methods on `toy`, minutes."""
-    from bench import demonstrations, spec
+    from bench import demonstrations
+    from bench.launchers import Settings
     from bench.report import demonstrations as page
-    from bench.runner import data_of, declines
-    from bench.store import Store
+    from bench.runs import record, spec
+    from bench.runs.splits import load_splits
+    from bench.runs.work import Job
     from uqseg.device import pick_device
 
-    made = spec.make_run(
+    request = spec.make_run(
         data="toy",
         recipe_name="toy",
-        chosen=_chosen(methods),
+        labels=spec.split(methods),
         seeds=[0],
         samples=samples,
         size=size,
@@ -315,12 +317,11 @@ def demos(
         assignments=settings or [],
     )
     pick_device(device)
-    sets, where, cells = data_of(made), Store(out), spec.cells(made)
-    declined = {c.label: reason for c in cells if (reason := declines(c, sets))}
-    kept = [c for c in cells if c.label not in declined]
-    found = demonstrations.of_methods(kept, sets, where, made.samples, device, say=typer.echo)
-    record = {"command": _command(), "commit": commit(), "declined": declined}
-    for line in page.write(to, made, record, sets, found):
+    splits = load_splits(request)
+    entry = record.make_record(request, splits, None, _command(), commit())
+    job = Job(out / entry["name"], entry, request, splits)
+    tables = demonstrations.of_methods(job, Settings(device, log=typer.echo))
+    for line in page.write(to, job, tables):
         typer.echo(line)
     typer.echo(f"Demonstrations: {to / 'report.md'}")
 

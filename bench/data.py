@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from uqseg.data import AnnotatedSet
@@ -14,14 +13,14 @@ from uqseg.data.split import SPLITS
 from uqseg.metrics import Scored
 
 BATCH = 64
-SHOWN = 3  # problems of a kind
+QUOTED = 3  # problems of a kind
 
 
 def summary(data: AnnotatedSet) -> list[tuple[str, str]]:
     """Lines of a title and a text about the whole set."""
     areas, foreground, apart = _measured(data)
     height, width = data.images.shape[2:]
-    lines = [("data", data.name + (" (the images are simulated)" if data.simulated else ""))]
+    lines = [("data", f"{data.name} {data.folder}".strip() + (" (the images are simulated)" if data.simulated else ""))]
     lines.append(("images", _cases(data, np.ones(len(data), bool))))
     lines += [
         (f"  {split}", _cases(data, rows))
@@ -32,7 +31,7 @@ def summary(data: AnnotatedSet) -> list[tuple[str, str]]:
         ("size", f"{height}×{width} pixels, {data.images.shape[1]} channel{'s' * (data.images.shape[1] > 1)}"),
         ("spacing", _spacing(data.spacing)),
         ("readers", f"{data.readers}"),
-        *_readers(areas > 0, data.read),
+        *_readers(areas > 0, data),
         ("marked by", _marked_by(areas > 0, data.read)),
         ("foreground", f"{100 * foreground:.3g} % of pixels, mean over readers"),
         ("disagreement", f"E d(y,y') = {apart:.3f}: distance 1 − IoU of two readers, each with itself included"),
@@ -47,10 +46,13 @@ def _measured(data: AnnotatedSet) -> tuple[NDArray[np.int64], float, float]:
     share, apart = [], []
     for start in range(0, len(data), BATCH):
         part = slice(start, start + BATCH)
-        masks, read = torch.from_numpy(np.array(data.masks[part])), torch.from_numpy(np.array(data.read[part]))
-        scored = Scored(masks[:, :1], masks, read)  # only the readers are asked about: any sample will do
+        batch = data.batch(part)
+        assert batch.masks is not None
+        scored = Scored(
+            batch.masks[:, :1], batch.masks, batch.read
+        )  # only the readers are asked about: any sample will do
         areas[part] = scored.areas[:, 1:].numpy()
-        share.append(scored.fraction.double().mean((1, 2)).numpy())
+        share.append(scored.fraction.double().mean(1).numpy())
         apart.append(scored.among_readers.numpy())
     return areas, float(np.concatenate(share).mean()), float(np.concatenate(apart).mean())
 
@@ -68,13 +70,10 @@ def _spacing(spacing: NDArray[np.float32]) -> str:
     return f"{size} mm" + ("" if known.all() else f", unknown for {np.count_nonzero(~known):,} images")
 
 
-def _readers(marked: NDArray[np.bool_], read: NDArray[np.bool_]) -> list[tuple[str, str]]:
+def _readers(marked: NDArray[np.bool_], data: AnnotatedSet) -> list[tuple[str, str]]:
     return [
-        (
-            f"  reader {r + 1}",
-            f"read {read[:, r].sum():,}, absent {(~read[:, r]).sum():,}, marked {marked[:, r].sum():,}",
-        )
-        for r in range(read.shape[1])
+        (f"  {name}", f"read {read.sum():,}, absent {(~read).sum():,}, marked {drawn.sum():,}")
+        for name, read, drawn in zip(data.reader_names, data.read.T, marked.T, strict=True)
     ]
 
 
@@ -90,9 +89,9 @@ def by_kind(problems: Sequence[str], every: bool) -> list[str]:
     for kind, count in Counter(kinds).most_common():
         these = [p for p, k in zip(problems, kinds, strict=True) if k == kind]
         lines.append(f"{count} × {kind}")
-        lines += [f"  {problem}" for problem in (these if every else these[:SHOWN])]
-        if not every and count > SHOWN:
-            lines.append(f"  … and {count - SHOWN} more: --problems lists all")
+        lines += [f"  {problem}" for problem in (these if every else these[:QUOTED])]
+        if not every and count > QUOTED:
+            lines.append(f"  … and {count - QUOTED} more: --problems lists all")
     return lines
 
 

@@ -13,9 +13,11 @@ from bench.runs import results
 from bench.runs.results import Gallery
 from bench.runs.work import make_sampler, read_job
 from uqseg.metrics import Scores
+from uqseg.metrics.threshold import THRESHOLDS
 from uqseg.prediction import predict
 
 FILE = "gallery.npz"
+HALF = THRESHOLDS.index(0.5)
 ROUNDING = 1e-6  # of shares of readers: one third and two thirds are as far from one half
 
 
@@ -25,7 +27,7 @@ def choose(scores: Mapping[str, Scores]) -> dict[str, str]:
     frame = pd.DataFrame(
         {
             "case": tables[0].cases,
-            "dice": np.mean([s.column("dice_image@0.5") for s in tables], axis=0),
+            "dice": np.mean([s.column("dice_image")[:, HALF] for s in tables], axis=0),
             "apart": tables[0].column("ged_readers"),
             "readers": tables[0].column("presence_readers"),
             "between": -np.abs(np.mean([s.column("presence") for s in tables], axis=0) - 0.5),

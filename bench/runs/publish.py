@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def publish(folder: Path, to: Path, anonymous: bool) -> Iterator[str]:
         yield f"cells/{name}: {size / 1e6:.2f} MB, {len(statistics)} statistics of each case"
     for file in sorted(folder.glob("cells/*/failure.json")):
         failure = read_json(file)
-        kept = {"label": failure["label"], "error": without_folders(failure["error"]), "traceback": []}
+        kept = {"label": failure["label"], "error": " ".join(map(without_folders, failure["error"].split(" "))), "traceback": []}
         results.write_json(to / file.relative_to(folder), kept)
         yield f"{file.parent.name}/failure.json: the error without its traceback"
     if run.finished is not None:
@@ -68,7 +69,8 @@ def _publish_record(run: dict[str, Any], to: Path) -> str:
         "settings": {without_folders(name): values for name, values in spec["settings"].items()},
         "plugins": [Path(plugin).name for plugin in spec["plugins"]],
     }
-    results.write_json(to / "run.json", run | {"spec": spec, "command": without_folders(run["command"])})
+    command = shlex.join(map(without_folders, shlex.split(run["command"])))
+    results.write_json(to / "run.json", run | {"spec": spec, "command": command})
     return "command and data without their folders"
 
 

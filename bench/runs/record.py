@@ -242,6 +242,6 @@ def machine(device: torch.device | None = None) -> dict[str, Any]:
     }
 
 
-def without_folders(text: str) -> str:
-    """Words of a command with the folders of this machine left out: folder:/home/me/retina becomes folder:retina."""
-    return re.sub(r"""(?:[^\s:=,"'\[+]*[/\\])+([^\s/\\]*)""", r"\1", re.sub(r"[/\\]+(?=\s|$)", "", text))
+def without_folders(word: str) -> str:
+    """A word of a command with the folders of this machine left out: folder:/home/me/retina becomes folder:retina."""
+    return re.sub(r"""[^:=,"'\[+]*[/\\]""", "", word.rstrip("/\\"))

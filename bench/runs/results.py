@@ -2,8 +2,8 @@
 
 NAME/run.json                 written first: command, spec, versions, machine, facts about the data, cells
 NAME/cases.parquet            the scored cases: patient, split, readers, areas, and whatever the source knows
-NAME/cells/CELL/              cell.json, scores.parquet (per case), sums.parquet (per patient), cost.json, history.jsonl,
-                              or failure.json where the cell failed; yardsticks lie here too
+NAME/cells/CELL/              cell.json, scores.parquet (per case), sums.parquet (per patient), cost.json,
+                              history.jsonl; failure.json where it failed; yardsticks lie there too
 NAME/gallery.npz              cases chosen by rule: images, masks and samples; absent where they may not be shown
 NAME/finished.json            written last
 """

@@ -113,9 +113,8 @@ def damaged(out: Path) -> Iterator[str]:
             yield _one_line(error)
     for meta in sorted(default_cache().glob("*/meta.json")):
         try:
-            about = read_json(meta)
-            cache._open(meta.parent, about["name"], about["entry"]).verify()
-        except (FileError, KeyError, TypeError) as error:
+            cache.open_entry(meta.parent).verify()
+        except FileError as error:
             yield _one_line(error)
 
 

@@ -40,21 +40,22 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_known_folder_is_described(folder: Path, tmp_path: Path) -> None:
-    found = load(f"folder:{folder}", size=32, cache=tmp_path / "cache")
-    said = dict(described.summary(found))
-    assert said["images"] == "4 from 3 patients"
-    assert said["  train"] == "2 from 1 patients"
-    assert said["  test"] == "2 from 2 patients"
-    assert said["size"] == "32×32 pixels, 3 channels"
-    assert said["spacing"] == "0.5 to 0.75 mm, unknown for 2 images"
-    assert said["marked by"] == "0: 1, 1: 1, 2: 2, 3: 0 images"
-    assert said["  reader 1"] == "read 4, absent 0, marked 3"
-    assert said["  reader 3"] == "read 2, absent 2, marked 0"
+    data = load(f"folder:{folder}", size=32, cache=tmp_path / "cache")
+    lines = dict(described.summary(data))
+    assert lines["data"] == "folder set"
+    assert lines["images"] == "4 from 3 patients"
+    assert lines["  train"] == "2 from 1 patients"
+    assert lines["  test"] == "2 from 2 patients"
+    assert lines["size"] == "32×32 pixels, 3 channels"
+    assert lines["spacing"] == "0.5 to 0.75 mm, unknown for 2 images"
+    assert lines["marked by"] == "0: 1, 1: 1, 2: 2, 3: 0 images"
+    assert lines["  r0"] == "read 4, absent 0, marked 3"
+    assert lines["  r2"] == "read 2, absent 2, marked 0"
     # Reader fractions: (4+8+0)/3, 8, 2, 0 of 32 rows.
-    assert said["foreground"].startswith(f"{100 * (4 + 8 + 2) / (4 * 32):.3g} %")
+    assert lines["foreground"].startswith(f"{100 * (4 + 8 + 2) / (4 * 32):.3g} %")
     # Only c0 differs: of its 9 ordered pairs 2 are at distance 1 − 4/8, 4 at 1.
-    assert said["disagreement"].startswith(f"E d(y,y') = {(2 * 0.5 + 4) / 9 / 4:.3f}")
-    assert said["problems"] == "2"
+    assert lines["disagreement"].startswith(f"E d(y,y') = {(2 * 0.5 + 4) / 9 / 4:.3f}")
+    assert lines["problems"] == "2"
 
 
 def test_problems_are_counted_by_kind() -> None:

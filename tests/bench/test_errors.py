@@ -12,27 +12,27 @@ from typing import Any
 import pytest
 
 from tests.bench.conftest import STEPS, Answer, Run, bench, options, results_in, tables
-from tests.methods.test_contract import Halves
+from tests.methods.test_contract import Weighted
 from uqseg.data.load import default_cache
 
 HERE = "tests.bench.test_errors"
 
 
-class Raises(Halves):
+class Raises(Weighted):
     """A method from outside whose training fails."""
 
-    def loss(self, images, masks, read, noise):
+    def loss(self, images: Any, masks: Any, read: Any, noise: Any) -> Any:
         raise ZeroDivisionError("no step today")
 
 
-class Unbuildable(Halves):
+class Unbuildable(Weighted):
     """A method from outside that cannot even be made."""
 
     def __init__(self, options: Any, *, channels: int, readers: int) -> None:
         raise ArithmeticError("no weights today")
 
 
-def told(answer: Answer, code: int, *words: str) -> None:
+def refused(answer: Answer, code: int, *words: str) -> None:
     """The command ended with `code` and one line on standard error that holds all `words`."""
     assert answer.code == code, answer.err
     assert answer.err.startswith("error: ")
@@ -108,16 +108,16 @@ def test_a_request_that_cannot_be_met_says_what_can(words: str, expected: str) -
     given = words.split(" ")
     if given[0] == "run" and "--data" not in given:
         given += ["--data", "nowhere"]  # so that a request taken by mistake ends here
-    told(bench(*given), 2, expected)
+    refused(bench(*given), 2, expected)
 
 
 def test_wrong_words_name_the_help(finished: Run) -> None:
-    told(bench("run", "--fast"), 2, "See 'python -m bench run -h'.")
-    told(bench("rum"), 2, "See 'python -m bench -h'.")
-    shown = bench()
-    assert (shown.code, shown.err) == (0, "")
-    assert "compare" in shown.out
-    told(bench("compare", finished.folder, finished.folder, "--figures", "geed"), 2, "unknown figure 'geed'", "'ged'")
+    refused(bench("run", "--fast"), 2, "See 'python -m bench run -h'.")
+    refused(bench("rum"), 2, "See 'python -m bench -h'.")
+    help_page = bench()
+    assert (help_page.code, help_page.err) == (0, "")
+    assert "compare" in help_page.out
+    refused(bench("compare", finished.folder, finished.folder, "--figures", "geed"), 2, "unknown figure 'geed'", "'ged'")
 
 
 def test_debug_shows_the_traceback() -> None:
@@ -136,11 +136,11 @@ def copy(finished: Run, tmp_path: Path) -> Run:
 def test_methods_that_raise_stop_no_other(images: Path, tmp_path: Path) -> None:
     words = options(images, tmp_path, f"{HERE}:Raises", "unet", f"{HERE}:Unbuildable")
     answer = bench(*words)
-    told(answer, 1, "2 of 3 cells failed, the others are kept", "ZeroDivisionError: no step today", "no weights today")
+    refused(answer, 1, "2 of 3 cells failed, the others are kept", "ZeroDivisionError: no step today", "no weights today")
     assert sum("-unet-" in name for name in tables(tmp_path)) == 3
     folder = results_in(tmp_path)
     text = (folder / "report.md").read_text()
-    assert re.search(rf"\| failed \| .*Raises, repetition 0: ZeroDivisionError: no step today \|", text)
+    assert re.search(r"\| failed \| .*Raises, repetition 0: ZeroDivisionError: no step today \|", text)
     assert not (folder / "finished.json").exists()
     (record,) = folder.glob("cells/*Raises*/failure.json")
     assert any("in loss" in line for line in json.loads(record.read_text())["traceback"])
@@ -151,7 +151,7 @@ def test_methods_that_raise_stop_no_other(images: Path, tmp_path: Path) -> None:
 
 def test_a_training_that_diverges_says_what_to_change(images: Path, tmp_path: Path) -> None:
     answer = bench(*options(images, tmp_path, "unet"), "--set", "training.lr=1e30")
-    told(answer, 1, "training diverged at step", "Lower training.lr (now 1e+30)")
+    refused(answer, 1, "training diverged at step", "Lower training.lr (now 1e+30)")
 
 
 def spoil_cache(run: Run, patch: pytest.MonkeyPatch) -> None:
@@ -206,16 +206,16 @@ def test_a_corrupt_file_is_named_and_the_rest_is_kept(
 ) -> None:
     spoil(copy, monkeypatch)
     kept = {f: f.stat().st_mtime_ns for f in copy.out.glob("store/*s/*/*")}
-    told(bench(*options(images, copy.out, "unet", steps=STEPS)), 1, expected, "delete")
+    refused(bench(*options(images, copy.out, "unet", steps=STEPS)), 1, expected, "delete")
     assert {f: f.stat().st_mtime_ns for f in kept} == kept
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "{", '{"run": {}}'])
 def test_a_corrupt_record_of_a_run_is_named(text: str, copy: Run) -> None:
     (copy.folder / "run.json").write_text(text)
-    told(bench("report", copy.folder), 1, f"{copy.folder / 'run.json'}")
+    refused(bench("report", copy.folder), 1, f"{copy.folder / 'run.json'}")
 
 
 def test_an_out_that_is_a_file_is_refused(images: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    told(bench(*options(images, tmp_path / "file", "unet")), 1, "cannot write", "choose another --out")
+    refused(bench(*options(images, tmp_path / "file", "unet")), 1, "cannot write", "choose another --out")

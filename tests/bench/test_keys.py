@@ -72,7 +72,7 @@ def test_an_edited_file_from_outside_is_trained_anew_and_said_so(changed: str, i
     assert answer.code == 0
     assert f"since {before.name}: the code of mine.py:Constant has changed" in answer.out
     assert "1 of 1 steps" in answer.out
-    (after,) = set(f.parent for f in (tmp_path / "runs").glob("*/run.json")) - {before}
+    (after,) = {f.parent for f in (tmp_path / "runs").glob("*/run.json")} - {before}
     assert list(read_results(after).cells) == ["mine.py:Constant"]
     brier = [
         read_results(f).cells["mine.py:Constant"][0].scores["test"].column("brier").mean() for f in (before, after)

@@ -39,9 +39,9 @@ from uqseg.metrics import Figure, declare, statistic
 
 @statistic("highest")
 def highest(scored):
-    return scored.prob.amax((1, 2)).double()
+    return scored.samples.amax((1, 2)).double()
 
-declare(Figure("highest", "Highest probability", ("highest",), "none", ("summary",), "max over samples and pixels", "here"))
+declare(Figure("highest", "Highest probability", ("highest",), "none", ("summary",), "maximum", "here"))
 """
 SOURCE = '''
 import numpy as np

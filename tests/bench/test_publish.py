@@ -29,7 +29,7 @@ def test_a_published_run_is_reported_like_the_original(finished: Run, tmp_path: 
         assert (tmp_path / "copy" / file).read_bytes() == (finished.folder / file).read_bytes()
     lines = answer.out.splitlines()
     assert sum(line.startswith("cells/") for line in lines) == len(list((tmp_path / "copy/cells").iterdir()))
-    assert any("cases.parquet: 16 cases with case, patient, split" in line for line in lines)
+    assert any("cases.parquet: 34 cases with case, patient, split" in line for line in lines)
     assert str(tmp_path) not in everything(tmp_path / "copy").decode("latin1")
     record = json.loads((tmp_path / "copy/run.json").read_text())
     images = Path(original.run["spec"]["data"].partition(":")[2])

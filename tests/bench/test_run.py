@@ -34,7 +34,7 @@ SECTIONS = (
     "fail",
     "ambiguity",
     "calibration",
-    "uncertainty",
+    "failure",
     "thresholds",
     "gallery",
 )
@@ -45,8 +45,8 @@ def test_the_report_is_complete(finished: Run) -> None:
     heads = [head.lower() for head in re.findall(r"^## (.+)$", text, re.MULTILINE)]
     for section in SECTIONS:
         assert any(section in head for head in heads), f"no section about {section}: {heads}"
-    assert re.search(r"\| test +\| 8 images of 4 patients, 8 of them scored", text)
-    assert re.search(r"\| train +\| 24 images of 12 patients, 4 of them scored", text)
+    assert re.search(r"\| test +\| 20 images of 10 patients, 20 of them scored", text)
+    assert re.search(r"\| train +\| 16 images of 8 patients, 10 of them scored", text)
     for picture in re.findall(r"!\[[^]]*\]\((.+?)\)", text):
         assert (finished.folder / picture).stat().st_size > 1000, picture
     assert "Report: " in finished.answer.out
@@ -121,10 +121,10 @@ def test_the_results_folder_holds_the_stored_scores(finished: Run) -> None:
     assert list(results.cells) == list(METHODS)
     assert list(results.yardsticks) == YARDSTICKS
     assert (results.failed, results.finished is None) == ({}, False)
-    assert {split: len(part) for split, part in results.cases.groupby("split")} == {"train": 4, "val": 4, "test": 8}
+    assert {split: len(part) for split, part in results.cases.groupby("split")} == {"train": 10, "val": 4, "test": 20}
     assert (results.cases["marked"] <= results.cases["read"]).all()
     for (cell,) in results.cells.values():
-        assert [len(cell.scores[split].cases) for split in ("train", "val", "test")] == [4, 4, 8]
+        assert [len(cell.scores[split].cases) for split in ("train", "val", "test")] == [10, 4, 20]
         assert cell.cost is not None
         assert cell.cost["steps"] == cell.history[-1]["step"] == STEPS
         assert cell.info["samples"] == {"ensemble": 4, "segnet": 1, "unet": 1}.get(cell.label, 4)
@@ -134,7 +134,7 @@ def test_the_results_folder_holds_the_stored_scores(finished: Run) -> None:
 
 
 def test_a_run_whose_only_method_declines_says_why(tmp_path: Path) -> None:
-    images = write_set(tmp_path / "set", 10, readers=1)
+    images = write_set(tmp_path / "set", 20, readers=1)
     answer = bench(*options(images, tmp_path / "runs", "ensemble"))
     assert answer.code == 0, answer.err
     reason = "one member a reader needs at least two readers"

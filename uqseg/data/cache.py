@@ -65,7 +65,7 @@ def open_or_build(
     folder = cache / f"{name}-{entry[:12]}"
     if not folder.exists():
         _build(folder, read(), name, entry, identity, progress)
-    return _open(folder, name, entry)
+    return open_entry(folder, entry)
 
 
 @contextmanager
@@ -241,33 +241,46 @@ def _write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) 
     return file.tell()
 
 
-def _open(folder: Path, name: str, entry: str) -> AnnotatedSet:
-    """The data set in `folder`, its large arrays memory-mapped, read-only."""
+def open_entry(folder: Path, entry: str | None = None) -> AnnotatedSet:
+    """The data set in a folder of the cache, its large arrays memory-mapped, read-only.
+
+    Raises FileError where the folder is corrupt or holds another entry than `entry`.
+    """
     try:
         meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        if (meta["format"], meta["name"], meta["entry"]) != (FORMAT, name, entry):
+        if meta["format"] != FORMAT:
+            raise FileError(f"the data cache {folder} was written by another version of uqseg; delete this folder")
+        if meta["entry"] != (entry or meta["entry"]):
             raise ValueError("meta.json describes another data set")
         for file, size in meta["bytes"].items():
             if (actual := (folder / file).stat().st_size) != size:
                 raise ValueError(f"{file} has {actual} bytes instead of {size}")
         for file in CHECKED:
-            if files.sha256(folder / file) != meta["sha256"][file]:
+            if hashlib.sha256((folder / file).read_bytes()).hexdigest() != meta["sha256"][file]:
                 raise ValueError(f"{file} has changed since it was written")
         images, masks = (np.load(folder / f"{a}.npy", mmap_mode="r", allow_pickle=False) for a in MAPPED)
         read, spacing, digests, checksums = (np.load(folder / f"{a}.npy", allow_pickle=False) for a in SMALL)
-        rows = np.arange(len(images))
+        table = pd.read_parquet(folder / "table.parquet")
+        unchecked = np.zeros(len(images), bool)
         return AnnotatedSet(
             images,
             masks,
             read,
-            pd.read_parquet(folder / "table.parquet"),
+            table,
             spacing,
-            name,
+            meta["name"],
             problems=tuple(meta["problems"]),
             reader_names=tuple(meta["reader_names"]),
-            stored=Stored(folder, digests, checksums, rows, np.zeros(len(rows), bool)),
+            stored=Stored(
+                folder,
+                digests,
+                checksums,
+                np.arange(len(images)),
+                unchecked,
+                (images, masks, read, spacing, table),
+            ),
         )
-    except (FileError, OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise FileError(
             f"the data cache {folder} is corrupt ({reason}); delete this folder to build it anew"

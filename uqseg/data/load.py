@@ -24,7 +24,8 @@ from uqseg.outside import source_hash
 from uqseg.seeds import digest_of
 
 SIZES = (16, 1024)
-SOURCES = "uqseg.data.sources"
+# Imported before uqseg.data takes the function `sources` from here: a later import would put the package in its place.
+PACKAGE = importlib.import_module("uqseg.data.sources")
 
 Read = TypeVar("Read", bound=Callable[..., Content])
 
@@ -125,22 +126,28 @@ def source(name: str, description: str, **declared: Any) -> Callable[[Read], Rea
     """
 
     def register(read: Read) -> Read:
-        if name in _sources and not _sources[name].origin:
+        origin = source_hash(read)
+        if (origin and _module(name) in _modules()) or (name in _sources and not _sources[name].origin):
             raise ValueError(f"source: '{name}' is registered twice; give one of them another name")
-        _sources[name] = Source(name, read, description, origin=source_hash(read), **declared)
+        _sources[name] = Source(name, read, description, origin=origin, **declared)
         return read
 
     return register
 
 
+def _module(name: str) -> str:
+    """The module of PACKAGE in which the source `name` would be."""
+    return name.replace("-", "_")
+
+
 def _modules() -> list[str]:
-    return [module.name for module in pkgutil.iter_modules(importlib.import_module(SOURCES).__path__)]
+    return [module.name for module in pkgutil.iter_modules(PACKAGE.__path__)]
 
 
 @once
 def _discover() -> None:
     for module in _modules():
-        importlib.import_module(f"{SOURCES}.{module}")
+        importlib.import_module(f"{PACKAGE.__name__}.{module}")
 
 
 def sources() -> dict[str, str]:
@@ -160,8 +167,8 @@ def _find(text: str) -> tuple[Source, Path | None]:
     """The source and path that "name" or "name:PATH" stand for."""
     name, _, rest = text.partition(":")
     # A source lives in the module of its name: the libraries that only the others need are not imported.
-    if name not in _sources and (module := name.replace("-", "_")) in _modules():
-        importlib.import_module(f"{SOURCES}.{module}")
+    if name not in _sources and _module(name) in _modules():
+        importlib.import_module(f"{PACKAGE.__name__}.{_module(name)}")
     if name not in _sources:
         _discover()
     if name not in _sources:

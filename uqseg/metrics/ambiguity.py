@@ -382,8 +382,8 @@ def _dice_max(x: Columns, drawn: Drawn) -> Floats:
 
 @statistic("soft_dice")
 def _soft_dice(scored: Scored) -> Tensor:
-    both = (scored.cuts & scored.reader_cuts).sum(2).double()
-    total = (scored.cuts.sum(2) + scored.reader_cuts.sum(2)).double()
+    both = (scored.cuts * scored.reader_cuts).sum(2).double()
+    total = scored.cuts.sum(2).double() + scored.reader_cuts.sum(2).double()
     dice = (2 * both / total.clamp_min(1)).masked_fill(total == 0, 1)
     # Added one after the other: a sum over the axis may add in another order in another batch.
     return sum(dice.unbind(1)[1:], dice[:, 0]) / len(THRESHOLDS)
@@ -434,7 +434,7 @@ def _ncc_samples(scored: Scored) -> Tensor:
     yes, no, _ = scored.logs
     own = -(scored.prob * yes + (1 - scored.prob) * no)
     others = -yes[:, None].where(scored.masks, no[:, None])
-    value = pearson(own[:, None].expand_as(others), others)
+    value = pearson(own[:, None], others)
     weight = scored.reader_weights * ~value.isnan()
     total = weight.sum(1)
     return (weight * value.nan_to_num()).sum(1) / total.masked_fill(total == 0, float("nan"))

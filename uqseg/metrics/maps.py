@@ -25,19 +25,18 @@ def mean(samples: Tensor, weights: Tensor | None = None) -> Tensor:
 
 def std(samples: Tensor, weights: Tensor | None = None) -> Tensor:
     """Standard deviation of the samples as the whole distribution (divisor S): (B,...) in [0, 0.5]."""
-    if weights is None:
-        return samples.std(1, correction=0)
     centre = mean(samples, weights).to(samples.dtype)
-    variance = torch.zeros_like(centre)
-    for sample, weight in _each(samples, weights.to(samples.dtype)):
+    variance = torch.zeros_like(centre, dtype=torch.float64)
+    for sample, weight in _each(samples, weights):
         variance += weight * (sample - centre).square()
-    return variance.sqrt()
+    return (variance / samples.shape[1] if weights is None else variance).sqrt().to(samples.dtype)
 
 
 def binary_entropy(prob: Tensor) -> Tensor:
     """Entropy of a Bernoulli variable in nats, 0 at 0 and 1: the shape of prob, in [0, ln 2]."""
-    both: Tensor = torch.special.entr(prob) + torch.special.entr(1 - prob)
-    return both
+    least = torch.finfo(prob.dtype).tiny  # whose logarithm is finite: 0 log 0 = 0
+    other = 1 - prob
+    return -(prob * prob.clamp_min(least).log() + other * other.clamp_min(least).log())
 
 
 def entropy(samples: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -62,7 +61,10 @@ def mutual_information(samples: Tensor, weights: Tensor | None = None) -> Tensor
 
 
 def pearson(a: Tensor, b: Tensor) -> Tensor:
-    """Pearson correlation over the last axis, float64, NaN where one of the two is constant up to float32 rounding."""
+    """Pearson correlation over the last axis, float64, NaN where one of the two is constant up to float32 rounding.
+
+    The other axes are broadcast.
+    """
     constant = _constant(a) | _constant(b)
     a, b = a.double(), b.double()
     a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)

@@ -6,6 +6,7 @@ Space is flattened to P pixels here; only `shape` remembers it.
 from __future__ import annotations
 
 from functools import cached_property
+from math import gcd
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from uqseg.metrics.scores import EXACT
 from uqseg.metrics.threshold import THRESHOLDS
 
 Array = Tensor | NDArray[np.generic]
+RUN = 16
 PART = 2**22
 """Numbers of a temporary array at most, where samples times pixels may be many more."""
 
@@ -112,31 +114,38 @@ class Scored:
         fraction = self.fraction.double()
         return fraction * (1 - fraction)
 
+    @property
+    def _counting(self) -> torch.dtype:
+        """A type of numbers in which all pixels of an image can be counted."""
+        return torch.float32 if self.pixels <= EXACT else torch.float64
+
+    def _cut(self, map_: Tensor) -> Tensor:
+        return torch.stack([map_ >= t for t in THRESHOLDS], 1).to(self._counting)
+
     @cached_property
     def cuts(self) -> Tensor:
-        """[p̄ ≥ t] at the five thresholds: bool (B,T,P)."""
-        return torch.stack([self.prob >= t for t in THRESHOLDS], 1)
+        """[p̄ ≥ t] at the five thresholds: 0 or 1, (B,T,P)."""
+        return self._cut(self.prob)
 
     @cached_property
     def reader_cuts(self) -> Tensor:
-        """[ȳ ≥ t] at the five thresholds: bool (B,T,P)."""
-        return torch.stack([self.fraction >= t for t in THRESHOLDS], 1)
+        """[ȳ ≥ t] at the five thresholds: 0 or 1, (B,T,P)."""
+        return self._cut(self.fraction)
 
-    @property
+    @cached_property
     def majority(self) -> Tensor:
         """Pixels that at least half of the readers marked: bool (B,P)."""
-        return self.reader_cuts[:, THRESHOLDS.index(0.5)]
+        return self.fraction >= 0.5
 
     @cached_property
     def references(self) -> Tensor:
-        """The readers' masks and last the majority: bool (B,R+1,P)."""
-        return torch.cat([self.masks, self.majority[:, None]], 1)
+        """The readers' masks and last the majority: 0 or 1, (B,R+1,P)."""
+        return torch.cat([self.masks, self.majority[:, None]], 1).to(self._counting)
 
     @cached_property
     def overlaps(self) -> Tensor:
         """Pixels in common of [p̄ ≥ t] with each reader, and last with the majority: float64 (B,T,R+1)."""
-        kind = torch.float32 if self.pixels <= EXACT else torch.float64
-        return torch.bmm(self.cuts.to(kind), self.references.to(kind).transpose(1, 2)).double()
+        return torch.bmm(self.cuts, self.references.transpose(1, 2)).double()
 
     def absent_as_nan(self, values: Tensor) -> Tensor:
         """values (B,...,R+1), of the readers and last of the majority, with NaN for those who did not read."""
@@ -216,11 +225,14 @@ class Scored:
         means: list[tuple[Tensor, Tensor]] = []
         likelihood = self.weights.new_zeros(self.B, self.S, self.R)
         step = max(1, PART // (self.B * self.S))
-        for p, drawn in zip(torch.split(self.samples, step, 2), torch.split(self.masks, step, 2), strict=True):
+        for start in range(0, self.pixels, step):
+            p, masks = self.samples[:, :, start : start + step], self.masks[:, :, start : start + step]
             yes, no = p.clamp(1e-6, 1 - 1e-6).log(), (1 - p).clamp(1e-6, 1 - 1e-6).log()
             means.append((torch.einsum("bs,bsp->bp", weights, yes), torch.einsum("bs,bsp->bp", weights, no)))
-            likelihood += torch.bmm((yes - no).double(), drawn.transpose(1, 2).double())
             likelihood += no.sum(2, dtype=torch.float64)[:, :, None]
+            for b, used in enumerate(masks.any(1)):  # where nobody marks anything, log(1 - p) is all
+                odds = yes[b][:, used] - no[b][:, used]
+                likelihood[b] += odds.double() @ masks[b][:, used].double().T
         yes, no = (torch.cat(parts, 1) for parts in zip(*means, strict=True))
         return Logs(yes, no, likelihood)
 
@@ -256,16 +268,17 @@ class Scored:
 def _in_common(hypotheses: Tensor, masks: Tensor) -> Tensor:
     """Pixels in common of all pairs among hypotheses bool (S,P), then masks bool (R,P): float64 (S+R,S+R).
 
-    Only the pixels that some set marks are multiplied, a part at a time: what one product counts is exact in float32.
+    Only the runs of 16 pixels in which some set marks one are multiplied, a part of them at a time: what one product
+    counts is exact in float32.
     """
-    sets = hypotheses.view(torch.uint8), masks.view(torch.uint8)  # converted to numbers much faster than bool
-    used = (sets[0].amax(0) | sets[1].amax(0)).nonzero()[:, 0]
-    n = len(hypotheses) + len(masks)
-    total = torch.zeros(n, n, dtype=torch.float64, device=masks.device)
-    for some in used.split(max(1, PART // n)):
-        numbers = torch.cat([s[:, some] for s in sets]).float()
-        total += numbers @ numbers.T
-    return total
+    run = gcd(RUN, masks.shape[1])
+    sets = [x.view(torch.uint8).unflatten(1, (-1, run)) for x in (hypotheses, masks)]  # numbers much faster than bool
+    used = (sets[0].amax(0) | sets[1].amax(0)).amax(1).nonzero()[:, 0]
+    products = []
+    for some in used.split(max(1, PART // (run * (len(hypotheses) + len(masks))))):
+        numbers = torch.cat([x.index_select(1, some) for x in sets]).flatten(1).float()
+        products.append((numbers @ numbers.T).double())
+    return products[0] if len(products) == 1 else torch.stack(products).sum(0)
 
 
 def tensor(name: str, given: object, device: torch.device | None = None) -> Tensor:

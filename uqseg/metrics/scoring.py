@@ -19,8 +19,8 @@ from uqseg.metrics.threshold import mean_of_defined
 if TYPE_CHECKING:
     from uqseg.samples import Samples
 
-PART = 2**24
-"""Samples times pixels that are scored at a time at most."""
+PART = 2**20
+"""Samples times pixels that are scored at a time at most: what passes between the steps stays in a processor's cache."""
 
 
 def score(
@@ -71,10 +71,8 @@ def _chosen(names: Sequence[str] | None) -> dict[str, Statistic]:
     return known if names is None else {name: known[name] for name in names}
 
 
-ACROSS = {c for f in figures() if f.kind == "cases" for c in f.of} - {
-    c for f in figures() if f.kind == "sums" for c in f.of
-}
-"""Columns that only figures of all cases at once read: without them these figures are undefined."""
+ACROSS = {f.of[0] for f in figures() if f.kind == "cases"} - {c for f in figures() if f.kind == "sums" for c in f.of}
+"""Columns of samples that only figures of all cases at once read: without them these figures are undefined."""
 
 
 def leave_one_out(
@@ -105,7 +103,7 @@ def leave_one_out(
         only[:, r], others[:, r] = True, False
         usable = present[:, r] & others.any(1)
         share = torch.where(usable[:, None], others, True).double()  # unusable rows are scored too, then left out
-        one = score(drawn, drawn, only, weights=share / share.sum(1, keepdim=True), drawn="support",
+        one = score(drawn, drawn, only, weights=share / share.sum(1, keepdim=True), drawn="independent",
                     spacing=checked.spacing, statistics=statistics, cases=cases, patients=patients)  # fmt: skip
         for name in (c for c in {c: None for f in figures() for c in f.of} if one.has(c)):
             column = one.column(name).astype(float)

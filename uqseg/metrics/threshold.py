@@ -49,13 +49,13 @@ def overlaps(scored: Scored) -> Tensor:
 @statistic("areas_predicted", shape=(len(THRESHOLDS),))
 def areas_predicted(scored: Scored) -> Tensor:
     """Pixels of [p̄ ≥ t]."""
-    return scored.cuts.sum(2).double()
+    return scored.cuts.sum(2)
 
 
 @statistic("areas_readers", shape=("R+1",))
 def areas_readers(scored: Scored) -> Tensor:
     """Pixels each reader marked, NaN for who did not read, and last those of [ȳ ≥ 0.5]."""
-    return scored.absent_as_nan(scored.references.sum(2).double()[:, None])[:, 0]
+    return scored.absent_as_nan(scored.references.sum(2)[:, None])[:, 0]
 
 
 @statistic("pixels")

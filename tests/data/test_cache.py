@@ -1,0 +1,105 @@
+"""The cache of converted data: what is damaged is found before it is used, what a killed build left behind goes."""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from uqseg.data import AnnotatedSet, load
+from uqseg.data.cache import open_entry
+from uqseg.errors import FileError
+
+SIZE, CASES = 16, 10
+
+
+def ask(cache: Path) -> AnnotatedSet:
+    return load("toy", size=SIZE, cache=cache).take(slice(0, CASES))
+
+
+def flip(file: Path, place: int) -> None:
+    """Flip the lowest bit of the byte at `place`, counted from the end where it is negative."""
+    data = bytearray(file.read_bytes())
+    data[place] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The cache's entry of the source toy."""
+    ask(tmp_path)
+    (entry,) = tmp_path.iterdir()
+    return entry
+
+
+@pytest.mark.parametrize(("name", "row_bytes"), [("images", SIZE**2), ("masks", 4 * SIZE**2)])
+def test_a_flipped_bit_is_found_when_its_case_is_read_and_by_verify(folder: Path, name: str, row_bytes: int) -> None:
+    file = folder / f"{name}.npy"
+    header = file.stat().st_size - 2000 * row_bytes
+    flip(file, header + 7 * row_bytes + 5)
+    data = ask(folder.parent)  # opening stays instant: large arrays are not read
+    case = data.table["case"][7]
+    assert len(data.batch(slice(0, 7))) == 7
+    readings: list[Callable[[], object]] = [
+        lambda: data.batch(slice(5, 9)),
+        lambda: data.batch(np.array([0, 7])),
+        lambda: data.take(np.array([9, 7])).batch(slice(1, 2)),
+        data.verify,
+        data.take(slice(6, 8)).verify,
+    ]
+    for reading in readings:
+        with pytest.raises(FileError, match=rf"(?s){folder}.*case '{case}'.*delete this folder"):
+            reading()
+    data.take(slice(8, 10)).verify()
+    flip(file, header + 7 * row_bytes + 5)
+    data.verify()
+
+
+@pytest.mark.parametrize("file", ["table.parquet", "read.npy", "spacing.npy", "digests.npy", "checksums.npy"])
+def test_a_flipped_bit_in_a_small_file_is_found_at_opening(folder: Path, file: str) -> None:
+    flip(folder / file, -9)
+    with pytest.raises(FileError, match=rf"{folder} is corrupt \({file} has changed .*delete this folder"):
+        ask(folder.parent)
+
+
+def test_a_folder_of_another_version_is_named_as_such(folder: Path) -> None:
+    meta = folder / "meta.json"
+    meta.write_text(meta.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(FileError, match=rf"{folder} was written by another version of uqseg"):
+        open_entry(folder)
+
+
+def test_a_batch_holds_copies_of_the_cases_asked_for(folder: Path) -> None:
+    data = ask(folder.parent)
+    batch = data.batch(np.array([3, 1]))
+    assert batch.keys == data.table["case"][[3, 1]].tolist()
+    assert batch.images.dtype == torch.uint8
+    assert batch.masks is not None
+    assert batch.read is not None
+    assert np.array_equal(batch.images.numpy(), data.images[[3, 1]])
+    assert np.array_equal(batch.masks.numpy(), data.masks[[3, 1]])
+    assert batch.masks.dtype == batch.read.dtype == torch.bool
+    assert batch.spacing.isnan().all()
+    batch.images.zero_()
+    assert data.images[3].any()
+
+
+def test_what_killed_builds_left_behind_goes_and_running_ones_are_let_alone(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    killed, running, other = (
+        tmp_path / f".toy-0123.{host}.{pid}.abcd"
+        for host, pid in ((platform.node(), child.pid), (platform.node(), os.getpid()), ("elsewhere", child.pid))
+    )
+    for partial in (killed, running, other):
+        partial.mkdir(parents=True)
+        (partial / "images.npy").touch()
+    ask(tmp_path)
+    assert not killed.exists()
+    assert running.exists()
+    assert other.exists()
