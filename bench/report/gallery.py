@@ -67,9 +67,9 @@ def draw(gallery: Gallery, place: int) -> Figure:
         marked = np.tensordot(weights, samples >= 0.5, 1)
         outside = 1 - marked[window].sum() / max(marked.sum(), 1e-9)
         note = f"\n\n{round(100 * outside)} % of what it marks\nlies outside the crop" if 1 > outside >= 0.01 else ""
-        middle = grid[row, 0].get_position(figure)
         name = plain(label).replace("[", "\n[").replace(",", ",\n") + note
-        figure.text(*middle.get_points().mean(0), name, ha="center", va="center", fontsize=9)
+        x, y, length, height = grid[row, 0].get_position(figure).bounds
+        figure.text(x + length / 2, y + height / 2, name, ha="center", va="center", fontsize=9)
         ax = tile(row, 1, mean, "mean", **PROBABILITY)
         if len(samples) == 1:
             outline(ax, mean[window] >= 0.5)
@@ -126,7 +126,7 @@ def outlined(ax: Axes, image: NDArray[np.uint8], masks: NDArray[np.bool_], read:
     """Draw an image (C,H,W) with the outline of every reader (R,H,W) who read it (R,) and marked something."""
     ax.imshow(_pixels(image), cmap="gray", vmin=0, vmax=255)
     for r in np.flatnonzero(read):
-        outline(ax, masks[r], linewidths=0.9, **line(r))
+        outline(ax, masks[r], linewidths=0.9, **line(int(r)))
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
 
