@@ -1,7 +1,8 @@
-"""Where and how precisely to compute: the device that a user names, and whether it has bf16 in hardware."""
+"""Where and how precisely to compute: the device that a user names, its bf16, and the memory that was used."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -42,3 +43,15 @@ def _cpu_flags() -> str:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return ""
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes that were used at most: of the CUDA device, or by this process; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kibibytes

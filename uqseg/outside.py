@@ -58,24 +58,29 @@ def load_file(path: str | Path) -> ModuleType:
 
 @cache
 def source_hash(cls: type) -> str:
-    """SHA-256 of the file that defines `cls` and of every module that it imports from its folder; "" for a class of
-    this tree. It stays that of the first call, near the time when the class was loaded."""
+    """SHA-256 of the file that defines `cls` and of every module that it imports from its folder.
+
+    "" for a class of this tree, "unknown" for one that no file defines (typed into a session). It stays that of the
+    first call, near the time when the class was loaded.
+    """
     if cls.__module__.partition(".")[0] in TREE:
         return ""
-    file = _file_of(cls)
+    if (file := _file_of(cls)) is None:
+        return "unknown"
     package = 0 if cls.__module__.startswith("outside_") else cls.__module__.count(".")
     root = file.parents[package + (file.name == "__init__.py")]
     return _digest(_sources(file, root), root, file)
 
 
-def _file_of(cls: type) -> Path:
+def _file_of(cls: type) -> Path | None:
+    """The file that defines a class, by its functions: the module's name may stand for another file by now."""
     for value in vars(cls).values():
         if isinstance(value, FunctionType) and (file := Path(value.__code__.co_filename)).is_file():
             return file.resolve()
     try:
         return Path(inspect.getfile(cls)).resolve()
-    except (TypeError, OSError) as error:
-        raise UsageError(f"{cls.__qualname__}: expected a class defined in a file, got {error}") from error
+    except (TypeError, OSError):
+        return None
 
 
 def _digest(sources: Iterator[Path] | list[Path], root: Path, first: Path) -> str:
