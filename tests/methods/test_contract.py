@@ -17,6 +17,7 @@ from uqseg.methods import Method, Options, build, find, names, options
 from uqseg.methods.mcdropout import dropout
 from uqseg.methods.method import normalise
 from uqseg.methods.unet import SingleUNet
+from uqseg.nets.conditioned import decode
 from uqseg.noise import Noise
 from uqseg.samples import Samples
 from uqseg.seeds import generator
@@ -246,7 +247,7 @@ def test_probunet_folds_its_first_layer_exactly() -> None:
     x = torch.einsum("oc,bschw->bsohw", weight, tiled) + method.of_features.bias[:, None, None]
     for layer in method.head:
         x = layer(x.relu().flatten(0, 1)).unflatten(0, (2, 3))
-    assert torch.allclose(x.squeeze(2), method.decode(method.of_features(features), z), atol=1e-5)
+    assert torch.allclose(x.squeeze(2), decode(method.of_features(features), method.of_latent(z), method.head), atol=1e-5)
 
 
 def test_mc_dropout_keeps_the_mean_of_its_input() -> None:
