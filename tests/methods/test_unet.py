@@ -26,7 +26,9 @@ def test_fraction_is_the_mean_over_the_readers_who_read(name: str) -> None:
     images, masks, read = arrays()
     read[2, 1] = read[4, 0] = False
     method = small(name, target="fraction").eval()
-    each = torch.stack([cross_entropy(method.logits(images, noise()), masks[:, k]).sum((1, 2)) / 50 for k in range(4)], 1)
+    each = torch.stack(
+        [cross_entropy(method.logits(images, noise()), masks[:, k]).sum((1, 2)) / 50 for k in range(4)], 1
+    )
     assert torch.allclose(method.loss(images, masks, read, noise()), (each * read).sum(1) / read.sum(1), rtol=1e-5)
     with pytest.raises(ValueError, match="nobody read"):
         method.loss(images, masks, torch.zeros_like(read), noise())

@@ -25,9 +25,7 @@ class SSNOptions(UNetOptions):
     readers: Readers = Field("all", description="masks in a step: of one random reader (as in the paper), or of all")
 
 
-def low_rank_draws(
-    mean: Tensor, factor: Tensor, log_diagonal: Tensor, of_factor: Tensor, of_pixels: Tensor
-) -> Tensor:
+def low_rank_draws(mean: Tensor, factor: Tensor, log_diagonal: Tensor, of_factor: Tensor, of_pixels: Tensor) -> Tensor:
     """Draws (B,M,P) of N(mean, factor·factorᵀ + diagonal), by hand: no r×r system that could fail to factorise.
 
     mean, log_diagonal (B,P), factor (B,r,P); standard normal numbers of_factor (B,M,r) and of_pixels (B,M,P).
@@ -51,6 +49,8 @@ class SSN(Method[SSNOptions]):
 
     Options = SSNOptions
     version, small = 1, {"width": 4, "depth": 3, "rank": 3, "draws": 4, "pretrain": 0.0}
+
+    progress: Tensor
 
     def __init__(self, options: SSNOptions, *, channels: int, readers: int) -> None:
         super().__init__(options, channels=channels, readers=readers)
