@@ -23,17 +23,17 @@ Choose = Callable[[int, GaussianMap], Tensor]
 """The latent (B,latent,h,w) of a level (0 is the finest), given its distribution."""
 
 
-class Double(nn.Module):
+def double(x: Tensor) -> Tensor:
     """Twice the height and width, bilinear."""
+    x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    if x.requires_grad:
+        x.register_hook(channels_last)  # type: ignore[no-untyped-call]
+    return x
 
+
+class Double(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-        if x.requires_grad:
-            x.register_hook(channels_last)  # type: ignore[no-untyped-call]
-        return x
-
-
-double = Double()
+        return double(x)
 
 
 class LatentHierarchy(nn.Module):
@@ -46,14 +46,11 @@ class LatentHierarchy(nn.Module):
     def __init__(self, channels: int, levels: list[int], latents: int, latent: int) -> None:
         super().__init__()
         self.latents = latents
-        inputs = [channels, *levels[:-1]]
+        width, inputs = levels[0], [channels, *levels[:-1]]
         self.down = nn.ModuleList(Block(i, o) for i, o in zip(inputs, levels, strict=True))
-        self.chain = nn.ModuleList(
-            Block(latent + (width if k < latents - 2 else 0), width)
-            for k, width in enumerate([levels[0]] * (latents - 1))
-        )
-        self.join = nn.ModuleList(Block(width + levels[0], width) for width in levels[-latents:-1])
-        self.heads = nn.ModuleList(nn.Conv2d(width, 2 * latent, 1) for width in levels[-latents:])
+        self.chain = nn.ModuleList(Block(latent + width * (level < latents - 2), width) for level in range(latents - 1))
+        self.join = nn.ModuleList(Block(channels + width, channels) for channels in levels[-latents:-1])
+        self.heads = nn.ModuleList(nn.Conv2d(channels, 2 * latent, 1) for channels in levels[-latents:])
 
     def encode(self, inputs: Tensor) -> list[Tensor]:
         """Features of the levels that have latents, finest first."""
