@@ -11,7 +11,7 @@ from tests.methods.test_contract import arrays, noise
 from uqseg import predict, wrappers
 from uqseg.errors import UsageError
 from uqseg.methods import build, find
-from uqseg.methods.losses import count_entropy, cross_entropy, expected_share
+from uqseg.methods.losses import count_entropy, cross_entropy, expected_share, reader_fraction, reader_weights
 from uqseg.wrappers.levels import rescaled
 
 each_network = pytest.mark.parametrize("name", ["unet", "segnet"])
@@ -34,6 +34,13 @@ def test_fraction_is_the_mean_over_the_readers_who_read(name: str) -> None:
         method.loss(images, masks, torch.zeros_like(read), noise())
     with pytest.raises(UsageError, match="set only one of both"):
         small(name, target="fraction", reader=1)
+
+
+def test_the_fraction_of_three_readers_is_not_rounded() -> None:
+    masks = torch.ones(1, 3, 2, 2, dtype=torch.bool)
+    with torch.autocast("cpu", torch.bfloat16):
+        fraction = reader_fraction(masks, reader_weights(masks[:, :, 0, 0], noise(1)))
+    assert torch.allclose(fraction, torch.ones(1, 2, 2))
 
 
 def test_count_entropy_is_that_of_the_number_of_readers_who_drew() -> None:

@@ -73,7 +73,8 @@ class SSN(Method[SSNOptions]):
         """Logits (B,n,P)."""
         mean, factor, log_diagonal = self.gaussian(images)
         of_factor = noise.of_cases((n, factor.shape[1]))
-        return low_rank_draws(mean, factor, log_diagonal, of_factor, noise.of_cases((n, mean.shape[1])))
+        with torch.autocast(images.device.type, enabled=False):
+            return low_rank_draws(mean, factor, log_diagonal, of_factor, noise.of_cases((n, mean.shape[1])))
 
     def loss(self, images: Tensor, masks: Tensor, read: Tensor, noise: Noise) -> Tensor:
         """Negative log-likelihood in nats, the mean over readers; at first cross-entropy of the mean's logits."""
