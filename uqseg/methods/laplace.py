@@ -1,0 +1,83 @@
+"""Last-layer Laplace approximation (Daxberger 2021): a Gaussian over the weights of the 1×1 head of a trained U-Net."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from uqseg.methods.method import method
+from uqseg.methods.unet import SingleNetwork, SingleOptions
+from uqseg.noise import Noise
+
+
+class LaplaceOptions(SingleOptions):
+    pixels: float = Field(128.0, gt=0, description="pixels that count as one observation: they are not independent")
+    images: int = Field(1000, ge=1, description="training images that the curvature is taken from")
+
+
+def precision_of_prior(curvatures: Tensor, weights: Tensor) -> float:
+    """The precision λ of a prior N(0, 1/λ) that maximises the marginal likelihood (MacKay's fixed point).
+
+    curvatures: eigenvalues of the loss's Hessian at `weights`.
+    """
+    precision = 1.0
+    for _ in range(100):
+        determined = float((curvatures / (curvatures + precision)).sum())
+        precision = determined / float(weights.square().sum())
+    return precision
+
+
+@method("laplace")
+class Laplace(SingleNetwork[LaplaceOptions]):
+    """Laplace: a trained U-Net, the weights of its last layer drawn from the Gaussian that its curvature gives."""
+
+    Options = LaplaceOptions
+    version, small, varies = 1, {"width": 4, "depth": 3}, "weights"
+    factor: Tensor
+
+    def __init__(self, options: LaplaceOptions, *, channels: int, readers: int) -> None:
+        super().__init__(options, channels=channels, readers=readers)
+        # Deviations of [weights, bias] are factor @ normal numbers: none before training ends.
+        self.register_buffer("factor", torch.zeros(self.network.width + 1, self.network.width + 1))
+        self.trained_on = 1
+
+    @property
+    def support(self) -> int | None:
+        return None
+
+    def start(self, images: int, steps: int) -> None:
+        self.trained_on = images
+
+    @torch.no_grad()
+    def curvature(self, batches: Iterable[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+        """Generalised Gauss–Newton matrix Σ p(1−p) [f,1][f,1]ᵀ of an observed pixel, summed over all training images."""
+        total, images = torch.zeros_like(self.factor, dtype=torch.float64), 0
+        for batch, _, _ in batches:
+            features = self.network(batch)
+            slope = self.head(features).float().sigmoid()
+            slope = (slope * (1 - slope)).flatten(1).flatten()
+            rows = F.pad(features.float(), (0, 0, 0, 0, 0, 1), value=1.0).permute(1, 0, 2, 3).flatten(1)
+            total += (rows * slope) @ rows.t()
+            images += len(batch)
+            if images >= self.options.images:
+                break
+        return total * (self.trained_on / images / self.options.pixels)
+
+    @torch.no_grad()
+    def finish(self, train: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
+        self.eval()
+        values, vectors = torch.linalg.eigh(self.curvature(train))
+        weights = torch.cat([self.head.weight.flatten(), self.head.bias]).double()
+        precision = precision_of_prior(values.clamp_min(0), weights)
+        self.factor.copy_(vectors * (values.clamp_min(0) + precision).rsqrt())
+
+    def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
+        features = self.network(images)
+        normal = torch.stack([noise.shared(k, (len(self.factor),)) for k in range(n)])
+        weights = torch.cat([self.head.weight.flatten(), self.head.bias]) + normal @ self.factor.t()
+        logits = F.conv2d(features, weights[:, :-1, None, None], weights[:, -1])
+        return logits.float().sigmoid()
