@@ -22,7 +22,7 @@ def discs(n: int = 12, readers: int = 4, size: int = 32, channels: int = 1, seed
     table["split"] = "train"
     spacing = np.full((n, 2), np.nan, np.float32)
     read = np.ones((n, readers), bool)
-    return AnnotatedSet(images, masks, read, table, spacing, "discs", f"discs-{n}-{readers}-{size}-{channels}-{seed}")
+    return AnnotatedSet(images, masks, read, table, spacing, "discs")
 
 
 @pytest.fixture

@@ -11,10 +11,14 @@ if TYPE_CHECKING:
     import torch
 
 
+def digest_of(*names: object) -> bytes:
+    """The SHA-256 of the names: 32 bytes, the same on every machine."""
+    return hashlib.sha256("\x1f".join(map(str, names)).encode()).digest()
+
+
 def seed_of(*names: object) -> int:
     """A 63-bit seed from the SHA-256 of the names, the same on every machine and in every order of calls."""
-    digest = hashlib.sha256("\x1f".join(map(str, names)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return int.from_bytes(digest_of(*names)[:8], "big") >> 1
 
 
 def generator(*names: object, device: str | torch.device = "cpu") -> torch.Generator:

@@ -1,126 +1,210 @@
-"""What every registered method promises."""
+"""What every registered method promises; a weighted method stands for those from outside."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+import uqseg
 from tests.conftest import discs
-from uqseg import checkpoint, predict
-from uqseg.errors import FileError, UsageError
+from uqseg import load_model, predict
+from uqseg.errors import UsageError
 from uqseg.methods import Method, Options, build, find, names, options
+from uqseg.methods.mcdropout import dropout
+from uqseg.methods.method import normalise
 from uqseg.methods.unet import SingleUNet
-from uqseg.prediction import normalise
+from uqseg.noise import Noise
+from uqseg.samples import Samples
 from uqseg.seeds import generator
+from uqseg.training import Training, fit, save_method
+from uqseg.training.loop import validate
 
-NARROW = {
-    "segnet": {"width": 4, "depth": 3},
-    "unet": {"width": 4, "depth": 3},
-    "ensemble": {"width": 4, "depth": 3},
-    "mcdropout": {"width": 4, "depth": 3},
-    "probunet": {"levels": (4, 8, 8)},
-}
-every_method = pytest.mark.parametrize("name", names())
+WEIGHTED = "tests.methods.test_contract:Weighted"
+every_method = pytest.mark.parametrize("name", [*names(), WEIGHTED])
+Arrays = tuple[Tensor, Tensor, Tensor]
 
 
-def batch(readers: int = 4, channels: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+class Weighted(Method[Options]):
+    """Two samples, all and nothing, of weights .9 and .1."""
+
+    small = {}  # noqa: RUF012
+    varies = "both"
+
+    def __init__(self, options: Options, *, channels: int, readers: int) -> None:
+        super().__init__(options, channels=channels, readers=readers)
+        self.logit = torch.nn.Parameter(torch.randn(()))
+
+    def loss(self, images: Tensor, masks: Tensor, read: Tensor, noise: Noise) -> Tensor:
+        marked = (masks & read[..., None, None]).sum((1, 2, 3)) / read.sum(1)
+        return (self.logit - marked).square()
+
+    def draw(self, images: Tensor, n: int, noise: Noise) -> Samples:
+        halves = images.new_zeros(len(images), 2, *images.shape[2:])
+        halves[:, 0] = 1
+        return Samples(halves, torch.tensor([0.9, 0.1]).expand(len(images), 2), "stratified")
+
+
+def small(name: str, **keywords: Any) -> Method[Any]:
+    return build(name, **find(name).small, **keywords)
+
+
+def arrays(readers: int = 4, channels: int = 1) -> Arrays:
     data = discs(6, readers, 32, channels)
     return normalise(torch.from_numpy(data.images)), torch.from_numpy(data.masks), torch.from_numpy(data.read)
 
 
-class Halves(Method):
-    """Says one half everywhere; stands for a method from outside."""
-
-    def __init__(self, options: Options, *, channels: int, readers: int) -> None:
-        super().__init__(options, channels=channels, readers=readers)
-        self.logit = torch.nn.Parameter(torch.zeros(()))
-
-    def loss(self, images, masks, read, generator):
-        return (self.logit - masks.float().mean()).square()
-
-    def sample(self, images, n, generator=None):
-        return self.logit.sigmoid().expand(len(images), n, *images.shape[2:])
+def noise(cases: int = 6) -> Noise:
+    return Noise.for_step(cases, "l")
 
 
 @every_method
 @pytest.mark.parametrize(("readers", "channels"), [(4, 1), (2, 3), (7, 1)])
 def test_samples_are_probabilities_of_the_promised_shape(name: str, readers: int, channels: int) -> None:
-    images, _, _ = batch(readers, channels)
-    method = build(name, channels=channels, readers=readers, **NARROW[name]).eval()
-    with torch.no_grad():
-        samples = method.sample(images, 5, generator("s"))
-    assert samples.shape == (6, method.support or 5, 32, 32)
-    assert samples.dtype == torch.float32
-    assert 0 <= samples.min() <= samples.max() <= 1
+    data = discs(6, readers, 32, channels)
+    method = small(name, channels=channels, readers=readers)
+    samples = predict(method, data.images, 5, precision="fp32")
+    if name != WEIGHTED:
+        assert samples.prob.shape == (6, method.support or 5, 32, 32)
+        assert samples.drawn == ("support" if method.support else "independent")
+    assert samples.prob.dtype == torch.float32
+    assert 0 <= samples.prob.min() <= samples.prob.max() <= 1
+    if samples.weights is not None:
+        assert samples.weights.shape == samples.prob.shape[:2]
+        assert torch.allclose(samples.weights.sum(1), torch.ones(6))
+    assert method.describes == (name, type(method).varies, method.support)
 
 
 @every_method
-def test_samples_do_not_depend_on_the_batch_or_its_order(name: str) -> None:
+def test_samples_depend_neither_on_the_batch_nor_on_its_order(name: str) -> None:
     data = discs(6)
-    method = build(name, **NARROW[name])
-    keys = data.table["case"].tolist()
-    whole = predict(method, data.images, 5, batch=6, keys=keys)
-    assert np.allclose(whole, predict(method, data.images, 5, batch=1, keys=keys), atol=1e-6)
-    turned = predict(method, data.images[::-1].copy(), 5, batch=4, keys=keys[::-1])
-    assert np.allclose(whole, turned[::-1], atol=1e-6)
-    one, other = (predict(method, data.images[:1], 5, seed, precision="fp32") for seed in (0, 1))
-    assert not np.allclose(one, other) or method.support
+    method, keys = small(name), data.table["case"].tolist()
+    together = predict(method, data.images, 5, batch=6, keys=keys).prob
+    assert torch.allclose(together, predict(method, data.images, 5, batch=1, keys=keys).prob, atol=1e-6)
+    reversed_ = predict(method, data.images[::-1].copy(), 5, batch=4, keys=keys[::-1]).prob
+    assert torch.allclose(together, reversed_.flip(0), atol=1e-6)
+    assert torch.allclose(together, predict(method, data, 5).prob, atol=1e-6)
+    one, other = (predict(method, data.images[:1], 5, seed=seed, precision="fp32").prob for seed in (0, 1))
+    assert method.support or name == WEIGHTED or not torch.allclose(one, other)
 
 
 @every_method
-def test_every_weight_learns_and_the_generator_alone_decides_the_loss(name: str) -> None:
-    images, masks, read = batch()
-    method = build(name, **NARROW[name])
+def test_every_weight_learns_and_the_noise_alone_decides_the_loss(name: str) -> None:
+    batch = arrays()
+    method = small(name)
     state = torch.random.get_rng_state()
-    loss = method.loss(images, masks, read, generator("l"))
-    assert loss.shape == ()
-    assert torch.equal(loss, method.loss(images, masks, read, generator("l")))
-    loss.backward()
+    loss = method.loss(*batch, noise())
+    assert loss.shape == (6,)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, method.loss(*batch, noise()))
+    loss.mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters())
     assert torch.equal(state, torch.random.get_rng_state())
 
 
 @every_method
-def test_an_absent_reader_teaches_nothing(name: str) -> None:
-    images, masks, read = batch()
-    read[:, 2] = False
-    other = masks.clone()
-    other[:, 2] = ~other[:, 2]
-    method = build(name, **NARROW[name])
-    assert torch.equal(
-        method.loss(images, masks, read, generator("l")), method.loss(images, other, read, generator("l"))
-    )
+def test_the_loss_of_a_case_does_not_depend_on_the_other_cases(name: str) -> None:
+    images, masks, read = arrays()
+    method = small(name).eval()
+    if method.couples_cases:
+        return
+    loss = method.loss(images, masks, read, noise())
+    for part in (slice(0, 2), slice(2, 6)):
+        rows = Noise.for_step(6, "l", rows=part)
+        assert torch.allclose(method.loss(images[part], masks[part], read[part], rows), loss[part], rtol=1e-4)
 
 
 @every_method
+def test_an_absent_reader_teaches_nothing(name: str) -> None:
+    images, masks, read = arrays()
+    read[:, 2] = False
+    other = masks.clone()
+    other[:, 2] = ~other[:, 2]
+    method = small(name)
+    assert torch.equal(method.loss(images, masks, read, noise()), method.loss(images, other, read, noise()))
+
+
+@pytest.mark.parametrize("name", names())
 def test_a_size_that_cannot_be_halved_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="divisible by"):
-        build(name, **NARROW[name]).sample(torch.zeros(1, 1, 30, 30), 1, generator("s"))
+        predict(small(name), np.zeros((1, 1, 30, 30), np.uint8), 1)
 
 
 @every_method
 def test_saving_and_loading_gives_the_same_samples(name: str, tmp_path: Path) -> None:
     data = discs(3)
-    method = build(name, seed=3, **NARROW[name])
-    checkpoint.save(method, tmp_path)
-    assert np.array_equal(predict(method, data.images, 4), predict(checkpoint.load(tmp_path), data.images, 4))
+    method = small(name, seed=3)
+    method.input = {"size": [32, 32]}
+    save_method(method, tmp_path)
+    loaded = load_model(tmp_path)
+    first, second = predict(method, data.images, 4), predict(loaded, data.images, 4)
+    assert torch.equal(first.prob, second.prob)
+    assert first.drawn == second.drawn
+    assert (first.weights is None) == (second.weights is None)
+    assert loaded.input == {"size": [32, 32]}
 
 
 @every_method
 def test_building_depends_on_the_seed_alone(name: str) -> None:
     torch.rand(3)
-    first, again, other = (build(name, seed=seed, **NARROW[name]).state_dict() for seed in (1, 1, 2))
+    first, again, other = (small(name, seed=seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[k], again[k]) for k in first)
     assert not all(torch.equal(first[k], other[k]) for k in first)
 
 
-def test_a_method_from_outside_is_built_by_its_path() -> None:
-    method = build("tests.methods.test_contract:Halves")
-    assert predict(method, discs(2).images, 3).shape == (2, 3, 32, 32)
+def test_weights_of_samples_are_kept_and_count_in_every_mean(tmp_path: Path) -> None:
+    """On maps {1,0} of weights .9/.1 the mean is .9; where nobody marked anything its cross-entropy is −ln .1."""
+    data = discs()
+    empty = replace(data, masks=np.zeros_like(data.masks))
+    recipe = Training(steps=2, batch=4, validate_every=1)
+    method = fit(build(WEIGHTED), empty, val=empty, recipe=recipe, out=tmp_path, progress=False)
+    assert validate(method, empty, recipe) == pytest.approx(-np.log(0.1), rel=1e-6)
+    assert '"val": 2.3025' in (tmp_path / "history.jsonl").read_text()
+    for sampler in (method, load_model(tmp_path)):
+        samples = predict(sampler, empty, 16, batch=5)
+        assert samples.weights is not None
+        assert samples.drawn == "stratified"
+        assert torch.allclose(samples.mean(), torch.tensor(0.9, dtype=torch.float64))
+        assert torch.allclose(samples.std(), torch.tensor(0.3))
 
 
-def test_unknown_names_and_options_say_what_exists(tmp_path: Path) -> None:
+def test_a_promise_that_draw_or_loss_breaks_is_named_in_one_line() -> None:
+    def answering(result: Tensor) -> Method[Any]:
+        method = build(WEIGHTED)
+        method.draw = lambda images, n, noise: result[: len(images)]  # type: ignore[method-assign]
+        return method
+
+    images = np.zeros((2, 1, 64, 64), np.uint8)
+    with pytest.raises(ValueError, match=r"^draw: expected \(2,4,64,64\) in \[0,1\], got \(2,64,64\)$"):
+        predict(answering(torch.zeros(2, 64, 64)), images, 4)
+    with pytest.raises(ValueError, match=r"^draw: expected \(2,4,64,64\) in \[0,1\], got numbers from 0 to 1\.5$"):
+        predict(answering(torch.linspace(0, 1.5, 2 * 4 * 64 * 64).view(2, 4, 64, 64)), images, 4)
+    with pytest.raises(ValueError, match="got numbers from nan"):
+        predict(answering(torch.full((2, 4, 64, 64), torch.nan)), images, 4)
+    method = build(WEIGHTED)
+    method.loss = lambda images, masks, read, noise: images.mean() * method.logit  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match=r"loss: expected one value for each of 2 images, got shape \(\)"):
+        fit(method, discs(4), recipe=Training(steps=1, batch=2), progress=False)
+
+
+class Lossless(Method[Options]):
+    """Forgot its loss."""
+
+    def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
+        return images
+
+
+def test_a_missing_loss_or_draw_is_an_error_at_construction() -> None:
+    with pytest.raises(UsageError, match="Lossless does not define loss"):
+        build("tests.methods.test_contract:Lossless")
+    with pytest.raises(TypeError, match="loss"):
+        Lossless(Options(), channels=1, readers=1)  # type: ignore[abstract]
+
+
+def test_unknown_names_and_options_say_what_exists() -> None:
     with pytest.raises(UsageError, match="Did you mean 'unet'"):
         find("unte")
     with pytest.raises(UsageError, match=r"width.*Options: width, depth"):
@@ -129,33 +213,33 @@ def test_unknown_names_and_options_say_what_exists(tmp_path: Path) -> None:
         options("unet", widht=3)
     with pytest.raises(UsageError, match="importable"):
         find("no.such:Class")
-    (tmp_path / "weights.safetensors").write_bytes(b"broken")
-    with pytest.raises(FileError, match=r"weights\.safetensors"):
-        checkpoint.load(tmp_path)
+    with pytest.raises(UsageError, match=r"subclass of uqseg\.methods\.Method"):
+        find("tests.conftest:discs")
 
 
 def test_fixed_reader_trains_on_that_slot_alone() -> None:
-    images, masks, read = batch()
-    method = build("unet", reader=1, **NARROW["unet"])
+    images, masks, read = arrays()
+    read[3, 1] = False
+    method = build("unet", reader=1, **SingleUNet.small)
     others = masks.clone()
     others[:, [0, 2, 3]] = True
-    assert torch.equal(
-        method.loss(images, masks, read, generator("l")), method.loss(images, others, read, generator("l"))
-    )
+    loss = method.loss(images, masks, read, noise())
+    assert torch.equal(loss, method.loss(images, others, read, noise()))
+    assert (loss > 0).tolist() == [True, True, True, False, True, True]
     assert method.declines(channels=1, readers=1, size=(32, 32)) is not None
 
 
 def test_positive_weight_multiplies_the_foreground_term() -> None:
-    images, masks, read = batch()
+    images, masks, read = arrays()
     masks[:] = True
-    plain, heavy = (build("unet", seed=1, pos_weight=w, **NARROW["unet"]) for w in (1.0, 99.0))
-    ratio = heavy.loss(images, masks, read, generator("l")) / plain.loss(images, masks, read, generator("l"))
-    assert ratio.item() == pytest.approx(99.0, rel=1e-4)
+    plain, heavy = (build("unet", seed=1, pos_weight=w, **SingleUNet.small) for w in (1.0, 99.0))
+    ratio = heavy.loss(images, masks, read, noise()) / plain.loss(images, masks, read, noise())
+    assert torch.allclose(ratio, torch.tensor(99.0), rtol=1e-4)
 
 
 def test_probunet_folds_its_first_layer_exactly() -> None:
     """The first 1×1 layer on [features; tiled z] equals the image term plus the latent term."""
-    method = build("probunet", **NARROW["probunet"])
+    method: Any = small("probunet")
     features, z = torch.randn(2, 4, 8, 8, generator=generator("f")), torch.randn(2, 3, 6, generator=generator("z"))
     weight = torch.cat([method.of_features.weight[:, :, 0, 0], method.of_latent.weight], 1)
     tiled = torch.cat([features[:, None].expand(-1, 3, -1, -1, -1), z[..., None, None].expand(-1, -1, -1, 8, 8)], 2)
@@ -166,13 +250,12 @@ def test_probunet_folds_its_first_layer_exactly() -> None:
 
 
 def test_mc_dropout_keeps_the_mean_of_its_input() -> None:
-    from uqseg.methods.mcdropout import dropout
-
-    dropped = dropout(torch.ones(4, 8, 64, 64), 0.3, generator("d"))
+    dropped = dropout(torch.ones(4, 8, 64, 64), 0.3, noise(4))
     assert float(dropped.mean()) == pytest.approx(1.0, abs=0.01)
     assert float((dropped == 0).float().mean()) == pytest.approx(0.3, abs=0.01)
 
 
-def test_one_network_has_one_sample() -> None:
+def test_one_network_has_one_sample_and_the_package_knows_its_version() -> None:
     assert isinstance(build("unet"), SingleUNet)
-    assert build("unet", **NARROW["unet"]).sample(torch.zeros(2, 1, 32, 32), 9).shape == (2, 1, 32, 32)
+    assert predict(small("unet"), np.zeros((2, 1, 32, 32), np.uint8), 9).prob.shape == (2, 1, 32, 32)
+    assert uqseg.__version__

@@ -1,6 +1,7 @@
 """Data: every source ends in an AnnotatedSet of images, the masks of all readers, and a table of what is known."""
 
 from uqseg.data.annotated import AnnotatedSet
-from uqseg.data.source import load, sources
+from uqseg.data.cache import Content, Row
+from uqseg.data.load import load, source, sources
 
-__all__ = ["AnnotatedSet", "load", "sources"]
+__all__ = ["AnnotatedSet", "Content", "Row", "load", "source", "sources"]

@@ -2,11 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from uqseg.errors import FileError
+
+if TYPE_CHECKING:
+    from uqseg.samples import Batch
+
+Index = NDArray[np.intp] | slice
+AT_ONCE = 64  # cases verified at once
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a cache has kept to recognise and to check the N cases whose arrays it holds.
+
+    folder:    where the arrays lie
+    digests:   uint8 (N,32), see `AnnotatedSet.digests`;  checksums: uint8 (N,32), see `checksum`
+    rows:      intp (N,), the cases' rows in `intact`
+    intact:    bool, which rows have been read and agree with their checksums; shared by all subsets
+    """
+
+    folder: Path
+    digests: NDArray[np.uint8]
+    checksums: NDArray[np.uint8]
+    rows: NDArray[np.intp]
+    intact: NDArray[np.bool_]
+
+    def take(self, index: Index) -> Stored:
+        return replace(self, digests=self.digests[index], checksums=self.checksums[index], rows=self.rows[index])
 
 
 @dataclass(frozen=True)
@@ -18,9 +51,12 @@ class AnnotatedSet:
     read:    bool (N,R), who read this image; an empty mask of a reader who read it is an answer
     table:   N rows: patient, case (unique), split ("train"/"val"/"test"), and whatever the source knows
     spacing: float32 (N,2), mm per pixel (rows, columns), NaN where unknown
-    name:    the source's name; key: hash of content and parameters (part of every fit key)
-    simulated: whether the images are simulated, to be said wherever they are shown
+    name:    the source's name;  folder: the data folder's own name, "" for data that needs none
+    simulated: whether the images are simulated, which is stated wherever they are shown
     problems: what the source found wrong, one line each, never silently fixed
+    readers_are_persons: whether a reader is the same person in every case; otherwise readers are slots
+    reader_names: R names; empty: "slot 0", "slot 1", ...
+    stored:  what the cache knows of the arrays; None for a set made in memory
     """
 
     images: NDArray[np.uint8]
@@ -29,9 +65,12 @@ class AnnotatedSet:
     table: pd.DataFrame
     spacing: NDArray[np.float32]
     name: str
-    key: str
     simulated: bool = False
-    problems: tuple[str, ...] = field(default=())
+    problems: tuple[str, ...] = ()
+    readers_are_persons: bool = False
+    reader_names: tuple[str, ...] = ()
+    folder: str = ""
+    stored: Stored | None = None
 
     def __post_init__(self) -> None:
         n, _, height, width = self.images.shape
@@ -49,6 +88,10 @@ class AnnotatedSet:
                 f"table: expected {n} rows with patient, case and split, got {len(self.table)} rows "
                 f"with {list(self.table.columns)}"
             )
+        names = self.reader_names or tuple(f"slot {r}" for r in range(self.readers))
+        if len(names) != self.readers:
+            raise ValueError(f"reader_names: expected {self.readers}, got {len(names)}")
+        object.__setattr__(self, "reader_names", names)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -57,8 +100,21 @@ class AnnotatedSet:
     def readers(self) -> int:
         return int(self.masks.shape[1])
 
-    def take(self, index: NDArray[np.intp] | slice) -> AnnotatedSet:
-        """The cases at `index`, in that order; a slice copies nothing."""
+    @cached_property
+    def digests(self) -> NDArray[np.uint8]:
+        """One SHA-256 per case, uint8 (N,32): of all that training and scoring use of it, or, where it is simulated,
+        of what it is simulated from."""
+        if self.stored is not None:
+            return self.stored.digests
+        return case_digests(map(checksum, self.images, self.masks), self.read, self.spacing, self.table)
+
+    @cached_property
+    def key(self) -> str:
+        """The identity of the cases, whatever their order and wherever they lie: part of every fit and score key."""
+        return hashlib.sha256(b"".join(sorted(map(bytes, self.digests)))).hexdigest()
+
+    def take(self, index: Index) -> AnnotatedSet:
+        """The cases at `index`, in that order; a slice copies no image."""
         return replace(
             self,
             images=self.images[index],
@@ -66,4 +122,76 @@ class AnnotatedSet:
             read=self.read[index],
             table=self.table.iloc[index].reset_index(drop=True),
             spacing=self.spacing[index],
+            stored=self.stored and self.stored.take(index),
         )
+
+    def batch(self, index: Index) -> Batch:
+        """Copies of the cases at `index` as tensors.
+
+        Arrays from a cache are checked when a case is read for the first time; FileError where they have changed.
+        """
+        import torch
+
+        from uqseg.samples import Batch
+
+        images, masks = np.array(self.images[index]), np.array(self.masks[index])
+        self._check(index, images, masks)
+        return Batch(
+            torch.from_numpy(images),
+            self.table["case"].to_numpy()[index].tolist(),
+            torch.from_numpy(masks),
+            torch.from_numpy(np.array(self.read[index])),
+            torch.from_numpy(np.array(self.spacing[index])),
+        )
+
+    def verify(self) -> None:
+        """Read all arrays and check them; FileError naming the cache where one has changed."""
+        if self.stored is not None:
+            self.stored.intact[self.stored.rows] = False
+            for start in range(0, len(self), AT_ONCE):
+                part = slice(start, start + AT_ONCE)
+                self._check(part, self.images[part], self.masks[part])
+
+    def _check(self, index: Index, images: NDArray[np.uint8], masks: NDArray[np.bool_]) -> None:
+        """FileError where a case at `index` that has not been checked yet differs from what was written."""
+        if self.stored is None:
+            return
+        stored = self.stored.take(index)
+        for i in np.flatnonzero(~stored.intact[stored.rows]).tolist():
+            if checksum(images[i], masks[i]) != stored.checksums[i].tobytes():
+                case = self.table["case"].to_numpy()[index][i]
+                raise FileError(
+                    f"the data cache {stored.folder} is corrupt (the pixels of case '{case}' have changed since they "
+                    f"were written); delete this folder to build it anew"
+                )
+            stored.intact[stored.rows[i]] = True
+
+
+def checksum(image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> bytes:
+    """SHA-256 of one case's image (C,H,W) and masks (R,H,W), with their types and shapes."""
+    return sha256_of(image, masks)
+
+
+def case_digests(
+    contents: Iterable[bytes], read: NDArray[np.bool_], spacing: NDArray[np.float32], table: pd.DataFrame
+) -> NDArray[np.uint8]:
+    """`AnnotatedSet.digests`, uint8 (N,32); contents: what stands for each case's arrays, mostly their checksum."""
+    known = np.where(np.isnan(spacing), np.float32(np.nan), spacing)  # NaN has many bit patterns
+    names = zip(table["case"], table["patient"], table["split"], strict=True)
+    digests = [
+        sha256_of(content, read_, spacing_, "\x1f".join(map(str, names_)).encode())
+        for content, read_, spacing_, names_ in zip(contents, read, known, names, strict=True)
+    ]
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, hashlib.sha256().digest_size)
+
+
+def sha256_of(*parts: NDArray[Any] | bytes) -> bytes:
+    """SHA-256 of arrays, with their types and shapes, and bytes."""
+    total = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            total.update(f"{part.dtype.str}{part.shape}".encode())
+            total.update(np.ascontiguousarray(part).tobytes())
+        else:
+            total.update(part)
+    return total.digest()

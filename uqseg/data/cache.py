@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import platform
+import secrets
 import shutil
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -17,14 +20,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from uqseg.data.annotated import AnnotatedSet
+from uqseg import files
+from uqseg.data.annotated import AnnotatedSet, Stored, case_digests, checksum
 from uqseg.data.split import SPLITS
 from uqseg.errors import FileError
 
-FORMAT = 1
-ARRAYS = ("images", "masks", "read", "spacing")
-STALE_SECONDS = 3600.0
-SHOWN = 5  # problems quoted where nothing at all could be used
+FORMAT = 2
+MAPPED = ("images", "masks")  # checked case by case when they are first read
+SMALL = ("read", "spacing", "digests", "checksums")
+CHECKED = ("table.parquet", *(f"{array}.npy" for array in SMALL))  # checked whenever the set is opened
+QUOTED = 5  # problems quoted where nothing at all could be used
 
 
 class Row(NamedTuple):
@@ -38,98 +43,103 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Content:
-    """What a source found: the table (patient, case, split, ...), one Row for each of its lines in the same order, or
-    None where a case turns out to be unusable and is left out, and the problems seen.
+    """What a source reads: the table (patient, case, split, ...), one Row for each of its lines in the same order, or
+    None where a case turns out to be unusable and is left out, the problems seen, and the readers' names if known.
     `problems` and all columns but split are read after the last row: a source may add to them while it reads."""
 
     table: pd.DataFrame
     rows: Iterable[Row | None]
     problems: list[str] = field(default_factory=list)
-    simulated: bool = False
-
-
-def folder_of(cache: Path, name: str, key: str) -> Path:
-    """Where the data set `name` with `key` lies."""
-    return cache / f"{name}-{key[:12]}"
+    reader_names: Sequence[str] = ()
 
 
 def open_or_build(
-    cache: Path, name: str, key: str, find: Callable[[], Content], *, progress: bool = False
+    cache: Path, name: str, entry: str, read: Callable[[], Content], *, identity: bytes = b"", progress: bool = False
 ) -> AnnotatedSet:
-    """The data set `name` with `key` from `cache`; where it is not there yet, `find()` is called and written first.
+    """The data set `name` from its `entry` in `cache`; where it is not there yet, `read()` is called and written first.
 
+    identity: what stands for the pixels of a simulated set in its digests: they may be rounded differently elsewhere
     Rows are stored by split (train, val, test), otherwise in the source's order: a split is a slice.
     Raises FileError where the folder cannot be written or is corrupt, naming the folder.
     """
-    folder = folder_of(cache, name, key)
+    folder = cache / f"{name}-{entry[:12]}"
     if not folder.exists():
-        _build(folder, find(), name, key, progress)
-    return _open(folder, name, key)
+        _build(folder, read(), name, entry, identity, progress)
+    return _open(folder, name, entry)
 
 
-def _build(folder: Path, content: Content, name: str, key: str, progress: bool) -> None:
-    """Write `content` beside `folder` and rename it into place; nothing is left behind by an error."""
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """FileError for whatever the disk refuses, naming `path` in the cache and how to have another cache."""
     try:
-        _remove_stale(folder)
-        partial.mkdir(parents=True)
+        yield
     except OSError as error:
-        raise FileError(_cannot_write(folder, error)) from error
+        raise FileError(
+            f"cannot write the data cache {path}: {error.strerror or error}; free the disk or name another folder "
+            f"in $UQSEG_CACHE"
+        ) from error
+
+
+def _build(folder: Path, content: Content, name: str, entry: str, identity: bytes, progress: bool) -> None:
+    """Write `content` beside `folder` and rename it into place; nothing is left behind by an error."""
+    host = platform.node()
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for old in folder.parent.glob(f".*.{host}.*.*"):
+            if not _is_running(old.name.split(".")[-2]):  # its build was killed
+                shutil.rmtree(old, ignore_errors=True)
+        partial = folder.with_name(f".{folder.name}.{host}.{os.getpid()}.{secrets.token_hex(4)}")
+        partial.mkdir()
     try:
-        _write(partial, content, name, key, progress)
-        try:
-            partial.rename(folder)
-        except OSError as error:
-            if not (folder / "meta.json").exists():  # otherwise another process was faster with the same content
-                raise FileError(_cannot_write(folder, error)) from error
+        _write(partial, content, name, entry, identity, progress)
+        files.publish(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _remove_stale(folder: Path) -> None:
-    """Remove what builds of this folder left behind that were killed: nothing written to it for an hour."""
-    for old in folder.parent.glob(f".{folder.name}.*"):
-        touched = max((f.stat().st_mtime for f in (old, *old.iterdir())), default=0.0)
-        if time.time() - touched > STALE_SECONDS:
-            shutil.rmtree(old, ignore_errors=True)
+def _is_running(pid: str) -> bool:
+    """Whether a process of this machine runs; taken to where the system cannot be asked without harm (Windows)."""
+    if os.name != "posix" or not pid.isdecimal():
+        return True
+    with suppress(PermissionError):  # it runs, for somebody else
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return False
+    return True
 
 
-def _cannot_write(folder: Path, error: OSError) -> str:
-    return (
-        f"cannot write the data cache {folder}: {error.strerror or error}; free the disk or name another folder "
-        f"in $UQSEG_CACHE"
-    )
-
-
-def _write(folder: Path, content: Content, name: str, key: str, progress: bool) -> None:
+def _write(folder: Path, content: Content, name: str, entry: str, identity: bytes, progress: bool) -> None:
     rank = content.table["split"].map(SPLITS.index).to_numpy()
     order = np.argsort(rank, kind="stable")
-    kept = _write_rows(folder, content, order, name, progress)
+    writer, kept = _write_rows(folder, content, order, name, progress)
     table = content.table.iloc[order[kept]].reset_index(drop=True)
-    try:
+    contents = [identity] * len(table) if identity else map(bytes, writer.small["checksums"])
+    writer.small["digests"] = case_digests(contents, writer.small["read"], writer.small["spacing"], table)
+    with writing(folder.parent):
+        for array in SMALL:
+            np.save(folder / f"{array}.npy", writer.small[array])
         table.to_parquet(folder / "table.parquet", index=False)
-        files = sorted(folder.iterdir())
         meta = {
             "format": FORMAT,
             "name": name,
-            "key": key,
-            "simulated": content.simulated,
+            "entry": entry,
             "problems": list(content.problems),
-            "bytes": {f.name: f.stat().st_size for f in files},
+            "reader_names": list(content.reader_names),
+            "bytes": {f.name: f.stat().st_size for f in sorted(folder.iterdir())},
+            "sha256": {file: files.sha256(folder / file) for file in CHECKED},
         }
         (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
-    except OSError as error:
-        raise FileError(_cannot_write(folder, error)) from error
 
 
 def _write_rows(
     folder: Path, content: Content, order: NDArray[np.intp], name: str, progress: bool
-) -> NDArray[np.bool_]:
+) -> tuple[_Writer, NDArray[np.bool_]]:
     """Write line `order[i]` of the table as row i; bool (N,), which rows hold a case. The others are closed up."""
     place = np.empty(len(order), np.intp)
     place[order] = np.arange(len(order))
     kept = np.zeros(len(order), bool)
-    shown = track(
+    rows = track(
         content.rows,
         f"{name}: preparing",
         total=len(order),
@@ -140,7 +150,7 @@ def _write_rows(
     writer: _Writer | None = None
     count = 0
     try:
-        for row in shown:
+        for row in rows:
             if row is not None:
                 writer = writer or _Writer(folder, row, len(order))
                 writer.put(row, int(place[count]))
@@ -154,48 +164,57 @@ def _write_rows(
     if count != len(order):
         raise ValueError(f"rows: expected one for each of the table's {len(order)} lines, got {count}")
     if writer is None:
-        seen = "".join(f"\n  {problem}" for problem in content.problems[:SHOWN])
-        raise FileError(f"{name}: no usable image found; check that the path holds what the source reads{seen}")
-    return kept
+        quoted = "".join(f"\n  {problem}" for problem in content.problems[:QUOTED])
+        raise FileError(f"{name}: no usable image found; check that the path holds what the source reads{quoted}")
+    return writer, kept
 
 
 class _Writer:
-    """The four .npy files of a folder, filled by plain writes at any row: memory stays flat however many rows."""
+    """The large .npy files of a folder, filled by plain writes at any row: memory stays flat however many rows.
+
+    small: the arrays that are a few bytes per row, in memory
+    """
 
     def __init__(self, folder: Path, first: Row, n: int) -> None:
-        self.folder = folder
         self.shapes = [np.shape(part) for part in first]
         self.dtypes = [np.dtype(t) for t in (np.uint8, np.bool_, np.bool_, np.float32)]
-        need = n * sum(int(np.prod(s)) * d.itemsize for s, d in zip(self.shapes, self.dtypes, strict=True))
-        free = shutil.disk_usage(folder).free
-        if need > free:
+        need = n * (first.image.nbytes + first.masks.nbytes)
+        if need > (free := shutil.disk_usage(folder).free):
             raise FileError(
                 f"cannot write the data cache {folder.parent}: it needs {need / 1e9:.2f} GB and "
                 f"{free / 1e9:.2f} GB are free; free the disk or name another folder in $UQSEG_CACHE"
             )
-        self.files = []
+        self.small = {
+            "read": np.zeros((n, *self.shapes[2]), np.bool_),
+            "spacing": np.zeros((n, 2), np.float32),
+            "checksums": np.zeros((n, hashlib.sha256().digest_size), np.uint8),
+        }
+        self.cache = folder.parent
+        self.files: list[BinaryIO] = []
         self.starts = []
-        for name, shape, dtype in zip(ARRAYS, self.shapes, self.dtypes, strict=True):
-            file = (folder / f"{name}.npy").open("w+b")
-            self.files.append(file)
-            self.starts.append(_write_header(file, dtype, (n, *shape)))
+        with writing(self.cache):
+            for name, shape, dtype in zip(MAPPED, self.shapes, self.dtypes, strict=False):
+                self.files.append((folder / f"{name}.npy").open("w+b"))
+                self.starts.append(_write_header(self.files[-1], dtype, (n, *shape)))
 
     def put(self, row: Row, place: int) -> None:
         """Write `row` as number `place`."""
-        parts = zip(ARRAYS, row, self.files, self.starts, self.shapes, self.dtypes, strict=True)
-        for name, part, file, start, shape, dtype in parts:
+        parts: tuple[NDArray[Any], ...] = row
+        for name, part, shape, dtype in zip(Row._fields, parts, self.shapes, self.dtypes, strict=True):
             if part.shape != shape or part.dtype != dtype:
                 raise ValueError(f"{name}: expected {dtype} {shape} in every row, got {part.dtype} {part.shape}")
-            try:
+        with writing(self.cache):
+            for part, file, start in zip(parts, self.files, self.starts, strict=False):
                 file.seek(start + place * part.nbytes)
                 file.write(np.ascontiguousarray(part).tobytes())
-            except OSError as error:
-                raise FileError(_cannot_write(self.folder.parent, error)) from error
+        self.small["read"][place], self.small["spacing"][place] = row.read, row.spacing
+        self.small["checksums"][place] = np.frombuffer(checksum(row.image, row.masks), np.uint8)
 
     def keep(self, places: NDArray[np.intp]) -> None:
         """Close the rows at the ascending `places` up to the front, one at a time, and cut off the rest."""
-        try:
-            for file, start, shape, dtype in zip(self.files, self.starts, self.shapes, self.dtypes, strict=True):
+        self.small = {name: array[places] for name, array in self.small.items()}
+        with writing(self.cache):
+            for file, start, shape, dtype in zip(self.files, self.starts, self.shapes, self.dtypes, strict=False):
                 step = int(np.prod(shape)) * dtype.itemsize
                 for to, place in enumerate(places.tolist()):
                     if to == place:
@@ -208,15 +227,11 @@ class _Writer:
                 # NumPy leaves room in the header for the number of rows: a smaller one fits in the same bytes.
                 if _write_header(file, dtype, (len(places), *shape)) != start:
                     raise ValueError(f"{file.name}: the header for {len(places)} rows has another length")
-        except OSError as error:
-            raise FileError(_cannot_write(self.folder.parent, error)) from error
 
     def close(self) -> None:
-        for file in self.files:
-            try:
+        with writing(self.cache):
+            for file in self.files:
                 file.close()
-            except OSError as error:
-                raise FileError(_cannot_write(self.folder.parent, error)) from error
 
 
 def _write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
@@ -226,22 +241,33 @@ def _write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) 
     return file.tell()
 
 
-def _open(folder: Path, name: str, key: str) -> AnnotatedSet:
+def _open(folder: Path, name: str, entry: str) -> AnnotatedSet:
     """The data set in `folder`, its large arrays memory-mapped, read-only."""
     try:
         meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        if (meta["format"], meta["name"], meta["key"]) != (FORMAT, name, key):
-            raise ValueError("meta.json speaks of another data set")
+        if (meta["format"], meta["name"], meta["entry"]) != (FORMAT, name, entry):
+            raise ValueError("meta.json describes another data set")
         for file, size in meta["bytes"].items():
-            if (got := (folder / file).stat().st_size) != size:
-                raise ValueError(f"{file} has {got} bytes instead of {size}")
-        images, masks = (np.load(folder / f"{a}.npy", mmap_mode="r", allow_pickle=False) for a in ARRAYS[:2])
-        read, spacing = (np.load(folder / f"{a}.npy", allow_pickle=False) for a in ARRAYS[2:])
-        table = pd.read_parquet(folder / "table.parquet")
+            if (actual := (folder / file).stat().st_size) != size:
+                raise ValueError(f"{file} has {actual} bytes instead of {size}")
+        for file in CHECKED:
+            if files.sha256(folder / file) != meta["sha256"][file]:
+                raise ValueError(f"{file} has changed since it was written")
+        images, masks = (np.load(folder / f"{a}.npy", mmap_mode="r", allow_pickle=False) for a in MAPPED)
+        read, spacing, digests, checksums = (np.load(folder / f"{a}.npy", allow_pickle=False) for a in SMALL)
+        rows = np.arange(len(images))
         return AnnotatedSet(
-            images, masks, read, table, spacing, name, key, bool(meta["simulated"]), tuple(meta["problems"])
+            images,
+            masks,
+            read,
+            pd.read_parquet(folder / "table.parquet"),
+            spacing,
+            name,
+            problems=tuple(meta["problems"]),
+            reader_names=tuple(meta["reader_names"]),
+            stored=Stored(folder, digests, checksums, rows, np.zeros(len(rows), bool)),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (FileError, OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise FileError(
             f"the data cache {folder} is corrupt ({reason}); delete this folder to build it anew"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,15 +9,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from uqseg.errors import FileError
+from uqseg.seeds import seed_of
 
 SPLITS = ("train", "val", "test")
-SHOWN = 10  # patients named in an error
+MOST = 10  # patients named in an error
 
 
 def _uniform(*names: object) -> float:
-    """A number in [0,1) from the SHA-256 of the names."""
-    digest = hashlib.sha256("\x1f".join(map(str, names)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    """A number in [0,1) from the names."""
+    return seed_of(*names) / 2**63
 
 
 def split_of(patient: str) -> str:
@@ -44,20 +43,20 @@ def evenly(patients: Sequence[str], limit: int | None, seed: int) -> NDArray[np.
     return np.sort(order[:limit]).astype(np.intp)
 
 
-def refuse_leaks(table: pd.DataFrame, where: str) -> None:
-    """FileError where cases (columns patient, case, split) of one patient lie in several splits; `where` names them.
+def refuse_leaks(table: pd.DataFrame, origin: str) -> None:
+    """FileError where cases (columns patient, case, split) of one patient lie in several splits; `origin` names them.
 
     It is never put right here: what a method has learnt from would be scored.
     """
-    found = []
+    leaks = []
     for patient, part in table.groupby("patient", sort=True):
         first = part.drop_duplicates("split")
         if len(first) > 1:
             cases = ", ".join(f"{c} in {s}" for c, s in zip(first["case"], first["split"], strict=True))
-            found.append(f"{patient} ({cases})")
-    if found:
-        shown = "; ".join(found[:SHOWN]) + (" …" if len(found) > SHOWN else "")
+            leaks.append(f"{patient} ({cases})")
+    if leaks:
+        listed = "; ".join(leaks[:MOST]) + (" …" if len(leaks) > MOST else "")
         raise FileError(
-            f"{where}: expected each patient in one split, got {len(found)} in several: {shown}; "
+            f"{origin}: expected each patient in one split, got {len(leaks)} in several: {listed}; "
             f"give all cases of a patient the same split"
         )

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from uqseg.data.lidc.database import Outline
+
 
 def inside(outline: NDArray[np.integer]) -> tuple[NDArray[np.bool_], tuple[int, int]]:
     """The interior of a closed polygon of pixels (P,2: row, column) without its border pixels.
@@ -22,13 +24,10 @@ def inside(outline: NDArray[np.integer]) -> tuple[NDArray[np.bool_], tuple[int, 
     return np.asarray(box) > 0, (int(low[0]), int(low[1]))
 
 
-def rasterise(
-    outlines: Iterable[tuple[NDArray[np.integer], bool]], corner: tuple[int, int], size: int
-) -> tuple[NDArray[np.bool_], int]:
+def rasterise(outlines: Iterable[Outline], corner: tuple[int, int], size: int) -> tuple[NDArray[np.bool_], int]:
     """One reader's mask on one slice, in a crop of the scan's grid.
 
-    outlines: polygons (P,2: row, column), each with whether it includes; one that does not cuts a hole
-    corner:   row and column of the crop's first pixel; size: the crop is size×size
+    corner: row and column of the crop's first pixel;  size: the crop is size×size
     Returns bool (size,size) and how many pixels of the mask lie outside the crop.
     """
     parts = [(*inside(points), includes) for points, includes in outlines]
@@ -36,13 +35,13 @@ def rasterise(
     low = np.min([(*corner,), *(first for _, first, _ in parts)], axis=0)
     ends = [(first[0] + box.shape[0], first[1] + box.shape[1]) for box, first, _ in parts]
     high = np.max([(corner[0] + size, corner[1] + size), *ends], axis=0)
-    whole = np.zeros(high - low, bool)
+    drawn = np.zeros(high - low, bool)
     for box, first, includes in sorted(parts, key=lambda part: not part[2]):
         y, x = first - low
-        window = whole[y : y + box.shape[0], x : x + box.shape[1]]
+        window = drawn[y : y + box.shape[0], x : x + box.shape[1]]
         window |= box
         if not includes:
             window &= ~box
     y, x = corner - low
-    mask = whole[y : y + size, x : x + size].copy()
-    return mask, int(np.count_nonzero(whole)) - int(np.count_nonzero(mask))
+    mask = drawn[y : y + size, x : x + size].copy()
+    return mask, int(np.count_nonzero(drawn)) - int(np.count_nonzero(mask))

@@ -1,11 +1,8 @@
-"""What sources of files share: reading one image or mask of any format, fitting it to a size, streaming many."""
+"""Images and masks from files: reading one of any format, fitting it to a size and to 8 bits, streaming many."""
 
 from __future__ import annotations
 
-import fnmatch
-import hashlib
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +16,6 @@ from uqseg.data.cache import Row
 from uqseg.errors import FileError
 
 T = TypeVar("T")
-Matcher = Callable[[str], object]
 EXTENSIONS = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".pgm", ".npy", ".nii.gz", ".nii")
 NIFTI = (".nii.gz", ".nii")
 GREY = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of one channel
@@ -36,7 +32,7 @@ class Pixels(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """One case: its row, a digest of its whole image, and what is to be said about it."""
+    """One case: its row, the SHA-256 of the whole image that it was cut from, and what is wrong with it."""
 
     row: Row
     digest: bytes
@@ -51,35 +47,6 @@ def stem(name: str) -> tuple[str, str]:
     return name, ""
 
 
-def stamps(root: Path, files: Sequence[Path]) -> list[tuple[str, int, int]]:
-    """Name below `root`, size in bytes and time of change of each file: what the key of a data set is made of."""
-    found = []
-    for file in files:
-        stat = file.stat()
-        found.append((file.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns))
-    return found
-
-
-def stamps_below(root: Path, pattern: str) -> list[tuple[str, int, int]]:
-    """`stamps` of the files at root/pattern, by the parts of their names; several times faster than Path.glob."""
-    found: list[tuple[str, int, int]] = []
-    _walk(str(root), "", [re.compile(fnmatch.translate(part)).match for part in pattern.split("/")], found)
-    return found
-
-
-def _walk(folder: str, prefix: str, patterns: list[Matcher], found: list[tuple[str, int, int]]) -> None:
-    """Add to `found` the stamps below `folder`; sorted folder by folder, which is the order of the names' parts."""
-    matches, *below = patterns
-    with os.scandir(folder) as opened:
-        entries = sorted((entry.name, entry) for entry in opened if matches(entry.name))
-    for name, entry in entries:
-        if not below:
-            stat = entry.stat()
-            found.append((prefix + name, stat.st_size, stat.st_mtime_ns))
-        elif entry.is_dir():
-            _walk(entry.path, f"{prefix}{name}/", below, found)
-
-
 def read_pixels(file: Path, *, colours: bool = False) -> Pixels:
     """The one picture in `file`, whatever its format. Raises FileError naming the file and what is wrong with it.
 
@@ -90,15 +57,15 @@ def read_pixels(file: Path, *, colours: bool = False) -> Pixels:
         extension = stem(file.name)[1]
         if extension == ".npy":
             # A copy: the file is closed again, and a short file is an error here rather than later.
-            found = Pixels(np.array(np.load(file, mmap_mode="r", allow_pickle=False)))
+            pixels = Pixels(np.array(np.load(file, mmap_mode="r", allow_pickle=False)))
         else:
-            found = _read_nifti(file) if extension in NIFTI else _read_picture(file, colours)
+            pixels = _read_nifti(file) if extension in NIFTI else _read_picture(file, colours)
     except UNREADABLE as error:
         raise unreadable(file, error) from error
-    array = found.array
+    array = pixels.array
     if array.ndim not in (2, 3) or not array.size or array.dtype.kind not in "buif":
         raise FileError(f"{file}: expected one picture (H,W) or (H,W,C) of numbers, got {array.dtype} {array.shape}")
-    return found
+    return pixels
 
 
 def unreadable(file: Path, error: BaseException) -> FileError:
@@ -173,8 +140,8 @@ def binary(array: NDArray[Any], name: str) -> NDArray[np.bool_]:
     top = array.max()
     if not ((array == 0) | (array == top)).all() or float(top) not in (0.0, 1.0, 255.0, 65535.0):
         values = np.unique(array)
-        shown = ", ".join(f"{v:g}" for v in values[:4].tolist()) + (", …" if len(values) > 4 else "")
-        raise FileError(f"{name}: mask not binary, expected 0 and 1 or 0 and 255, got {len(values)} values ({shown})")
+        listed = ", ".join(f"{v:g}" for v in values[:4].tolist()) + (", …" if len(values) > 4 else "")
+        raise FileError(f"{name}: mask not binary, expected 0 and 1 or 0 and 255, got {len(values)} values ({listed})")
     return np.asarray(array != 0)
 
 
@@ -190,9 +157,10 @@ def crop_or_pad(array: NDArray[Any], size: int) -> NDArray[Any]:
     return out
 
 
-def digest(array: NDArray[Any]) -> bytes:
-    """SHA-256 of the shape and the values of an image, to find the same image twice."""
-    return hashlib.sha256(f"{array.shape}".encode() + np.ascontiguousarray(array).tobytes()).digest()
+def eight_bits(values: NDArray[np.floating], low: float, high: float) -> NDArray[np.uint8]:
+    """Numbers scaled so that `low` becomes 0 and `high` 255; what lies beyond is cut off."""
+    scaled = (values - low) / max(high - low, np.finfo(float).tiny)
+    return np.asarray(np.rint(scaled.clip(0, 1) * 255), np.uint8)
 
 
 def stream(
@@ -221,13 +189,13 @@ def stream(
 def usable(decoded: Iterable[tuple[str, Decoded | FileError]], root: Path, problems: list[str]) -> Iterator[Row | None]:
     """The row of each named case, None for one that cannot be used; what was wrong is added to `problems`."""
     seen: dict[bytes, str] = {}
-    for name, got in decoded:
-        if isinstance(got, FileError):
-            problems.append(f"left out: {got}".replace(f"{root}/", ""))
+    for name, case in decoded:
+        if isinstance(case, FileError):
+            problems.append(f"left out: {case}".replace(f"{root}{os.sep}", ""))
             yield None
             continue
-        first = seen.setdefault(got.digest, name)
+        first = seen.setdefault(case.digest, name)
         if first != name:
             problems.append(f"duplicate image: {name} is {first}")
-        problems.extend(got.problems)
-        yield got.row
+        problems.extend(case.problems)
+        yield case.row

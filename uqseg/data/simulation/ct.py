@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from uqseg.data import anatomy
-from uqseg.data.anatomy import Floats
+from uqseg.data.simulation import anatomy
+from uqseg.data.simulation.anatomy import Floats
 from uqseg.seeds import seed_of
 
 VERSION = 1
@@ -24,16 +24,17 @@ KNOT = 5.0  # mm along z over which parenchyma changes
 
 
 @dataclass(frozen=True)
-class Lesion:
+class Nodule:
     """What is known of a nodule: all that its images follow from, with the masks of each slice.
 
-    scan, nodule: names, for the seeds;  spacing, thickness: mm;  contrast: whether contrast agent was given
+    scan, name: of the scan and the nodule, for the seeds;  spacing, thickness: mm
+    contrast: whether contrast agent was given
     centre: row and column of the nodule in the crop, pixels;  outward: unit vector (y, x) to the chest wall
     reach: half axes (y, x, z) in mm;  ratings: mean over the readers;  readers: how many outlined it at all
     """
 
     scan: str
-    nodule: str
+    name: str
     spacing: float
     thickness: float
     contrast: bool
@@ -48,7 +49,7 @@ class Lesion:
 class Scene:
     """The anatomy of one nodule's neighbourhood, shared by all its slices."""
 
-    lesion: Lesion
+    nodule: Nodule
     seed: int
     balls: anatomy.Balls
     strands: anatomy.Balls
@@ -67,17 +68,17 @@ class Scene:
     knots: dict[tuple[str, int], Floats] = field(default_factory=dict)
 
 
-def scene(lesion: Lesion, seed: int) -> Scene:
-    """The anatomy that follows from the names in `lesion` and `seed`."""
-    scan = np.random.default_rng(seed_of("ct-scan", seed, lesion.scan))
-    rng = np.random.default_rng(seed_of("ct-nodule", seed, lesion.nodule))
-    outward, reach = np.array(lesion.outward), np.array(lesion.reach)
-    lung, soft = -865 + scan.normal(0, 22), 40 + scan.normal(0, 10) + 130 * lesion.contrast
+def scene(nodule: Nodule, seed: int) -> Scene:
+    """The anatomy that follows from the names in `nodule` and `seed`."""
+    scan = np.random.default_rng(seed_of("ct-scan", seed, nodule.scan))
+    rng = np.random.default_rng(seed_of("ct-nodule", seed, nodule.name))
+    outward, reach = np.array(nodule.outward), np.array(nodule.reach)
+    lung, soft = -865 + scan.normal(0, 22), 40 + scan.normal(0, 10) + 130 * nodule.contrast
     sharp, dose = scan.uniform(0.13, 0.26), np.exp(scan.normal(0, 0.25))
     blur = scan.uniform(0.5, 0.85)
-    strength = 42.0 * dose / np.sqrt(lesion.thickness / 1.25)
+    strength = 42.0 * dose / np.sqrt(nodule.thickness / 1.25)
     radius = float(reach[:2].mean())
-    rating = lesion.ratings
+    rating = nodule.ratings
     density = np.interp(rating["texture"], [1, 2, 3, 4, 5], [-640, -570, -420, -180, 10])
     vector = rng.normal(size=(10, 3)) / max(radius, 2.0) * rng.uniform(0.6, 2.2, (10, 1))
     uneven = 0.16 + 0.03 * (rating["lobulation"] + rating["spiculation"] - 2)
@@ -88,7 +89,7 @@ def scene(lesion: Lesion, seed: int) -> Scene:
     )
     around = anatomy.joined(anatomy.vessels(rng, -outward), anatomy.spots(rng))
     return Scene(
-        lesion=lesion,
+        nodule=nodule,
         seed=seed,
         balls=around,
         strands=anatomy.spicules(rng, reach, rating["spiculation"]),
@@ -96,12 +97,12 @@ def scene(lesion: Lesion, seed: int) -> Scene:
         fissure=anatomy.fissure(rng, reach),
         lung=float(lung),
         slope=(float(rng.normal(0.4, 0.3)), float(rng.normal(0, 0.15))),
-        texture=_texture_filter(float(rng.uniform(12, 30)), float(rng.uniform(10, 24)), blur, lesion.spacing),
+        texture=_texture_filter(float(rng.uniform(12, 30)), float(rng.uniform(10, 24)), blur, nodule.spacing),
         noise=_noise_filter(sharp, strength),
         blur=blur,
         waves=waves,
         fades=fades,
-        solid=float(density + 40 * lesion.contrast * (rating["texture"] > 3) + rng.normal(0, 45)),
+        solid=float(density + 40 * nodule.contrast * (rating["texture"] > 3) + rng.normal(0, 45)),
         soft=float(soft),
         bias=float(rng.normal(0, 0.7)),
     )
@@ -133,7 +134,7 @@ def _noise_filter(sharp: float, strength: float) -> Floats:
 
 
 def _white(scene: Scene, what: str, number: object) -> Floats:
-    rng = np.random.default_rng(seed_of("ct-field", scene.seed, scene.lesion.nodule, what, number))
+    rng = np.random.default_rng(seed_of("ct-field", scene.seed, scene.nodule.name, what, number))
     return rng.standard_normal((PIXELS, PIXELS), dtype=np.float32)
 
 
@@ -152,28 +153,33 @@ def _parenchyma(scene: Scene, z: float) -> Floats:
 
 def render(scene: Scene, z: float, masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The image of the slice at `z` (mm from the nodule's centre) on which readers drew `masks` bool (R,128,128)."""
-    lesion = scene.lesion
-    cy, cx = lesion.centre
-    y = ((np.arange(PIXELS, dtype=np.float32) - np.float32(cy)) * np.float32(lesion.spacing))[:, None]
-    x = ((np.arange(PIXELS, dtype=np.float32) - np.float32(cx)) * np.float32(lesion.spacing))[None, :]
-    half = lesion.thickness / 2
+    nodule = scene.nodule
+    cy, cx = nodule.centre
+    y = ((np.arange(PIXELS, dtype=np.float32) - np.float32(cy)) * np.float32(nodule.spacing))[:, None]
+    x = ((np.arange(PIXELS, dtype=np.float32) - np.float32(cx)) * np.float32(nodule.spacing))[None, :]
+    half = nodule.thickness / 2
     hu = scene.lung + y * np.float32(scene.slope[0]) + x * np.float32(scene.slope[1]) + _parenchyma(scene, z)
     if scene.fissure is not None:
         ny, nx, nz = scene.fissure.normal
         off = y * np.float32(ny) + x * np.float32(nx) + np.float32(nz * z - scene.fissure.distance)
         width = 0.6 + abs(nz) * half
         hu += np.float32(110 / width) * np.exp(-((off / np.float32(width)) ** 2))
-    filled = anatomy.draw(scene.balls, z, half, lesion.centre, lesion.spacing, PIXELS)
+    filled = anatomy.draw(scene.balls, z, half, nodule.centre, nodule.spacing, PIXELS)
     hu += filled * (np.float32(scene.soft) - hu)
     _add_lesion(scene, z, masks, hu)
     if scene.wall is not None:
         depth, along = anatomy.depth_of(scene.wall, y, x, z)
-        behind = (depth / np.float32(lesion.spacing) + np.float32(0.5)).clip(0, 1)
+        behind = (depth / np.float32(nodule.spacing) + np.float32(0.5)).clip(0, 1)
         if behind.any():
             hu += behind * (anatomy.tissue(scene.wall, depth, along, z, scene.soft) - hu)
     hu = ndimage.gaussian_filter(hu.astype(np.float32), scene.blur, mode="nearest", truncate=3)
     white = _white(scene, "noise", round(z, 3))
     hu += fft.irfft2(fft.rfft2(white) * scene.noise, s=(PIXELS, PIXELS))
+    return windowed(hu)
+
+
+def windowed(hu: Floats) -> NDArray[np.uint8]:
+    """Hounsfield units in 8 bits: the lung window from 0 to 255, what lies beyond cut off."""
     low, high = WINDOW
     return np.asarray(((hu - low) * np.float32(255 / (high - low))).round().clip(0, 255), np.uint8)
 
@@ -183,7 +189,7 @@ def _add_lesion(scene: Scene, z: float, masks: NDArray[np.bool_], hu: Floats) ->
     drawn = masks[masks.any((1, 2))]
     if not len(drawn):
         return
-    rating = scene.lesion.ratings
+    rating = scene.nodule.ratings
     edge = float(np.interp(rating["margin"], [1, 3, 5], [2.4, 1.2, 0.45]))
     around = 6 + int(2 * edge)
     rows, columns = (np.flatnonzero(drawn.any((0, axis))) for axis in (2, 1))
@@ -195,14 +201,14 @@ def _add_lesion(scene: Scene, z: float, masks: NDArray[np.bool_], hu: Floats) ->
     logit = (
         0.9
         + 0.45 * (rating["subtlety"] - 3.5)
-        + 0.25 * (scene.lesion.readers - 2.5)
+        + 0.25 * (scene.nodule.readers - 2.5)
         + 0.35 * (len(drawn) - 2.5)
         + scene.bias
         + (scene.fades[:, 0] * np.sin(scene.fades[:, 1] * z + scene.fades[:, 2])).sum()
     )
     strength = np.float32(0.35 + 0.65 / (1 + np.exp(-logit)))
     strands = anatomy.draw(
-        scene.strands, z, scene.lesion.thickness / 2, scene.lesion.centre, scene.lesion.spacing, PIXELS
+        scene.strands, z, scene.nodule.thickness / 2, scene.nodule.centre, scene.nodule.spacing, PIXELS
     )
     alpha = np.maximum(alpha, 0.7 * strands[box])
     window = hu[box]
@@ -219,7 +225,7 @@ def _latent(scene: Scene, z: float, drawn: NDArray[np.bool_], corner: tuple[int,
     y, x = _millimetres(scene, corner, mean.shape)
     amplitude, wy, wx, wz, phase = scene.waves.T.astype(np.float32)
     rows = wy[:, None, None] * y + (wz * np.float32(z) + phase)[:, None, None]
-    uneven = (amplitude[:, None, None] * np.sin(rows + wx[:, None, None] * x)).sum(0) / scene.lesion.spacing
+    uneven = (amplitude[:, None, None] * np.sin(rows + wx[:, None, None] * x)).sum(0) / scene.nodule.spacing
     # Small lesions must not vanish: what is taken away stays below half of the depth of the readers' mean.
     least = -0.5 * max(float(mean.max()), 0.5)
     return mean + np.maximum(uneven, np.float32(least)).astype(np.float32), spread
@@ -228,15 +234,15 @@ def _latent(scene: Scene, z: float, drawn: NDArray[np.bool_], corner: tuple[int,
 def _millimetres(scene: Scene, corner: tuple[int, int], shape: tuple[int, ...]) -> tuple[Floats, Floats]:
     """y (H,1) and x (1,W) in mm from the nodule's centre, of a window of the crop."""
     y, x = (
-        (np.arange(n, dtype=np.float32) + np.float32(first - c)) * np.float32(scene.lesion.spacing)
-        for n, first, c in zip(shape, corner, scene.lesion.centre, strict=True)
+        (np.arange(n, dtype=np.float32) + np.float32(first - c)) * np.float32(scene.nodule.spacing)
+        for n, first, c in zip(shape, corner, scene.nodule.centre, strict=True)
     )
     return y[:, None], x[None]
 
 
 def _density(scene: Scene, shape: Floats, z: float, box: tuple[slice, ...]) -> Floats:
     """HU of the lesion: a denser core where it is part-solid, and calcium where the readers saw it."""
-    rating = scene.lesion.ratings
+    rating = scene.nodule.ratings
     hu = np.full_like(shape, scene.solid)
     peak = max(float(shape.max()), 1.0)
     inner = (shape / np.float32(peak) - np.float32(0.45)).clip(0, 0.55) / np.float32(0.55)

@@ -11,9 +11,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 from scipy.spatial.distance import squareform
 
-from uqseg.data.pylidc_db import Contours
+from uqseg.data.lidc.database import READERS, Contours
 
-READERS = 4
 SHRINK = 0.9
 LEAST_MM = 0.1  # below the finest pixel: only outlines with a point in common are left together
 
@@ -48,10 +47,10 @@ def _points(contours: Contours) -> dict[int, NDArray[np.float64]]:
     lengths = np.diff(contours.starts)
     owner = np.repeat(contours.table["annotation"].to_numpy(), lengths)
     z = np.repeat(contours.table["z"].to_numpy(float), lengths)
-    whole = np.column_stack([contours.points, z])
+    points = np.column_stack([contours.points, z])
     order = np.argsort(owner, kind="stable")
     ids, first = np.unique(owner[order], return_index=True)
-    return dict(zip(ids.tolist(), np.split(whole[order], first[1:]), strict=True))
+    return dict(zip(ids.tolist(), np.split(points[order], first[1:]), strict=True))
 
 
 def _group_scan(points: list[NDArray[np.float64]], tolerance: float) -> NDArray[np.intp]:
@@ -83,8 +82,8 @@ def _distances(points: list[NDArray[np.float64]], tolerance: float) -> NDArray[n
     close = np.argwhere(np.triu((gap**2).sum(-1) <= tolerance**2, 1))
     trees = {int(i): KDTree(points[i]) for i in np.unique(close)}
     for i, j in close.tolist():
-        found, _ = trees[i].query(points[j], distance_upper_bound=tolerance * 1.001)
-        distance[i, j] = distance[j, i] = np.min(found)
+        nearest, _ = trees[i].query(points[j], distance_upper_bound=tolerance * 1.001)
+        distance[i, j] = distance[j, i] = np.min(nearest)
     return distance
 
 

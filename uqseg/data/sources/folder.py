@@ -22,25 +22,24 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from uqseg.data.annotated import AnnotatedSet
-from uqseg.data.cache import Content, Row, open_or_build
-from uqseg.data.files import (
+from uqseg.data.annotated import sha256_of
+from uqseg.data.cache import Content, Row
+from uqseg.data.images import (
     EXTENSIONS,
     Decoded,
     binary,
     count_channels,
     crop_or_pad,
-    digest,
+    eight_bits,
     read_pixels,
-    stamps,
     stem,
     stream,
 )
-from uqseg.data.source import Request, key_of, select, source
+from uqseg.data.load import source
 from uqseg.data.split import SPLITS, refuse_leaks, split_of
+from uqseg.data.stamps import Stamp, stamps
 from uqseg.errors import FileError, UsageError
 
-VERSION = 1
 KNOWN = ("case", "patient", "split", "spacing_x", "spacing_y")
 INVERTED = 0.5  # share of marked pixels from which masks look inverted
 
@@ -77,16 +76,7 @@ class Case(NamedTuple):
     spacing: NDArray[np.float32]
 
 
-@source("folder", path=True, description="any images/<case>.<ext> and readers/<reader>/<case>.<ext>")
-def folder(path: Path | None, request: Request) -> AnnotatedSet:
-    """All cases of a folder as this module describes it, cropped or padded (or, if dataset.toml asks, resized).
-
-    Without cases.csv each case is a patient of its own; patients without a split are split 60/20/20 by name.
-    Images of more than 8 bits are scaled to 8 bits by dataset.toml's window or by their own minimum and maximum.
-    A case that cannot be used is left out and listed. Raises FileError for a cases.csv or dataset.toml that cannot be
-    understood and for a patient in two splits, UsageError where there are no images or no readers.
-    """
-    assert path is not None
+def stamp(path: Path) -> list[Stamp]:
     images, readers = _files(path / "images"), [_files(reader) for reader in _folders(path / "readers")]
     if not images or not any(readers):
         raise UsageError(
@@ -94,26 +84,25 @@ def folder(path: Path | None, request: Request) -> AnnotatedSet:
             f"with <ext> one of {', '.join(e[1:] for e in EXTENSIONS)}; put the files there."
         )
     extra = [f for f in (path / "cases.csv", path / "dataset.toml") if f.exists()]
-    stats = stamps(path, [*images, *(f for files in readers for f in files), *extra])
-    key = key_of("folder", VERSION, request.size, stats)
-    whole = open_or_build(request.cache, "folder", key, lambda: _find(path, request.size), progress=request.progress)
-    return select(whole, request)
+    return stamps(path, [*images, *(f for files in readers for f in files), *extra])
 
 
-def _folders(path: Path) -> list[Path]:
-    return sorted(d for d in path.iterdir() if d.is_dir() and not d.name.startswith(".")) if path.is_dir() else []
+@source("folder", "any images/<case>.<ext> and readers/<reader>/<case>.<ext>", stamp=stamp, readers_are_persons=True)
+def read(path: Path, size: int) -> Content:
+    """All cases of a folder as this module describes it, cropped or padded (or, if dataset.toml asks, resized).
 
-
-def _files(path: Path) -> list[Path]:
-    return sorted(f for f in path.iterdir() if f.is_file() and not f.name.startswith(".")) if path.is_dir() else []
-
-
-def _find(path: Path, size: int) -> Content:
-    """The folder's table and rows, by case name."""
+    Cases are in the order of their names. Without cases.csv each case is a patient of its own; patients without a
+    split are split 60/20/20 by name.
+    Images of more than 8 bits are scaled to 8 bits by dataset.toml's window or by their own minimum and maximum.
+    A case that cannot be used is left out and listed. Raises FileError for a cases.csv or dataset.toml that cannot be
+    understood and for a patient in two splits, UsageError where there are no images or no readers.
+    """
     settings = _settings(path / "dataset.toml")
     problems: list[str] = []
     images = _by_case(path, path / "images", problems)
-    readers = [masks for reader in _folders(path / "readers") if (masks := _by_case(path, reader, problems))]
+    by_reader = {reader.name: _by_case(path, reader, problems) for reader in _folders(path / "readers")}
+    by_reader = {name: masks for name, masks in by_reader.items() if masks}
+    readers = list(by_reader.values())
     problems += [
         f"mask without an image: {file.relative_to(path)}"
         for masks in readers
@@ -127,9 +116,16 @@ def _find(path: Path, size: int) -> Content:
         Case(name, images[name][0], tuple(masks[name][0] if name in masks else None for masks in readers), both)
         for name, both in zip(table["case"], spacing, strict=True)
     ]
-    return Content(
-        table.drop(columns=["spacing_y", "spacing_x"]), _rows(path, cases, settings, size, problems), problems
-    )
+    rows = _rows(path, cases, settings, size, problems)
+    return Content(table.drop(columns=["spacing_y", "spacing_x"]), rows, problems, list(by_reader))
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(d for d in path.iterdir() if d.is_dir() and not d.name.startswith(".")) if path.is_dir() else []
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(f for f in path.iterdir() if f.is_file() and not f.name.startswith(".")) if path.is_dir() else []
 
 
 def _settings(file: Path) -> Settings:
@@ -145,17 +141,17 @@ def _settings(file: Path) -> Settings:
 
 def _by_case(root: Path, directory: Path, problems: list[str]) -> dict[str, list[Path]]:
     """The files of each case; one that is not an image by its name is listed."""
-    found: dict[str, list[Path]] = {}
+    by_case: dict[str, list[Path]] = {}
     for file in _files(directory):
         case, extension = stem(file.name)
         if extension:
-            found.setdefault(case, []).append(file)
+            by_case.setdefault(case, []).append(file)
         else:
             problems.append(f"not an image by its name, left out: {file.relative_to(root)}")
     problems += [f"folder not looked into: {d.relative_to(root)}" for d in _folders(directory)]
-    if not found:
+    if not by_case:
         problems.append(f"no file in {directory.relative_to(root)}")
-    return found
+    return by_case
 
 
 def _clear(
@@ -167,8 +163,8 @@ def _clear(
         masks = [masks[case] for masks in readers if case in masks]
         doubled = [files for files in (files, *masks) if len(files) > 1]
         for several in doubled:
-            shown = " and ".join(str(f.relative_to(root)) for f in several)
-            problems.append(f"left out: several files for one case, {shown}; keep one")
+            names_ = " and ".join(str(f.relative_to(root)) for f in several)
+            problems.append(f"left out: several files for one case, {names_}; keep one")
         if not masks:
             problems.append(f"left out: no reader has read {files[0].relative_to(root)}")
         if masks and not doubled:
@@ -247,20 +243,20 @@ def _read_csv(file: Path) -> pd.DataFrame:
 
 
 def _rows(root: Path, cases: list[Case], settings: Settings, size: int, problems: list[str]) -> Iterator[Row | None]:
-    """The row of each case, and at the end what is to be said of many cases at once."""
+    """The row of each case, and at the end what many cases have in common."""
     tally: dict[str, list[str]] = {}
 
     def decode(case: Case) -> Decoded:
-        return _decode(case, settings, size, lambda what: tally.setdefault(what, []).append(case.name))
+        return _decode(case, settings, size, lambda text: tally.setdefault(text, []).append(case.name))
 
     yield from stream(cases, decode, lambda case: case.name, root, problems)
-    problems += [f"{len(names)} cases ({min(names)}, …): {what}" for what, names in sorted(tally.items())]
+    problems += [f"{len(names)} cases ({min(names)}, …): {text}" for text, names in sorted(tally.items())]
 
 
-def _decode(case: Case, settings: Settings, size: int, say: Callable[[str], None]) -> Decoded:
+def _decode(case: Case, settings: Settings, size: int, warn: Callable[[str], None]) -> Decoded:
     pixels = read_pixels(case.image, colours=True)
     image = pixels.array if pixels.array.ndim == 3 else pixels.array[..., None]
-    grey = _eight_bits(image, case.image, settings, say)
+    grey = _eight_bits(image, case.image, settings, warn)
     shape = grey.shape[:2]
     masks = np.zeros((len(case.masks), size, size), bool)
     read = np.array([file is not None for file in case.masks])
@@ -275,14 +271,14 @@ def _decode(case: Case, settings: Settings, size: int, say: Callable[[str], None
         drawn, kept = drawn + int(mask.sum()), kept + int(masks[r].sum())
         share = max(share, float(mask.mean()))
     if settings.fit == "crop" and kept < drawn:
-        say(f"marked pixels lie outside the centre {size}×{size}; ask for a larger size or set fit in dataset.toml")
+        warn(f"marked pixels lie outside the centre {size}×{size}; ask for a larger size or set fit in dataset.toml")
     if share > INVERTED:
-        say("a mask marks most of the image; if that is the background, set invert in dataset.toml")
+        warn("a mask marks most of the image; if that is the background, set invert in dataset.toml")
     known = np.where(np.isnan(case.spacing), pixels.spacing, case.spacing)
     if settings.fit == "resize":
         known = known * np.array(shape) / size
     row = Row(np.moveaxis(_fitted(grey, size, settings), -1, 0), masks, read, known.astype(np.float32))
-    return Decoded(row, digest(image), [])
+    return Decoded(row, sha256_of(image), [])
 
 
 def _by(shape: tuple[int, ...]) -> str:
@@ -297,7 +293,7 @@ def _mask(file: Path, settings: Settings) -> NDArray[np.bool_]:
     return binary(array, str(file)) ^ settings.invert
 
 
-def _eight_bits(image: NDArray[Any], file: Path, settings: Settings, say: Callable[[str], None]) -> NDArray[np.uint8]:
+def _eight_bits(image: NDArray[Any], file: Path, settings: Settings, warn: Callable[[str], None]) -> NDArray[np.uint8]:
     """An image (H,W,C) in 8 bits: as it is, or scaled by the window or from its own minimum to its own maximum."""
     if image.dtype == np.uint8:
         return image
@@ -307,11 +303,8 @@ def _eight_bits(image: NDArray[Any], file: Path, settings: Settings, say: Callab
     if not np.isfinite(values).all():
         raise FileError(f"{file}: expected finite numbers, got NaN or infinity")
     if settings.window is None:
-        say("more than 8 bits, each scaled from its own minimum to its own maximum; set window in dataset.toml")
-    low, high = settings.window or (values.min(), values.max())
-    scaled = (values - low) / max(high - low, np.finfo(float).tiny)
-    eight: NDArray[np.uint8] = np.rint(scaled.clip(0, 1) * 255).astype(np.uint8)
-    return eight
+        warn("more than 8 bits, each scaled from its own minimum to its own maximum; set window in dataset.toml")
+    return eight_bits(values, *(settings.window or (values.min(), values.max())))
 
 
 def _fitted(array: NDArray[Any], size: int, settings: Settings) -> NDArray[Any]:

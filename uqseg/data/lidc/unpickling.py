@@ -41,8 +41,7 @@ class _Dtype:
     __slots__ = ("dtype",)
 
     def __init__(self, code: str, align: bool = False, copy: bool = False) -> None:
-        found = KINDS.fullmatch(code) if isinstance(code, str) else None
-        if found is None:
+        if not isinstance(code, str) or KINDS.fullmatch(code) is None:
             raise FileError(f"refused: an array of type {code!r}; expected numbers")
         self.dtype: np.dtype[Any] = np.dtype(code)
 
@@ -163,8 +162,8 @@ def _plain(value: Any, done: dict[int, Any]) -> Any:
         return value
     if id(value) not in done:
         if isinstance(value, dict):
-            made: Any = {_plain(k, done): _plain(v, done) for k, v in value.items()}
+            plain: Any = {_plain(k, done): _plain(v, done) for k, v in value.items()}
         else:
-            made = type(value)(_plain(v, done) for v in value) if type(value) in (list, tuple) else list(value)
-        done[id(value)] = made
+            plain = type(value)(_plain(v, done) for v in value) if type(value) in (list, tuple) else list(value)
+        done[id(value)] = plain
     return done[id(value)]

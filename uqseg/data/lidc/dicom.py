@@ -32,7 +32,7 @@ class Header(NamedTuple):
 
 
 def read_header(file: Path) -> Header:
-    """The header of a DICOM file, its pixels not read. Raises FileError saying what is wrong, not with which file."""
+    """The header of a DICOM file, its pixels not read. Raises FileError that gives the reason, not the file."""
     with _any_damage():
         data = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=TAGS)
         position, location = data.get("ImagePositionPatient"), data.get("SliceLocation")

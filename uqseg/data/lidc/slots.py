@@ -1,21 +1,21 @@
-"""LIDC as 8-bit PNGs of one size with one file for each of four reader slots: what its public layouts share."""
+"""Reader slots: which of the four an annotation is kept in, and LIDC as 8-bit PNGs with one mask file per slot."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from uqseg.data.annotated import sha256_of
 from uqseg.data.cache import Row
-from uqseg.data.files import Decoded, binary, crop_or_pad, digest, read_pixels, stream
-from uqseg.data.source import Request
-from uqseg.errors import FileError, UsageError
-
-READERS = 4
+from uqseg.data.images import Decoded, binary, crop_or_pad, read_pixels, stream
+from uqseg.data.lidc.database import READERS
+from uqseg.errors import FileError
+from uqseg.seeds import digest_of
 
 
 class Slots(NamedTuple):
@@ -28,17 +28,17 @@ class Slots(NamedTuple):
 
 
 def slots_of(lesion: str) -> NDArray[np.intp]:
-    """The order of the reader slots of a lesion: masks are filled from slot 0, so as stored, slot 0 is no reader."""
-    seed = int.from_bytes(hashlib.sha256(f"slots\x1f{lesion}".encode()).digest()[:8], "big")
-    return np.random.default_rng(seed).permutation(READERS)
+    """The slot of each of a lesion's annotations, (4,): they are recorded from the first on, so as recorded, none is
+    a reader."""
+    return np.random.default_rng(int.from_bytes(digest_of("slots", lesion)[:8], "big")).permutation(READERS)
 
 
-def check_size(request: Request, name: str, pixels: int) -> None:
-    """UsageError where `request` asks for more than the pixels×pixels there are, or for a crop without a centre."""
-    if request.size > pixels or request.size % 2:
-        raise UsageError(
-            f"size: {name} are {pixels}×{pixels}; expected an even size up to {pixels}, got {request.size}."
-        )
+def slot_of(annotations: pd.DataFrame, order: Callable[[str], NDArray[np.intp]] = slots_of) -> dict[int, int]:
+    """The slot of each annotation (id) of a table (annotation, nodule) in the order of the database."""
+    slot: dict[int, int] = {}
+    for nodule, part in annotations.groupby("nodule"):
+        slot.update(zip(part["annotation"].tolist(), order(str(nodule)).tolist(), strict=False))
+    return slot
 
 
 def placed(
@@ -56,7 +56,7 @@ def placed(
 def decode(
     root: Path, case: Slots, pixels: int, size: int, spacing: float = np.nan
 ) -> tuple[Decoded, list[NDArray[np.bool_]]]:
-    """A case cropped to its centre, and the whole masks of the readers who read it. Raises FileError naming the file.
+    """A case cropped to its centre, and the uncut masks of the readers who read it. Raises FileError naming the file.
 
     pixels: every file is pixels×pixels; size: of the crop; spacing: mm, NaN where unknown
     """
@@ -65,10 +65,10 @@ def decode(
     missing = [text for text, mask in zip(missing, case.masks, strict=True) if mask is None]
     if len(missing) == READERS:
         raise FileError(f"{case.image}: no reader's mask beside it")
-    whole = [None if m is None else binary(_grey(root / m, pixels), str(root / m)) for m in case.masks]
-    masks, read = placed(case.lesion, whole, size)
+    uncut = [None if m is None else binary(_grey(root / m, pixels), str(root / m)) for m in case.masks]
+    masks, read = placed(case.lesion, uncut, size)
     row = Row(crop_or_pad(image, size)[None], masks, read, np.full(2, spacing, np.float32))
-    return Decoded(row, digest(image), missing), [mask for mask in whole if mask is not None]
+    return Decoded(row, sha256_of(image), missing), [mask for mask in uncut if mask is not None]
 
 
 def rows(

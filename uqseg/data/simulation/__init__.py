@@ -1,0 +1,1 @@
+"""Simulated CT: the anatomy around a lesion and the image of a slice."""

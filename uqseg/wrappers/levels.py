@@ -1,0 +1,39 @@
+"""Level sets of the mean map: nested masks whose mean is that map, from any sampler and without training."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from uqseg.noise import Noise
+from uqseg.samples import Batch, Samples
+from uqseg.wrappers.wrapper import Options, Wrapper, wrapper
+
+BELOW_HALF = 0.5 - 2**-25  # the largest float32 that is no hypothesis
+
+
+def level_sets(mean: Tensor, n: int) -> Tensor:
+    """Probability samples float32 (B,n,H,W) of a mean map (B,H,W) in [0,1].
+
+    Their hypotheses are [mean ≥ 1 − (s−½)/n], s = 1…n, and their mean is the map (to float32). Where k of the n levels
+    hold a pixel and t = n·mean, samples inside are 1 and outside (t−k)/(n−k) if t ≥ k, else t/k inside and 0 outside:
+    the values nearest to a hard mask that keep the mean.
+    """
+    mean = mean.double()
+    levels = 1 - (torch.arange(n, device=mean.device, dtype=torch.float64) + 0.5) / n
+    inside = mean[:, None] >= levels[:, None, None]
+    k, t = inside.sum(1), n * mean
+    within = torch.where(t >= k, 1.0, t / k.clamp_min(1))
+    beyond = ((t - k) / (n - k).clamp_min(1)).clamp(0, BELOW_HALF)
+    return torch.where(inside, within[:, None], beyond[:, None]).float()
+
+
+@wrapper("levels")
+class Levels(Wrapper[Options]):
+    """Level sets of the mean map, one at each of n evenly spaced levels: nested samples with the same mean."""
+
+    version, varies = 1, "outcome"
+
+    def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:
+        """n stratified samples; the wrapped sampler is asked for n samples, whose mean decides."""
+        return Samples(level_sets(self.sampler.sample(batch, n, noise).mean(), n), None, "stratified")
