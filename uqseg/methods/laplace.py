@@ -58,9 +58,9 @@ class Laplace(SingleNetwork[LaplaceOptions]):
         total, images = torch.zeros_like(self.factor, dtype=torch.float64), 0
         for batch, _, _ in batches:
             features = self.network(batch)
-            slope = self.head(features).float().sigmoid()
-            slope = (slope * (1 - slope)).flatten(1).flatten()
-            rows = F.pad(features.float(), (0, 0, 0, 0, 0, 1), value=1.0).permute(1, 0, 2, 3).flatten(1)
+            p = self.head(features).float().sigmoid().flatten()
+            slope = p * (1 - p)
+            rows = F.pad(features, (0, 0, 0, 0, 0, 1), value=1.0).double().transpose(0, 1).flatten(1)
             total += (rows * slope) @ rows.t()
             images += len(batch)
             if images >= self.options.images:
@@ -76,8 +76,8 @@ class Laplace(SingleNetwork[LaplaceOptions]):
         self.factor.copy_(vectors * (values.clamp_min(0) + precision).rsqrt())
 
     def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
-        features = self.network(images)
+        features = self.network(images).float()
         normal = torch.stack([noise.shared(k, (len(self.factor),)) for k in range(n)])
-        weights = torch.cat([self.head.weight.flatten(), self.head.bias]) + normal @ self.factor.t()
-        logits = F.conv2d(features, weights[:, :-1, None, None], weights[:, -1])
-        return logits.float().sigmoid()
+        with torch.autocast(images.device.type, enabled=False):  # bf16 would round the small deviations away
+            weights = torch.cat([self.head.weight.flatten(), self.head.bias]) + normal @ self.factor.t()
+            return F.conv2d(features, weights[:, :-1, None, None], weights[:, -1]).sigmoid_()

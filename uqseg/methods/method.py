@@ -73,12 +73,15 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
         """What the training loop should warn of now (for example a collapsed latent), or None."""
         return None
 
+    def start(self, images: int, steps: int) -> None:
+        """Called before the first step, also of a training that is resumed: how many training images and steps."""
+
     def after_step(self, step: int, total: int) -> None:
         """Called after each optimiser step (1 … total), for example to average weights."""
 
     def finish(self, train: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
-        """Called once after the last step with one pass over the training set: images, masks and read as `loss` gets
-        them, not augmented; for example to refresh statistics or to fit a posterior."""
+        """Called once, when the weights that are kept are in place, with one pass over the training set in random
+        order: images, masks and read as `loss` gets them, not augmented; for example to fit a posterior."""
 
     @property
     def device(self) -> torch.device:

@@ -62,7 +62,7 @@ class SWAG(SingleNetwork[SWAGOptions]):
 
     def weights(self) -> Tensor:
         """All weights of network and head as one vector."""
-        return nn.utils.parameters_to_vector(self.model().parameters()).detach()
+        return torch.cat([p.detach().flatten() for p in self.model().parameters()])
 
     def _statistics(self) -> dict[str, Tensor]:
         """Means and variances of the batch normalisation."""
@@ -95,8 +95,8 @@ class SWAG(SingleNetwork[SWAGOptions]):
     def drawn(self, k: int) -> dict[str, Tensor]:
         """Weights and statistics of drawn network k, by name in `model`."""
         source = generator("swag", k)
-        normal, low_rank = torch.randn(len(self.mean), generator=source), torch.randn(len(self.deviations), generator=source)
-        vector = self.draw_weights(normal.to(self.device), low_rank.to(self.device))
+        numbers = [torch.randn(len(t), generator=source).to(t.device) for t in (self.mean, self.deviations)]
+        vector = self.draw_weights(*numbers)
         return _named(vector, dict(self.model().named_parameters())) | _named(self.statistics[k], self._statistics())
 
     @torch.no_grad()
@@ -134,4 +134,4 @@ class SWAG(SingleNetwork[SWAGOptions]):
 def _named(vector: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
     """A vector cut into tensors of the shapes of `like`."""
     parts = vector.split([t.numel() for t in like.values()])
-    return {name: part.view_as(t).clone() for (name, t), part in zip(like.items(), parts, strict=True)}
+    return {name: part.view(t.shape).clone() for (name, t), part in zip(like.items(), parts, strict=True)}
