@@ -49,7 +49,7 @@ def test_the_averaged_weights_are_validated_kept_and_finished() -> None:
     for weight, decay in ((0.2, 2 / 11), (0.3, 3 / 12)):
         average = decay * average + (1 - decay) * weight
     assert method.calls == [(10, 3), pytest.approx(average), 10, pytest.approx(average)]
-    assert float(method.logit) == pytest.approx(average, rel=1e-5)
+    assert method.logit.item() == pytest.approx(average, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

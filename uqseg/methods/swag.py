@@ -37,7 +37,7 @@ class SWAG(SingleNetwork[SWAGOptions]):
     """
 
     Options = SWAGOptions
-    version, small, varies = 1, {"width": 4, "depth": 3, "rank": 3, "collected": 4, "draws": 8}, "weights"
+    version, small, varies = 1, {"width": 4, "depth": 3, "collect_from": 0.5, "rank": 3, "draws": 8}, "weights"
     count: Tensor
     mean: Tensor
     square: Tensor
