@@ -83,6 +83,11 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
         """Called once, when the weights that are kept are in place, with one pass over the training set in random
         order: images, masks and read as `loss` gets them, not augmented; for example to fit a posterior."""
 
+    def predicted_presence(self, batch: Batch) -> Tensor | None:
+        """The share of readers expected to mark anything, float32 (B,) in [0,1] on the method's device, where the method
+        was trained to predict it; else None. `+levels` scales the mean map by it."""
+        return None
+
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
@@ -94,15 +99,21 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
     def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:
         """Samples of a batch, float32 on the method's device: n each, or the whole support.
 
-        On a processor a few images are drawn at a time. Raises ValueError where `draw` breaks its promise.
+        Raises ValueError where `draw` breaks its promise.
         """
+        pieces = self.pieces(batch)
+        return Samples.concatenate(
+            [self._checked(self.draw(images, n, noise.rows(part)), images, n) for part, images in pieces]
+        )
+
+    def pieces(self, batch: Batch) -> list[tuple[slice, Tensor]]:
+        """The batch in pieces to evaluate, a few images at a time on a processor: rows and their normalised images."""
         if self.training:
             self.eval()
         images = normalise(batch.images.to(self.device)).contiguous(memory_format=torch.channels_last)
         few = len(images) if images.is_cuda else max(1, CACHED // (images.shape[2] * images.shape[3]))
         parts = [slice(first, first + few) for first in range(0, len(images), few)]
-        drawn = [self._checked(self.draw(images[part], n, noise.rows(part)), images[part], n) for part in parts]
-        return Samples.concatenate(drawn)
+        return [(part, images[part]) for part in parts]
 
     def _checked(self, drawn: Tensor | Samples, images: Tensor, n: int) -> Samples:
         prob, (B, _, H, W) = drawn if isinstance(drawn, Tensor) else drawn.prob, images.shape

@@ -105,8 +105,18 @@ class UNet(nn.Module):
         """Whether dropout follows the encoder block of `level` (0 is the finest)."""
         return self.dropout == "all" or (self.dropout == "inner" and level >= self.depth - 2)
 
+    @property
+    def deepest(self) -> int:
+        """Channels of the deepest level."""
+        return self.down[-1][0].out_channels  # type: ignore[index,return-value]
+
     def forward(self, images: Tensor, drop: Drop | None = None) -> Tensor:
         return self.tail(*self.trunk(images), drop)
+
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of the deepest level (B,deepest,h,w) and the last ones (B,width,H,W) of a network without dropout."""
+        skips, start = self.trunk(images)
+        return skips[-1], self.tail(skips, start, None)
 
     def trunk(self, images: Tensor) -> tuple[list[Tensor], int]:
         """The encoder as far as no dropout changes it: its skips, finest first, and the next level to compute."""
