@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from uqseg.methods.losses import cross_entropy
 from uqseg.methods.method import method
 from uqseg.methods.unet import SingleNetwork, SingleOptions
 from uqseg.noise import Noise
@@ -135,9 +136,13 @@ class BCNN(SingleNetwork[BCNNOptions]):
             for layer in layers:
                 layer.noise = None
 
+    def entropy(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy (B,) summed over pixels, in nats."""
+        return cross_entropy(logits, target, pos_weight=self.options.pos_weight).sum((1, 2))
+
     def loss(self, images: Tensor, masks: Tensor, read: Tensor, noise: Noise) -> Tensor:
-        """Negative ELBO of one image, in nats: cross-entropy summed over pixels + weight × KL / training images."""
-        entropy = super().loss(images, masks, read, noise) * images[0, 0].numel()
+        """Negative ELBO of one image, in nats: its cross-entropy + weight × KL / number of training images."""
+        entropy = super().loss(images, masks, read, noise)
         if self.pretraining:
             return entropy
         o = self.options

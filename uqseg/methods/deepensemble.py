@@ -29,7 +29,7 @@ class DeepEnsemble(Method[DeepEnsembleOptions]):
 
     def __init__(self, options: DeepEnsembleOptions, *, channels: int, readers: int) -> None:
         super().__init__(options, channels=channels, readers=readers)
-        one = SingleOptions(**options.model_dump(exclude={"members"}))
+        one = SingleUNet.Options(**options.model_dump(exclude={"members"}))
         self.members = nn.ModuleList(
             SingleUNet(one, channels=channels, readers=readers) for _ in range(options.members)
         )
