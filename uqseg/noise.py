@@ -76,3 +76,7 @@ class Noise:
     def rows(self, part: slice) -> Noise:
         """The noise of some of the cases (sampling only); its shared numbers begin anew, alike in every part."""
         return self._of_sources(self._sources[part], self._names, self.device)
+
+    def named(self, *names: object) -> Noise:
+        """The same noise of the cases (sampling only), with shared numbers of these names' own."""
+        return self._of_sources(self._sources, (*self._names, *names), self.device)

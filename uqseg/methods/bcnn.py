@@ -1,8 +1,9 @@
-"""Bayesian network with Gaussian weights (Blundell 2015), trained with Flipout (Wen 2018), a MOPED start as an option."""
+"""Bayesian network with Gaussian weights (Blundell 2015), trained with Flipout (Wen 2018); MOPED as an option."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -22,7 +23,9 @@ class BCNNOptions(SingleOptions):
     beta: float = Field(1.0, ge=0, description="weight of the KL (in nats per image) against the summed cross-entropy")
     warmup: float = Field(1 / 3, gt=0, le=1, description="share of the steps in which the KL's weight rises to beta")
     moped: float | None = Field(
-        None, gt=0, description="δ of MOPED: after a deterministic start, σ = δ|w| and prior mean w; none: no such start"
+        None,
+        gt=0,
+        description="δ of MOPED: after a deterministic start, σ = δ|w| and prior mean w; none: no such start",
     )
     pretrain: float = Field(1 / 3, gt=0, lt=1, description="share of the steps that MOPED's deterministic start takes")
 
@@ -44,9 +47,9 @@ class FlipoutConv2d(nn.Conv2d):
     prior_mean: Tensor
 
     def __init__(self, plain: nn.Conv2d, sigma: float, prior: float) -> None:
-        size: tuple[int, int] = plain.kernel_size  # type: ignore[assignment]
-        bias = plain.bias is not None
-        super().__init__(plain.in_channels, plain.out_channels, size, padding=plain.padding, bias=bias)
+        size: Any = plain.kernel_size
+        bias, padding = plain.bias is not None, (size[0] // 2, size[1] // 2)
+        super().__init__(plain.in_channels, plain.out_channels, size, padding=padding, bias=bias)
         self.load_state_dict(plain.state_dict())
         unit = math.sqrt(2 / self.weight[0].numel())
         self.prior = prior * unit

@@ -52,9 +52,13 @@ class Laplace(SingleNetwork[LaplaceOptions]):
     def start(self, images: int, steps: int) -> None:
         self.trained_on = images
 
+    def last_layer(self) -> Tensor:
+        """Weights and bias of the head as one vector."""
+        return torch.cat([p.flatten() for p in self.head.parameters()])
+
     @torch.no_grad()
     def curvature(self, batches: Iterable[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-        """Generalised Gauss–Newton matrix Σ p(1−p) [f,1][f,1]ᵀ of an observed pixel, summed over all training images."""
+        """Gauss–Newton matrix Σ p(1−p) [f,1][f,1]ᵀ over the pixels of all training images, divided by `pixels`."""
         total, images = torch.zeros_like(self.factor, dtype=torch.float64), 0
         for batch, _, _ in batches:
             features = self.network(batch)
@@ -71,13 +75,12 @@ class Laplace(SingleNetwork[LaplaceOptions]):
     def finish(self, train: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
         self.eval()
         values, vectors = torch.linalg.eigh(self.curvature(train))
-        weights = torch.cat([self.head.weight.flatten(), self.head.bias]).double()
-        precision = precision_of_prior(values.clamp_min(0), weights)
+        precision = precision_of_prior(values.clamp_min(0), self.last_layer().double())
         self.factor.copy_(vectors * (values.clamp_min(0) + precision).rsqrt())
 
     def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
         features = self.network(images).float()
         normal = torch.stack([noise.shared(k, (len(self.factor),)) for k in range(n)])
         with torch.autocast(images.device.type, enabled=False):  # bf16 would round the small deviations away
-            weights = torch.cat([self.head.weight.flatten(), self.head.bias]) + normal @ self.factor.t()
+            weights = self.last_layer() + normal @ self.factor.t()
             return F.conv2d(features, weights[:, :-1, None, None], weights[:, -1]).sigmoid_()

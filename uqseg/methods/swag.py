@@ -85,7 +85,7 @@ class SWAG(SingleNetwork[SWAGOptions]):
         self.deviations[k % self.options.rank] = weights - self.mean
 
     def draw_weights(self, normal: Tensor, low_rank: Tensor) -> Tensor:
-        """Weights (P,) from standard normal numbers (P,) and (K,): mean + √scale (σ ∘ normal + Dᵀ low_rank / √(K−1))."""
+        """mean + √scale (σ ∘ normal + Dᵀ low_rank / √(K−1)), weights (P,) from standard normal numbers (P,) and (K,)."""
         kept = min(int(self.count), self.options.rank)
         sigma = (self.square - self.mean.square()).clamp_min(1e-30).sqrt()
         low = low_rank[:kept].to(self.deviations.dtype) @ self.deviations[:kept]
@@ -133,5 +133,5 @@ class SWAG(SingleNetwork[SWAGOptions]):
 
 def _named(vector: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
     """A vector cut into tensors of the shapes of `like`."""
-    parts = vector.split([t.numel() for t in like.values()])
+    parts = torch.split(vector, [t.numel() for t in like.values()])
     return {name: part.view(t.shape).clone() for (name, t), part in zip(like.items(), parts, strict=True)}

@@ -68,6 +68,6 @@ def _order(images: int, seed: int, number: int) -> Tensor:
 
 def one_pass(gather: Gather, images: int, batch: int, seed: int) -> Iterator[Arrays]:
     """All images once, shuffled and not augmented, normalised as methods see them."""
-    for rows in torch.randperm(images, generator=generator("last pass", seed)).split(batch):
+    for rows in torch.split(torch.randperm(images, generator=generator("last pass", seed)), batch):
         pixels, masks, read = gather(rows)
         yield normalise(pixels).contiguous(memory_format=torch.channels_last), masks, read

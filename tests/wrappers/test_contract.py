@@ -1,0 +1,124 @@
+"""What every registered wrapper promises."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import discs
+from uqseg import predict
+from uqseg.errors import UsageError
+from uqseg.methods import build as build_method
+from uqseg.methods import find as find_method
+from uqseg.samples import Sampler
+from uqseg.wrappers import Wrapper, build, find, names, wrap
+from uqseg.wrappers.wrapper import Calibration, CalibrationOptions
+
+LENIENT: dict[str, dict[str, Any]] = {"conformal": {"alpha": 0.6}}
+every_wrapper = pytest.mark.parametrize("name", names())
+every_inner = pytest.mark.parametrize("inner", ["unet", "mcdropout", "deepensemble"])
+
+
+def trained(inner: str) -> Sampler:
+    """Not trained, but as sure of its masks as trained methods are."""
+    method: Any = build_method(inner, seed=1, **find_method(inner).small)
+    for head in [method.head] if hasattr(method, "head") else [member.head for member in method.members]:
+        torch.nn.init.zeros_(head.bias)
+    return method
+
+
+def wrapped(name: str, inner: str) -> Wrapper[Any]:
+    wrapper = build(name, **LENIENT.get(name, {}))
+    wrapper.fit(trained(inner), discs(24, seed=3))
+    return wrapper
+
+
+@every_wrapper
+@every_inner
+def test_samples_are_probabilities_with_weights_of_sum_one(name: str, inner: str) -> None:
+    sampler = wrapped(name, inner)
+    samples = predict(sampler, discs(5), 6, precision="fp32")
+    assert samples.prob.shape[0] == 5
+    assert samples.prob.shape[2:] == (32, 32)
+    assert samples.prob.dtype == torch.float32
+    assert 0 <= samples.prob.min() <= samples.prob.max() <= 1
+    if sampler.describes.support is not None:
+        assert samples.prob.shape[1] == sampler.describes.support
+    assert (samples.drawn == "support") == (sampler.describes.support is not None)
+    if samples.weights is not None:
+        assert torch.allclose(samples.weights.sum(1), torch.ones(5))
+    assert sampler.describes.name == f"{inner}+{name}"
+
+
+@every_wrapper
+@every_inner
+def test_samples_depend_neither_on_the_batch_nor_on_its_order(name: str, inner: str) -> None:
+    sampler, data = wrapped(name, inner), discs(6)
+    together, again = (predict(sampler, data, 5, batch=batch, precision="fp32") for batch in (6, 2))
+    reversed_ = predict(sampler, data.take(np.arange(6)[::-1]), 5, precision="fp32")
+    for other in (again.prob, reversed_.prob.flip(0)):
+        # A set's border is where its map passes the threshold, which rounding may decide.
+        assert float(((together.prob - other).abs() > 1e-4).float().mean()) < 1e-3
+
+
+@every_wrapper
+def test_what_a_wrapper_learnt_passes_through_json(name: str) -> None:
+    fitted, data = wrapped(name, "mcdropout"), discs(3)
+    restored = build(name, **LENIENT.get(name, {}))
+    restored.load_state(fitted.sampler, json.loads(json.dumps(fitted.state())))
+    first, second = predict(fitted, data, 4), predict(restored, data, 4)
+    assert torch.equal(first.prob, second.prob)
+    assert first.weights is None or torch.equal(first.weights, second.weights)
+
+
+@pytest.mark.parametrize("name", [name for name in names() if issubclass(find(name), Calibration)])
+def test_without_validation_cases_a_wrapper_that_learns_says_so(name: str) -> None:
+    with pytest.raises(UsageError, match=f"wrapper '{name}' learns from validation cases, and there are none"):
+        build(name).fit(trained("unet"), None)
+
+
+@pytest.mark.parametrize(
+    ("chain", "count", "drawn"),
+    [
+        (["tta", "levels"], 6, "stratified"),
+        (["tta", "presence"], 7, "stratified"),
+        (["temperature", "tta", "levels"], 6, "stratified"),
+        (["presence", "levels"], 6, "stratified"),
+        (["levels", "presence"], 7, "stratified"),
+        (["temperature", "conformal"], 1, "support"),
+    ],
+)
+def test_wrappers_combine(chain: list[str], count: int, drawn: str) -> None:
+    sampler = wrap(trained("mcdropout"), [build(name, **LENIENT.get(name, {})) for name in chain], discs(40, seed=3))
+    samples = predict(sampler, discs(3), 6)
+    assert samples.prob.shape == (3, count, 32, 32)
+    assert samples.drawn == drawn
+    assert sampler.describes.name == "+".join(["mcdropout", *chain])
+
+
+class Recorder(Calibration[CalibrationOptions]):
+    """Keeps the patients that it learns from."""
+
+    def calibrate(self, val: Any) -> None:
+        self.patients = set(val.table["patient"])
+
+    def sample(self, batch: Any, n: int, noise: Any) -> Any:
+        return self.sampler.sample(batch, n, noise)
+
+
+class Holding(Recorder):
+    """The same, for cases that are new to what it wraps."""
+
+    holds_out = True
+
+
+def test_a_wrapper_that_holds_cases_out_shares_no_patient_with_those_inside() -> None:
+    data = discs(60)
+    inside, outside, alone = (cls(CalibrationOptions()) for cls in (Recorder, Holding, Recorder))
+    wrap(trained("unet"), [inside, outside], data)
+    wrap(trained("unet"), [alone], data)
+    assert inside.patients.isdisjoint(outside.patients)
+    assert inside.patients | outside.patients == alone.patients == set(data.table["patient"])
+    assert min(len(inside.patients), len(outside.patients)) > 5
