@@ -65,6 +65,10 @@ def test_a_sampler_that_turns_with_its_image_gives_the_same_map_in_every_view() 
     samples = predict(sampler, data, 16)
     assert samples.prob.shape == (3, 8, 32, 32)
     assert torch.equal(samples.prob, torch.from_numpy(data.images / np.float32(255)).expand(-1, 8, -1, -1))
+    weights = torch.tensor([0.5, 0.3, 0.2])
+    sampler.fit(Shown(3, weights), None)
+    samples = predict(sampler, discs(3, channels=3), 16)
+    assert torch.allclose(samples.weights, (weights / 8).repeat(3, 8))
 
 
 def test_views_of_a_network_are_its_maps_of_turned_images() -> None:

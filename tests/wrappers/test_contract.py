@@ -16,7 +16,6 @@ from uqseg.samples import Sampler
 from uqseg.wrappers import Wrapper, build, find, names, wrap
 from uqseg.wrappers.wrapper import Calibration, CalibrationOptions
 
-LENIENT: dict[str, dict[str, Any]] = {"conformal": {"alpha": 0.6}}
 every_wrapper = pytest.mark.parametrize("name", names())
 every_inner = pytest.mark.parametrize("inner", ["unet", "mcdropout", "deepensemble"])
 
@@ -30,7 +29,7 @@ def trained(inner: str) -> Sampler:
 
 
 def wrapped(name: str, inner: str) -> Wrapper[Any]:
-    wrapper = build(name, **LENIENT.get(name, {}))
+    wrapper = build(name, **find(name).small)
     wrapper.fit(trained(inner), discs(24, seed=3))
     return wrapper
 
@@ -66,7 +65,7 @@ def test_samples_depend_neither_on_the_batch_nor_on_its_order(name: str, inner: 
 @every_wrapper
 def test_what_a_wrapper_learnt_passes_through_json(name: str) -> None:
     fitted, data = wrapped(name, "mcdropout"), discs(3)
-    restored = build(name, **LENIENT.get(name, {}))
+    restored = build(name, **find(name).small)
     restored.load_state(fitted.sampler, json.loads(json.dumps(fitted.state())))
     first, second = predict(fitted, data, 4), predict(restored, data, 4)
     assert torch.equal(first.prob, second.prob)
@@ -91,7 +90,7 @@ def test_without_validation_cases_a_wrapper_that_learns_says_so(name: str) -> No
     ],
 )
 def test_wrappers_combine(chain: list[str], count: int, drawn: str) -> None:
-    sampler = wrap(trained("mcdropout"), [build(name, **LENIENT.get(name, {})) for name in chain], discs(40, seed=3))
+    sampler = wrap(trained("mcdropout"), [build(name, **find(name).small) for name in chain], discs(40, seed=3))
     samples = predict(sampler, discs(3), 6)
     assert samples.prob.shape == (3, count, 32, 32)
     assert samples.drawn == drawn

@@ -67,7 +67,7 @@ class FlipoutConv2d(nn.Conv2d):
         weight = self.deviations(self.noise.shared(0, tuple(self.weight.shape)))
         turned = x * signs(self.noise, self.in_channels).to(x.dtype)
         deviation = F.conv2d(turned, weight, padding=self.padding)
-        return means + deviation * signs(self.noise, self.out_channels).to(deviation.dtype)
+        return torch.addcmul(means, deviation, signs(self.noise, self.out_channels).to(deviation.dtype))
 
     def kl(self) -> Tensor:
         """KL(weights ‖ prior) in nats, summed over all weights of the layer."""

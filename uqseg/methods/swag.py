@@ -85,7 +85,7 @@ class SWAG(SingleNetwork[SWAGOptions]):
         self.deviations[k % self.options.rank] = weights - self.mean
 
     def draw_weights(self, normal: Tensor, low_rank: Tensor) -> Tensor:
-        """mean + √scale (σ ∘ normal + Dᵀ low_rank / √(K−1)), weights (P,) from standard normal numbers (P,) and (K,)."""
+        """mean + √scale (σ ∘ normal + Dᵀ low_rank / √(K−1)), (P,) from standard normal numbers (P,) and (K,)."""
         kept = min(int(self.count), self.options.rank)
         sigma = (self.square - self.mean.square()).clamp_min(1e-30).sqrt()
         low = low_rank[:kept].to(self.deviations.dtype) @ self.deviations[:kept]

@@ -58,7 +58,7 @@ class Conformal(Calibration[ConformalOptions]):
     """Conformal: the set of pixels that misses at most a share alpha of a reader's lesion, for a patient on average."""
 
     Options = ConformalOptions
-    version, fitted, gives, holds_out = 1, ("threshold",), "set", True
+    version, fitted, gives, holds_out, small = 1, ("threshold",), "set", True, {"alpha": 0.6}
     threshold: float
 
     @property

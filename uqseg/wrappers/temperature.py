@@ -36,7 +36,7 @@ class Temperature(Calibration[CalibrationOptions]):
 
     def calibrate(self, val: AnnotatedSet) -> None:
         """a > 0 and b that minimise the cross-entropy of the mean of the samples against the readers."""
-        cases = [(logits(samples.prob), samples.weights, *_readers(batch)) for batch, samples in self.answers(val)]
+        cases = [(logits(samples.prob), samples, *_readers(batch)) for batch, samples in self.answers(val)]
         pairs = sum(float(read.sum()) for *_, read in cases)
         log_a, b = (torch.zeros((), dtype=torch.float64, requires_grad=True) for _ in range(2))
         solver = torch.optim.LBFGS(
@@ -46,14 +46,9 @@ class Temperature(Calibration[CalibrationOptions]):
         def loss() -> float:
             solver.zero_grad()
             total = 0.0
-            for logit, weights, marked, read in cases:
+            for logit, samples, marked, read in cases:
                 scaled = (logit * log_a.exp().float() + b.float()).sigmoid()
-                mean = (
-                    scaled.double().mean(1)
-                    if weights is None
-                    else torch.einsum("bs,bshw->bhw", weights.double(), scaled.double())
-                )
-                mean = mean.clamp(LEAST, 1 - LEAST)
+                mean = replace(samples, prob=scaled).mean().clamp(LEAST, 1 - LEAST)
                 entropy = -(marked * mean.log() + (read - marked) * (-mean).log1p()).mean((1, 2)).sum() / pairs
                 entropy.backward()  # type: ignore[no-untyped-call]
                 total += float(entropy.detach())
