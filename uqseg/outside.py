@@ -7,10 +7,11 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import FunctionType, ModuleType
+from typing import Any
 
 from uqseg.errors import UsageError
 
@@ -29,7 +30,8 @@ def load_file(path: str | Path) -> ModuleType:
         raise UsageError(f"there is no file '{path}'; give an existing Python file")
     try:
         sources = list(_sources(path, path.parent))
-        name = f"outside_{_digest(sources, path.parent, path)[:16]}"
+        text = _digest(sources, path.parent, path)
+        name = f"outside_{hashlib.sha256(f'{path} {text}'.encode()).hexdigest()[:16]}"
         if name in sys.modules:
             return sys.modules[name]
         spec = importlib.util.spec_from_file_location(name, path)
@@ -57,11 +59,11 @@ def load_file(path: str | Path) -> ModuleType:
 
 
 @cache
-def source_hash(cls: type) -> str:
-    """SHA-256 of the file that defines `cls` and of every module that it imports from its folder.
+def source_hash(cls: Callable[..., Any]) -> str:
+    """SHA-256 of the file that defines a class or function and of every module that it imports from its folder.
 
-    "" for a class of this tree, "unknown" for one that no file defines (typed into a session). It stays that of the
-    first call, near the time when the class was loaded.
+    "" for one of this tree, "unknown" for one that no file defines (typed into a session). It stays that of the
+    first call, near the time when it was loaded.
     """
     if cls.__module__.partition(".")[0] in TREE:
         return ""
@@ -72,8 +74,8 @@ def source_hash(cls: type) -> str:
     return _digest(_sources(file, root), root, file)
 
 
-def _file_of(cls: type) -> Path | None:
-    """The file that defines a class, by its functions: the module's name may stand for another file by now."""
+def _file_of(cls: Callable[..., Any]) -> Path | None:
+    """The file that defines it, by its functions: the module's name may stand for another file by now."""
     for value in vars(cls).values():
         if isinstance(value, FunctionType) and (file := Path(value.__code__.co_filename)).is_file():
             return file.resolve()

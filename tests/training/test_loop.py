@@ -3,22 +3,28 @@
 import json
 import re
 import signal
+import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from bench.timing.scale import sparse_set
 from tests.conftest import discs
-from uqseg import train as training
-from uqseg.checkpoint import read_tensors
 from uqseg.data import AnnotatedSet
-from uqseg.device import pick_device
+from uqseg.device import peak_memory, pick_device
 from uqseg.errors import FileError, UsageError
 from uqseg.methods import Method, build
-from uqseg.train import DivergenceError, Training, fit, rate, resident, rows_of
+from uqseg.methods.unet import SingleUNet
+from uqseg.noise import Noise
+from uqseg.training import DivergenceError, Training, fit
+from uqseg.training.augment import augment
+from uqseg.training.batches import resident, rows_of
+from uqseg.training.checkpoint import read_tensors
+from uqseg.training.loop import _Run
+from uqseg.training.recipe import rate
 
 NARROW = {"width": 4, "depth": 3}
 
@@ -53,8 +59,8 @@ def test_an_interrupted_training_resumes_to_the_same_bits(
         built = build(name, seed=1, **options)
         return weights(fit(built, small, val=val, recipe=recipe, out=out, progress=False, device="cpu"))
 
-    whole = run(tmp_path / "whole")
-    step, taken = training._step, []
+    uninterrupted = run(tmp_path / "uninterrupted")
+    step, taken = _Run.step, []
 
     def interrupted(*arguments: object) -> object:
         taken.append(1)
@@ -62,15 +68,15 @@ def test_an_interrupted_training_resumes_to_the_same_bits(
             raise KeyboardInterrupt
         return step(*arguments)
 
-    monkeypatch.setattr(training, "_step", interrupted)
+    monkeypatch.setattr(_Run, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut")
     assert (tmp_path / "cut" / "checkpoint.safetensors").exists()
-    assert torch.equal(whole, run(tmp_path / "cut"))
+    assert torch.equal(uninterrupted, run(tmp_path / "cut"))
     assert len(taken) == 14 + 24 - 13
-    assert torch.equal(whole, run(tmp_path / "cut")), "a finished training is loaded"
+    assert torch.equal(uninterrupted, run(tmp_path / "cut")), "a finished training is loaded"
     assert len(taken) == 14 + 24 - 13
-    histories = [(tmp_path / k / "history.jsonl").read_text() for k in ("whole", "cut")]
+    histories = [(tmp_path / k / "history.jsonl").read_text() for k in ("uninterrupted", "cut")]
     assert histories[0] == histories[1]
 
 
@@ -124,21 +130,59 @@ def test_schedules_start_and_end_where_they_should() -> None:
     assert course("steps")[-1] == pytest.approx(0.01)
 
 
-def test_an_interruption_waits_for_the_end_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = training._step
+@pytest.mark.parametrize("at", ["step", "validated", "save"])
+def test_an_interruption_waits_until_step_validation_and_checkpoint_are_done(
+    at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = getattr(_Run, at)
 
-    def interrupted(*args):
+    def interrupted(run: _Run, *args: float) -> object:
         signal.raise_signal(signal.SIGINT)
-        return step(*args)
+        return original(run, *args)
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background it is ignored
-    monkeypatch.setattr(training, "_step", interrupted)
+    monkeypatch.setattr(_Run, at, interrupted)
+    recipe = Training(steps=5, batch=4, validate_every=1, keep="best", checkpoint_every=1e-9)
     with pytest.raises(KeyboardInterrupt):
-        fit(build("unet", width=4, depth=3), discs(8), recipe=Training(steps=5, batch=4), out=tmp_path, progress=False)
-    tensors, _ = read_tensors(tmp_path / "checkpoint.safetensors")
-    counts = {int(t) for name, t in tensors.items() if name.endswith("num_batches_tracked")}
-    assert counts == {1}
+        fit(build("unet", **NARROW), discs(8), val=discs(2), recipe=recipe, out=tmp_path, progress=False)
+    tensors, numbers = read_tensors(tmp_path / "checkpoint.safetensors")
+    assert {int(t) for name, t in tensors.items() if name.endswith("num_batches_tracked")} == {1}
+    assert (numbers["step"], numbers["best_step"]) == (1, 1)
+    assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 1
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class Hooked(SingleUNet):
+    """Counts the calls of its hooks."""
+
+    def after_step(self, step: int, total: int) -> None:
+        self.steps = [*getattr(self, "steps", []), (step, total)]
+
+    def finish(self, train) -> None:
+        self.passes = [(images, masks) for images, masks, _ in train]
+        with torch.no_grad():
+            self.head.bias.fill_(7.0)
+
+
+def test_hooks_run_after_each_step_and_at_the_end(small: AnnotatedSet) -> None:
+    method = build("tests.training.test_loop:Hooked", **NARROW)
+    fit(method, small, val=small, recipe=Training(steps=3, batch=5, keep="best"), progress=False)
+    assert method.steps == [(1, 3), (2, 3), (3, 3)]
+    assert [len(images) for images, _ in method.passes] == [5, 5, 2]
+    assert torch.equal(torch.cat([masks for _, masks in method.passes]), torch.from_numpy(small.masks))
+    images = torch.cat([images for images, _ in method.passes])
+    assert torch.allclose((images + 1) * 127.5, torch.from_numpy(small.images).float(), atol=1e-4)
+    assert float(method.head.bias.detach()) == 7.0, "the last validation sees what finish made"
+
+
+def test_memory_is_read_where_the_system_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    linux = peak_memory(torch.device("cpu"))
+    assert linux is not None
+    assert linux > 2**24
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert peak_memory(torch.device("cpu")) == pytest.approx(linux / 1024, rel=0.1)
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert peak_memory(torch.device("cpu")) is None
 
 
 def test_recipe_errors() -> None:
@@ -150,19 +194,16 @@ def test_recipe_errors() -> None:
 
 
 def test_augmentation_moves_image_and_masks_alike() -> None:
-    from uqseg.augment import augment
-    from uqseg.seeds import generator
-
     data = discs(8, size=64)
     masks = torch.from_numpy(data.masks)
     images = masks[:, :1].float()
-    moved, drawn = augment(images, masks, generator("a"))
+    moved, moved_masks = augment(images, masks, Noise.for_step(8, "a"))
     level = moved.amin((1, 2, 3), keepdim=True) / 2 + moved.amax((1, 2, 3), keepdim=True) / 2
     seen = images.any((1, 2, 3))
-    agree = ((moved > level) == drawn[:, :1]).float().mean((1, 2, 3))
-    assert drawn.dtype == torch.bool
+    agree = ((moved > level) == moved_masks[:, :1]).float().mean((1, 2, 3))
+    assert moved_masks.dtype == torch.bool
     assert (agree[seen] > 0.99).all()
-    assert not torch.equal(drawn, masks)
+    assert not torch.equal(moved_masks, masks)
 
 
 def test_no_warning_and_no_change_of_the_data(small: AnnotatedSet) -> None:
@@ -185,14 +226,22 @@ def test_training_runs_on_cuda(small: AnnotatedSet, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not tell how maps are read")
 def test_only_a_map_larger_than_reading_ahead_can_hold_is_read_without_it(tmp_path: Path) -> None:
-    data = sparse_set(40_000, 128, tmp_path)  # images of 0.7 GB, masks of 2.6 GB, full of holes
+    n, arrays = 40_000, []  # images of 0.7 GB, masks of 2.6 GB, full of holes
+    for name, dtype, planes in (("images", np.uint8, 1), ("masks", np.bool_, 4)):
+        file = tmp_path / f"{name}.npy"
+        np.lib.format.open_memmap(file, "w+", dtype=dtype, shape=(n, planes, 128, 128)).flush()
+        arrays.append(np.load(file, mmap_mode="r"))
+    cases = np.arange(n).astype(str)
+    table = pd.DataFrame({"patient": cases, "case": cases, "split": "train"})
+    spacing = np.full((n, 2), np.nan, np.float32)
+    data = AnnotatedSet(*arrays, np.ones((n, 4), bool), table, spacing, "sparse")
     gather = resident(data, torch.device("cpu"))
     maps = Path("/proc/self/smaps").read_text(encoding="utf-8")
     read_at_random = {}
     for name in ("images", "masks"):
-        found = re.search(rf"{name}\.npy$.*?^VmFlags: (.*?)$", maps, re.S | re.M)
-        assert found is not None
-        read_at_random[name] = "rr" in found[1].split()
+        flags = re.search(rf"{name}\.npy$.*?^VmFlags: (.*?)$", maps, re.S | re.M)
+        assert flags is not None
+        read_at_random[name] = "rr" in flags[1].split()
     assert read_at_random == {"images": False, "masks": True}
     images, masks, _ = gather(torch.tensor([39_999, 0]))
     assert images.shape == (2, 1, 128, 128)

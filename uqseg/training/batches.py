@@ -14,6 +14,7 @@ from torch import Tensor
 
 from uqseg.data.annotated import AnnotatedSet
 from uqseg.methods.method import normalise
+from uqseg.samples import Batch
 from uqseg.seeds import generator
 
 Arrays = tuple[Tensor, Tensor, Tensor]
@@ -28,18 +29,20 @@ def resident(data: AnnotatedSet, device: torch.device) -> Gather:
         for array in (data.images, data.masks):
             _without_reading_ahead(array)
 
-        def gather(rows: Tensor) -> Arrays:
-            index = rows.numpy()
-            return tuple(torch.from_numpy(a[index]) for a in (data.images, data.masks, data.read))  # type: ignore[return-value]
-
-        return gather
-    images, masks, read = (torch.from_numpy(np.array(a)).to(device) for a in (data.images, data.masks, data.read))
+        return lambda rows: _arrays(data.batch(rows.numpy()))
+    images, masks, read = _arrays(data.batch(slice(None)).to(device))
 
     def gather_on_device(rows: Tensor) -> Arrays:
         rows = rows.to(device)
         return images[rows], masks[rows], read[rows]
 
     return gather_on_device
+
+
+def _arrays(batch: Batch) -> Arrays:
+    assert batch.masks is not None
+    assert batch.read is not None
+    return batch.images, batch.masks, batch.read
 
 
 def _without_reading_ahead(array: NDArray[Any]) -> None:

@@ -146,8 +146,7 @@ def validate(sampler: Sampler, val: AnnotatedSet, recipe: Training) -> float:
     total, count = 0.0, 0
     for part, samples in predict_batches(sampler, val, recipe.validate_samples, precision=recipe.precision):
         p = samples.mean().clamp(1e-6, 1 - 1e-6)[:, None]
-        masks = torch.from_numpy(np.array(val.masks[part])).to(p.device)
-        read = torch.from_numpy(val.read[part]).to(p.device)
+        masks, read = (torch.from_numpy(np.array(a[part])).to(p.device) for a in (val.masks, val.read))
         entropy = -torch.where(masks, p.log(), (1 - p).log()).mean((2, 3))
         total, count = total + float(entropy[read].sum()), count + int(read.sum())
     return total / count
