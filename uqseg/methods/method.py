@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -136,8 +136,20 @@ _registry: Registry[Method[Any]] = Registry("method", "uqseg.methods", Method)  
 method, names, find, options = _registry.register, _registry.names, _registry.find, _registry.options
 
 
-def build(label: str, *, channels: int = 1, readers: int = 4, seed: int = 0, **values: Any) -> Method[Any]:
-    """A new method with weights drawn from `seed`; global random state is left as it was."""
-    chosen = options(label, **values)
+def build(
+    label: str,
+    named: Mapping[str, Any] | None = None,
+    /,
+    *,
+    channels: int = 1,
+    readers: int = 4,
+    seed: int = 0,
+    **values: Any,
+) -> Method[Any]:
+    """A new method with weights drawn from `seed`; global random state is left as it was.
+
+    Options are given as keywords, or in `named`, as one that is called `readers` must be.
+    """
+    chosen = options(label, **(named or {}), **values)
     with seeded(seed):
         return _registry.concrete(label)(chosen, channels=channels, readers=readers)

@@ -110,4 +110,4 @@ class MoSE(Method[MoSEOptions]):
         self.progress.fill_(step / total)
 
     def watch(self) -> dict[str, float]:
-        return {f"expert_{k}": float(mean) for k, mean in enumerate(self.mean)}
+        return {f"expert_{k}": mean for k, mean in enumerate(self.mean.tolist())}

@@ -57,8 +57,8 @@ class PHiSeg(Method[PHiSegOptions]):
         prior, _ = self.prior(self.prior.encode(images), lambda level, _: latents[level])
         kl = [gaussian_kl(*q, *p).sum((1, 2, 3)) for q, p in zip(posterior, prior, strict=True)]
         entropy = [cross_entropy(sums.squeeze(1), target).sum((1, 2)) for sums in self.likelihood(latents)][::-1]
-        self.terms = {f"kl_{k}": float(term.mean()) for k, term in enumerate(kl)}
-        self.terms |= {f"cross_entropy_{k}": float(term.mean()) for k, term in enumerate(entropy)}
+        self.terms = {f"kl_{k}": float(term.detach().mean()) for k, term in enumerate(kl)}
+        self.terms |= {f"cross_entropy_{k}": float(term.detach().mean()) for k, term in enumerate(entropy)}
         loss: Tensor = sum(entropy) + self.options.beta * sum(4**k * term for k, term in enumerate(kl))  # type: ignore[assignment]
         return loss
 

@@ -47,6 +47,10 @@ class Presence(Calibration[CalibrationOptions]):
         ends = np.r_[True, np.diff(g) != 0] | np.r_[np.diff(g) != 0, True]
         self.strengths, self.shares = values[ends].tolist(), g[ends].clip(0, 1).tolist()
 
+    def predicted_presence(self, batch: Batch) -> Tensor | None:
+        """None: the samples' weights say it."""
+        return None
+
     def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:
         samples = self.sampler.sample(batch, n, noise)
         g = np.interp(strength(samples).cpu().numpy(), self.strengths, self.shares)

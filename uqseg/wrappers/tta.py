@@ -27,6 +27,13 @@ def turned_back(x: Tensor, view: int) -> Tensor:
     return x.flip(-1) if view >= 4 else x
 
 
+def turned_batch(batch: Batch, view: int) -> Batch:
+    """The batch with images, masks and spacing turned."""
+    spacing = batch.spacing.flip(1) if view % 2 else batch.spacing
+    masks = None if batch.masks is None else turned(batch.masks, view)
+    return replace(batch, images=turned(batch.images, view), masks=masks, spacing=spacing)
+
+
 @wrapper("tta")
 class TTA(Wrapper[Options]):
     """Test-time augmentation: samples from turned and mirrored views of the image, turned back.
@@ -56,10 +63,12 @@ class TTA(Wrapper[Options]):
         shares = [w * counts[view] / total for view, w in zip(sorted(counts), weights, strict=False)]
         return Samples(torch.cat([p.prob for p in parts], 1), torch.cat(shares, 1) if shares else None, parts[0].drawn)
 
+    def predicted_presence(self, batch: Batch) -> Tensor | None:
+        """The mean over the views."""
+        shares = [super(TTA, self).predicted_presence(turned_batch(batch, view)) for view in range(VIEWS)]
+        return None if shares[0] is None else torch.stack([s for s in shares if s is not None]).mean(0)
+
     def view(self, batch: Batch, view: int, n: int, noise: Noise) -> Samples:
         """Samples of one view, turned back."""
-        spacing = batch.spacing.flip(1) if view % 2 else batch.spacing
-        masks = None if batch.masks is None else turned(batch.masks, view)
-        seen = replace(batch, images=turned(batch.images, view), masks=masks, spacing=spacing)
-        samples = self.sampler.sample(seen, n, noise)
+        samples = self.sampler.sample(turned_batch(batch, view), n, noise)
         return replace(samples, prob=turned_back(samples.prob, view))

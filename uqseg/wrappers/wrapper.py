@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from uqseg.data.annotated import AnnotatedSet
 from uqseg.data.split import evenly
@@ -61,6 +62,11 @@ class Wrapper(Registered, ABC, Generic[O]):
     @abstractmethod
     def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:
         """n samples of each case, made from those of the wrapped sampler."""
+
+    def predicted_presence(self, batch: Batch) -> Tensor | None:
+        """The share of readers expected to mark anything (B,), where the wrapped sampler predicts it; else None."""
+        predict = getattr(self.sampler, "predicted_presence", None)
+        return None if predict is None else predict(batch)
 
     @property
     def support(self) -> int | None:

@@ -1,9 +1,8 @@
-"""What every registered wrapper promises."""
+"""Chains of wrappers: what they declare, what they learn from, what can be stored of them."""
 
 import json
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -17,7 +16,6 @@ from uqseg.wrappers import Wrapper, build, find, names, wrap
 from uqseg.wrappers.wrapper import Calibration, CalibrationOptions
 
 every_wrapper = pytest.mark.parametrize("name", names())
-every_inner = pytest.mark.parametrize("inner", ["unet", "mcdropout", "deepensemble"])
 
 
 def trained(inner: str) -> Sampler:
@@ -35,31 +33,12 @@ def wrapped(name: str, inner: str) -> Wrapper[Any]:
 
 
 @every_wrapper
-@every_inner
-def test_samples_are_probabilities_with_weights_of_sum_one(name: str, inner: str) -> None:
+@pytest.mark.parametrize("inner", ["unet", "mcdropout", "deepensemble"])
+def test_a_finite_support_has_the_number_of_samples_that_was_declared(name: str, inner: str) -> None:
     sampler = wrapped(name, inner)
     samples = predict(sampler, discs(5), 6, precision="fp32")
-    assert samples.prob.shape[0] == 5
-    assert samples.prob.shape[2:] == (32, 32)
-    assert samples.prob.dtype == torch.float32
-    assert 0 <= samples.prob.min() <= samples.prob.max() <= 1
-    if sampler.describes.support is not None:
-        assert samples.prob.shape[1] == sampler.describes.support
     assert (samples.drawn == "support") == (sampler.describes.support is not None)
-    if samples.weights is not None:
-        assert torch.allclose(samples.weights.sum(1), torch.ones(5))
-    assert sampler.describes.name == f"{inner}+{name}"
-
-
-@every_wrapper
-@every_inner
-def test_samples_depend_neither_on_the_batch_nor_on_its_order(name: str, inner: str) -> None:
-    sampler, data = wrapped(name, inner), discs(6)
-    together, again = (predict(sampler, data, 5, batch=batch, precision="fp32") for batch in (6, 2))
-    reversed_ = predict(sampler, data.take(np.arange(6)[::-1]), 5, precision="fp32")
-    for other in (again.prob, reversed_.prob.flip(0)):
-        # A set's border is where its map passes the threshold, which rounding may decide.
-        assert float(((together.prob - other).abs() > 1e-4).float().mean()) < 1e-3
+    assert sampler.describes.support in (None, samples.prob.shape[1])
 
 
 @every_wrapper
