@@ -72,7 +72,7 @@ def test_bcnn_adds_the_kl_per_training_image_with_its_warm_up() -> None:
     data = discs(4)
     batch = normalise(torch.from_numpy(data.images)), torch.from_numpy(data.masks), torch.from_numpy(data.read)
     method = small("bcnn", beta=2.0, warmup=0.5)
-    method.start(images=50, steps=8)
+    method.before_steps(images=50, steps=8)
     losses = []
     for step in (0, 2, 4, 8):
         method.after_step(step, 8)
@@ -208,7 +208,7 @@ def test_swag_fixes_its_draws_when_training_ends() -> None:
 def test_laplace_curvature_is_the_hessian_of_the_loss() -> None:
     data = discs(6)
     method = small("laplace", pixels=2.0).eval()
-    method.start(images=12, steps=1)
+    method.before_steps(images=12, steps=1)
     batch = normalise(torch.from_numpy(data.images)), torch.from_numpy(data.masks), torch.from_numpy(data.read)
     features = method.network(batch[0]).detach().double()
     target = batch[1][:, 0].double()

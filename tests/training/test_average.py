@@ -31,7 +31,7 @@ class Ramp(Method[Options]):
         self.calls.append(self.logit.item())
         return self.logit.sigmoid().expand(len(images), n, *images.shape[2:])
 
-    def start(self, images: int, steps: int) -> None:
+    def before_steps(self, images: int, steps: int) -> None:
         self.calls.append((images, steps))
 
     def finish(self, train: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:

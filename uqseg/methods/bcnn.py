@@ -118,7 +118,7 @@ class BCNN(SingleNetwork[BCNNOptions]):
         """Whether the weights are not random yet."""
         return self.options.moped is not None and float(self.progress) < self.options.pretrain
 
-    def start(self, images: int, steps: int) -> None:
+    def before_steps(self, images: int, steps: int) -> None:
         self.images = images
 
     def after_step(self, step: int, total: int) -> None:

@@ -49,7 +49,7 @@ class Laplace(SingleNetwork[LaplaceOptions]):
     def support(self) -> int | None:
         return None
 
-    def start(self, images: int, steps: int) -> None:
+    def before_steps(self, images: int, steps: int) -> None:
         self.trained_on = images
 
     def last_layer(self) -> Tensor:

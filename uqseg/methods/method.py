@@ -73,7 +73,7 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
         """What the training loop should warn of now (for example a collapsed latent), or None."""
         return None
 
-    def start(self, images: int, steps: int) -> None:
+    def before_steps(self, images: int, steps: int) -> None:
         """Called before the first step, also of a training that is resumed: how many training images and steps."""
 
     def after_step(self, step: int, total: int) -> None:

@@ -199,7 +199,7 @@ class _Run:
         started = saved = time.perf_counter()
         before = state.seconds - started, state.cpu_seconds - time.process_time()
         self.method.train()
-        self.method.start(len(self.train), self.total)
+        self.method.before_steps(len(self.train), self.total)
         try:
             while state.step < self.total:
                 with defer_sigint():

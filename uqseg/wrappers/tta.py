@@ -43,7 +43,7 @@ class TTA(Wrapper[Options]):
     a random view, the same for all cases, so that independent draws stay independent.
     """
 
-    version, varies = 1, None
+    version, varies = 1, "input"
 
     @property
     def support(self) -> int | None:
