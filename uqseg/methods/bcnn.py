@@ -88,6 +88,7 @@ class BCNN(SingleNetwork[BCNNOptions]):
 
     Options = BCNNOptions
     version, small, varies = 1, {"width": 4, "depth": 3}, "weights"
+    cached = 2**18  # a draw of the weights is worth many images
     progress: Tensor
 
     def __init__(self, options: BCNNOptions, *, channels: int, readers: int) -> None:

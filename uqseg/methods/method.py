@@ -16,8 +16,6 @@ from uqseg.seeds import seeded
 
 __all__ = ["Method", "Options", "build", "find", "method", "names", "normalise", "options"]
 
-CACHED = 2**16
-"""Pixels that a processor samples at a time: more in one piece only fill memory instead of its caches."""
 O = TypeVar("O", bound=Options)  # noqa: E741
 
 
@@ -34,6 +32,8 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
     """Options of the contract tests: a network that trains and samples in moments."""
     varies: ClassVar[Varies] = "outcome"
     """What varies between samples."""
+    cached: ClassVar[int] = 2**16
+    """Pixels that a processor samples at a time: more in one piece only fill memory instead of its caches."""
     couples_cases: ClassVar[bool] = False
     """Whether an image's loss depends on the other images of its batch (other than by batch normalisation): such a
     training is not split over processes."""
@@ -111,7 +111,7 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
         if self.training:
             self.eval()
         images = normalise(batch.images.to(self.device)).contiguous(memory_format=torch.channels_last)
-        few = len(images) if images.is_cuda else max(1, CACHED // (images.shape[2] * images.shape[3]))
+        few = len(images) if images.is_cuda else max(1, self.cached // (images.shape[2] * images.shape[3]))
         parts = [slice(first, first + few) for first in range(0, len(images), few)]
         return [(part, images[part]) for part in parts]
 

@@ -38,6 +38,7 @@ class SWAG(SingleNetwork[SWAGOptions]):
 
     Options = SWAGOptions
     version, small, varies = 1, {"width": 4, "depth": 3, "collect_from": 0.5, "rank": 3, "draws": 8}, "weights"
+    cached = 2**18  # a draw of the weights is worth many images
     count: Tensor
     mean: Tensor
     square: Tensor
