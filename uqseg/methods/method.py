@@ -16,8 +16,6 @@ from uqseg.seeds import seeded
 
 __all__ = ["Method", "Options", "build", "find", "method", "names", "normalise", "options"]
 
-CACHED = 2**16
-"""Pixels that a processor samples at a time: more in one piece only fill memory instead of its caches."""
 O = TypeVar("O", bound=Options)  # noqa: E741
 
 
@@ -34,6 +32,8 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
     """Options of the contract tests: a network that trains and samples in moments."""
     varies: ClassVar[Varies] = "outcome"
     """What varies between samples."""
+    cached: ClassVar[int] = 2**16
+    """Pixels that a processor samples at a time: more in one piece only fill memory instead of its caches."""
     couples_cases: ClassVar[bool] = False
     """Whether an image's loss depends on the other images of its batch (other than by batch normalisation): such a
     training is not split over processes."""
@@ -73,12 +73,15 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
         """What the training loop should warn of now (for example a collapsed latent), or None."""
         return None
 
+    def before_steps(self, images: int, steps: int) -> None:
+        """Called before the first step, also of a training that is resumed: how many training images and steps."""
+
     def after_step(self, step: int, total: int) -> None:
         """Called after each optimiser step (1 … total), for example to average weights."""
 
     def finish(self, train: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
-        """Called once after the last step with one pass over the training set: images, masks and read as `loss` gets
-        them, not augmented; for example to refresh statistics or to fit a posterior."""
+        """Called once, when the weights that are kept are in place, with one pass over the training set in random
+        order: images, masks and read as `loss` gets them, not augmented; for example to fit a posterior."""
 
     def presence_of(self, images: Tensor) -> Tensor | None:
         """The share of readers (B,) in [0,1] expected to mark anything on images float (B,C,H,W), from a method that
@@ -115,7 +118,7 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
         if self.training:
             self.eval()
         images = normalise(batch.images.to(self.device)).contiguous(memory_format=torch.channels_last)
-        few = len(images) if images.is_cuda else max(1, CACHED // (images.shape[2] * images.shape[3]))
+        few = len(images) if images.is_cuda else max(1, self.cached // (images.shape[2] * images.shape[3]))
         parts = [slice(first, first + few) for first in range(0, len(images), few)]
         return [(part, images[part]) for part in parts]
 
