@@ -123,7 +123,8 @@ def test_a_perfect_sampler_has_no_excess_of_presence() -> None:
     noise, images = generator("presence"), 20000
     chance = torch.rand(images, 1, generator=noise)
     samples, masks = (torch.rand(images, n, generator=noise) < chance for n in (S, R))
-    scores = score(samples[..., None, None].float(), masks[..., None, None])
+    needed = ["presence", "areas_readers", "weights_squared"]
+    scores = score(samples[..., None, None].float(), masks[..., None, None], statistics=needed)
     assert figure("ged_presence").value(scores) == pytest.approx(2 / 6 * (1 / S + 1 / R), rel=0.05)
     assert figure("ged_presence_debiased").value(scores) == pytest.approx(2 / 6 / R, rel=0.05)
     assert figure("ged_presence_excess").value(scores) == pytest.approx(0, abs=0.005)

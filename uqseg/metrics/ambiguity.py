@@ -38,39 +38,11 @@ def hm_iou(
     return _hm_iou(_pair(samples, readers, sample_weights, reader_weights))
 
 
-def coverage(
-    samples: Array, readers: Array, *, sample_weights: Array | None = None, reader_weights: Array | None = None
-) -> Tensor:
-    """Mean over readers of the best Dice among samples, float64 (B,) in [0,1]; arguments as in `ged`."""
-    return _coverage(_pair(samples, readers, sample_weights, reader_weights))
-
-
-def validity(
-    samples: Array, readers: Array, *, sample_weights: Array | None = None, reader_weights: Array | None = None
-) -> Tensor:
-    """Mean over samples of the best Dice among readers, float64 (B,) in [0,1]; arguments as in `ged`."""
-    return _validity(_pair(samples, readers, sample_weights, reader_weights))
-
-
 def diversity(
     samples: Array, readers: Array, *, sample_weights: Array | None = None, reader_weights: Array | None = None
 ) -> Tensor:
     """Expected distance of two hypotheses, float64 (B,) in [0,1); the readers are checked but do not enter."""
     return _pair(samples, readers, sample_weights, reader_weights).among_samples
-
-
-def soft_dice(
-    samples: Array, readers: Array, *, sample_weights: Array | None = None, reader_weights: Array | None = None
-) -> Tensor:
-    """Mean over five thresholds of the Dice of mean sample and reader fraction, float64 (B,); samples may be float."""
-    return _soft_dice(_pair(samples, readers, sample_weights, reader_weights))
-
-
-def ncc(
-    samples: Array, readers: Array, *, sample_weights: Array | None = None, reader_weights: Array | None = None
-) -> Tensor:
-    """Normalised cross-correlation of Baumgartner et al. 2019, float64 (B,) in [-1,1], NaN where a map is constant."""
-    return _ncc_samples(_pair(samples, readers, sample_weights, reader_weights))
 
 
 def _pair(samples: Array, readers: Array, sample_weights: Array | None, reader_weights: Array | None) -> Scored:
@@ -190,7 +162,7 @@ declare(
 declare(
     _ambiguity(
         "ged_unbiased", "GED, unbiased", ("ged_unbiased",), tables=("limit",), range=(-2, 2),
-        formula=f"{_GED}, without the diagonals of both sides", same_as="D-Persona's second form but for d(∅,∅) = 0",
+        formula=f"{_GED}, without the diagonals of both sides (D-Persona's second form)",
         degenerate="only for independent draws, two at least, and two readers at least",
     )
 )  # fmt: skip
@@ -409,7 +381,7 @@ declare(_match("validity", "validity", ("validity",), formula="Σ w_s max_r Dice
                reference=_NAMED, same_as="D-Persona's dice_max", unlike=_PERSONA,
                depends_on_samples=False))  # fmt: skip
 declare(_match("dice_max", "mean of both", ("dice_max",), formula="(coverage + validity)/2", reference=_NAMED))
-declare(_match("dice_match", "Dice, matched", ("dice_match",), same_as="D-Persona's dice_match",
+declare(_match("dice_match", "Dice, matched", ("dice_match",),
                formula="mean over readers of Dice, each matched to another sample so that it is largest; rises with S",
                reference="Wu et al. 2024 (D-Persona), CVPR",
                degenerate="Dice(∅,∅) = 1; undefined where S < R"))  # fmt: skip

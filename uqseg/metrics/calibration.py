@@ -162,7 +162,8 @@ declare(_mean_of_draws("nll", "NLL", ("nll",), tables=_home, range=(0, -float(np
                        reference=_GNEITING, degenerate="clipped at 0 and 1"))  # fmt: skip
 declare(_mean_of_draws("nll_joint", "joint NLL (nats)", ("nll_joint",), tables=("presence",), range=(0, np.inf),
                        formula="− Σ_r v_r log Σ_s w_s Π_pixels p_s(y_r), p_s clipped to [1e-6, 1−1e-6]",
-                       reference="Monteiro et al. 2020, arXiv:2006.06015", degenerate="clipped at 0 and 1"))  # fmt: skip
+                       reference="Monteiro et al. 2020, arXiv:2006.06015",
+                       degenerate="clipped at 0 and 1"))  # fmt: skip
 
 
 @statistic("presence")
