@@ -8,7 +8,7 @@ import torch
 
 from baselines.peers import plain
 from bench.timing.measure import Work, in_turns, operations, ratio
-from bench.timing.sections import blob_samples, channels_first, noise_set, plain_sampler, sampler
+from bench.timing.sections import blob_samples, channels_first, noise_set, plain_sampling_work, sampling_work
 from uqseg.methods import build
 from uqseg.metrics import ambiguity
 
@@ -31,7 +31,7 @@ def test_sampling_is_faster_than_the_plain_way(name: str, n: int, least: float) 
     images, method = noise_set(2, 64).images, build(name).eval()
     slow = channels_first(method, torch.device("cpu"))
     fast = method.to(memory_format=torch.channels_last)
-    assert times_faster(plain_sampler(slow, images, n), sampler(fast, images, n)) > least
+    assert times_faster(plain_sampling_work(slow, images, n), sampling_work(fast, images, n)) > least
 
 
 def test_pairwise_metrics_are_faster_than_loops() -> None:

@@ -19,9 +19,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from uqseg.data import AnnotatedSet
-from uqseg.methods.draws import normal
 from uqseg.methods.mcdropout import dropout
-from uqseg.methods.method import Method, Noise
+from uqseg.noise import Noise
 
 Masks = NDArray[np.bool_]
 
@@ -83,11 +82,11 @@ def decode(method: Any, features: Tensor, z: Tensor) -> Tensor:
     return x[:, 0]
 
 
-def probunet_samples(method: Method, images: Tensor, n: int, noise: Noise) -> Tensor:
+def probunet_samples(method: Any, images: Tensor, n: int, noise: Noise) -> Tensor:
     """n samples (B,n,H,W) of a probabilistic U-Net, one after another; the features are computed once."""
     features = unet(method.network, images)
     mean, log_variance = gaussian(method.prior, images)
-    draws = normal((len(images), n, mean.shape[1]), noise, images.device)
+    draws = noise.of_cases((n, mean.shape[1]))
     samples = []
     for s in range(n):
         z = mean + draws[:, s] * torch.exp(0.5 * log_variance)
@@ -95,23 +94,23 @@ def probunet_samples(method: Method, images: Tensor, n: int, noise: Noise) -> Te
     return torch.stack(samples, 1)
 
 
-def mcdropout_samples(method: Method, images: Tensor, n: int, noise: Noise) -> Tensor:
+def mcdropout_samples(method: Any, images: Tensor, n: int, noise: Noise) -> Tensor:
     """n samples (B,n,H,W): one pass of the whole network a sample."""
     passes = []
     for _ in range(n):
         features = unet(method.network, images, lambda x: dropout(x, method.options.rate, noise))
-        passes.append(torch.sigmoid(method.head(features)[:, 0]))  # type: ignore[operator]
+        passes.append(torch.sigmoid(method.head(features)[:, 0]))
     return torch.stack(passes, 1)
 
 
-def ensemble_samples(method: Method, images: Tensor, n: int, noise: Noise) -> Tensor:
+def ensemble_samples(method: Any, images: Tensor, n: int, noise: Noise) -> Tensor:
     """The members' maps (B,K,H,W), one after another; n and noise do not enter."""
-    maps = [head(unet(network, images))[:, 0] for network, head in method.members]  # type: ignore[union-attr]
+    maps = [head(unet(network, images))[:, 0] for network, head in method.members]
     return torch.stack([torch.sigmoid(m) for m in maps], 1)
 
 
-def probunet_loss(method: Method, images: Tensor, target: Tensor, draw: Tensor) -> Tensor:
-    """Negative ELBO against target float (B,H,W) with the standard normal draw (B,latent), averaged over the batch."""
+def probunet_loss(method: Any, images: Tensor, target: Tensor, draw: Tensor) -> Tensor:
+    """Negative ELBO against target float (B,H,W) with the standard normal draw (B,latent), of each image (B,)."""
     of = torch.distributions.Normal
     prior, posterior = (
         of(mean, torch.exp(0.5 * log_variance))
@@ -123,14 +122,15 @@ def probunet_loss(method: Method, images: Tensor, target: Tensor, draw: Tensor) 
     logits = decode(method, unet(method.network, images), posterior.mean + draw * posterior.stddev)
     misfit = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum((1, 2))
     divergence = torch.distributions.kl_divergence(posterior, prior).sum(1)
-    loss: Tensor = (misfit + method.options.beta * divergence).mean()
+    loss: Tensor = misfit + method.options.beta * divergence
     return loss
 
 
-def member_loss(method: Method, slot: int, images: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of member `slot` of an ensemble against target float (B,H,W)."""
-    network, head = method.members[slot]  # type: ignore[index]
-    return F.binary_cross_entropy_with_logits(head(unet(network, images))[:, 0], target)
+def member_loss(method: Any, slot: int, images: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of member `slot` of an ensemble against target float (B,H,W), of each image (B,)."""
+    network, head = method.members[slot]
+    logits = head(unet(network, images))[:, 0]
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean((1, 2))
 
 
 def train(
@@ -149,7 +149,7 @@ def train(
     while done < steps:
         for images, target in loader:
             optimizer.zero_grad()
-            loss = loss_of(images.to(device), target.to(device))
+            loss = loss_of(images.to(device), target.to(device)).mean()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             done += 1
