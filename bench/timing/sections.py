@@ -415,13 +415,13 @@ def data(at: Setting) -> Measured:
         again = time.perf_counter() - started
     verdict = "" if limit else f" (goal 90 s: {'met' if seconds <= 90 else 'not met'})"
     measured.notes.append(
-        f"lidc-sim, {len(built):,} slices at 128²: first build {seconds:.1f} s{verdict} with {os.cpu_count()} processors, "
-        f"which worked {worked:.1f} s in all; opened again in {again:.2f} s."
+        f"lidc-sim, {len(built):,} slices at 128²: first build {seconds:.1f} s{verdict} with "
+        f"{os.cpu_count()} processors, which worked {worked:.1f} s in all; opened again in {again:.2f} s."
     )
     return measured
 
 
-SECTIONS: dict[str, Callable[[Setting], Found]] = {
+SECTIONS: dict[str, Callable[[Setting], Measured]] = {
     "training": training,
     "sampling": sampling,
     "metrics": metrics,
