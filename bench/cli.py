@@ -239,9 +239,7 @@ def data(
     split: Annotated[str | None, typer.Option(help="train, val or test. Default: all.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many images, drawn evenly over patients.")] = None,
     cases: Annotated[int, typer.Option(min=1, help="Cases on the contact sheet.")] = 24,
-    problems: Annotated[bool, typer.Option("--problems", help="List every problem, not a few of each kind.")] = (
-        False
-    ),
+    problems: Annotated[bool, typer.Option("--problems", help="List every problem, not a few of each kind.")] = (False),
     out: Annotated[Path | None, typer.Option(help="PNG to write. Default: runs/data/NAME/contact-sheet.png.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of converted data. Default: $UQSEG_CACHE.")] = None,
 ) -> None:
@@ -320,8 +318,8 @@ def demos(
     splits = load_splits(request)
     entry = record.make_record(request, splits, None, _command(), commit())
     job = Job(out / entry["name"], entry, request, splits)
-    tables = demonstrations.of_methods(job, Settings(device, log=typer.echo))
-    for line in page.write(to, job, tables):
+    computed = demonstrations.compute(job, Settings(device, log=typer.echo))
+    for line in page.write(to, computed):
         typer.echo(line)
     typer.echo(f"Demonstrations: {to / 'report.md'}")
 

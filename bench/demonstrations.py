@@ -81,7 +81,7 @@ class Truth(NamedTuple):
 
 
 def compute(job: Job, settings: Settings) -> Demonstrations:
-    """All that the page shows: a run of methods on `toy`, trained where they are not yet, and what needs no training."""
+    """All that the page shows: methods on `toy`, trained where they are not yet, and what needs no training."""
     splits, n = job.splits, job.run.samples
     samples = of_methods(job, settings)
     settings.log("figures on the known truth")
@@ -165,7 +165,7 @@ def calibration_by_region(images: int = 40, side: int = 64, readers: int = 4) ->
 def ged_by_draws(data: AnnotatedSet) -> pd.DataFrame:
     """GED of the exact distribution's own draws to that distribution: theory E d/S, measured plain and debiased.
 
-    One row for each number of draws S: samples, theory, ged, ged_low, ged_high, and the same of debiased (NaN at S = 1).
+    A row for each number of draws S: samples, theory, ged, ged_low, ged_high, and the same of debiased (NaN at S = 1).
     """
     truth = truth_of(data)
     distance = ambiguity.diversity(truth.masks, truth.masks, sample_weights=truth.p).mean().item()
@@ -227,8 +227,9 @@ def reach(data: AnnotatedSet) -> pd.DataFrame:
         boot = stats.bootstrap({prediction: [gaps]}, [_mean(name) for name in best])
         for name, value in best.items():
             gap, resampled = boot.values(prediction, name)
-            low, high = np.quantile(resampled[np.isfinite(resampled)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-            inside = low <= ROUNDING and high >= -ROUNDING
+            ends = np.quantile(resampled[np.isfinite(resampled)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+            gap, low, high = (0.0 if abs(v) <= ROUNDING else v for v in (gap, *ends))
+            inside = low <= 0 <= high
             rows.append((prediction, name, value.mean(), measured[name].nanmean().item(), gap, low, high, inside))
     names = ["prediction", "figure", "optimum", "measured", "difference", "low", "high", "inside"]
     return pd.DataFrame(rows, columns=names)

@@ -1,4 +1,4 @@
-"""What papers compute under one name: every function worked out by hand, and against this project's where they agree."""
+"""What papers compute under one name, worked out by hand, and against this project's figures where they agree."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def probabilities(*maps: list[float]) -> np.ndarray:
 
 
 # Samples: nothing, and both pixels; readers: nothing, and the left one. Distances of a pair: nothing to nothing 0,
-# nothing to a lesion 1, both to left 1/2. Cross: (0 + 1 + 1 + 1/2)/4 = 5/8; samples (0 + 1 + 1 + 0)/4, readers the same.
+# nothing to a lesion 1, both to left 1/2. Cross: (0 + 1 + 1 + 1/2)/4 = 5/8; samples (0 + 1 + 1 + 0)/4; readers too.
 SAMPLES, READERS = sets(NOTHING, BOTH).astype(float), sets(NOTHING, LEFT)
 
 

@@ -92,7 +92,7 @@ def ged_pooled(prob: Probabilities, masks: Masks) -> Floats:
 
 
 def ged_out_of_step(prob: Probabilities, masks: Masks) -> Floats:
-    """Pairs taken from both sets repeated in turn: all of them where S = R, S·R of which many are the same elsewhere."""
+    """Pairs taken from both sets repeated in turn: all of them where S = R, elsewhere some of them several times."""
 
     def distance(a: Masks, b: Masks) -> Floats:
         n, m = a.shape[1], b.shape[1]
@@ -203,7 +203,7 @@ def aurc_above_one_threshold(prob: Probabilities, masks: Masks) -> float:
 
 
 class Definition(NamedTuple):
-    """figure: this project's, of the same name in papers; text: how it differs; whose: file and commit it was read in."""
+    """figure: this project's of the same name; text: how it differs; whose: the code, its file and commit."""
 
     figure: str
     text: str
