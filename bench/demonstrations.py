@@ -199,8 +199,8 @@ def _mean(name: str) -> Figure:
 
 
 def _scores(data: AnnotatedSet, values: Mapping[str, Tensor], n: int, drawn: Drawn = "independent") -> Scores:
-    names = (data.table[c].to_numpy(np.str_) for c in ("case", "patient"))
-    return Scores(*names, {name: value.double().numpy() for name, value in values.items()}, n, drawn)
+    cases, patients = (data.table[c].to_numpy(np.str_) for c in ("case", "patient"))
+    return Scores(cases, patients, {name: value.double().numpy() for name, value in values.items()}, n, drawn)
 
 
 def reach(data: AnnotatedSet) -> pd.DataFrame:

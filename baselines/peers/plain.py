@@ -95,7 +95,7 @@ def probunet_samples(method: Any, images: Tensor, n: int, noise: Noise) -> Tenso
 
 
 def mcdropout_samples(method: Any, images: Tensor, n: int, noise: Noise) -> Tensor:
-    """n samples (B,n,H,W): one pass of the whole network a sample."""
+    """n samples (B,n,H,W): one pass of the network per sample."""
     passes = []
     for _ in range(n):
         features = unet(method.network, images, lambda x: dropout(x, method.options.rate, noise))
@@ -110,7 +110,7 @@ def ensemble_samples(method: Any, images: Tensor, n: int, noise: Noise) -> Tenso
 
 
 def probunet_loss(method: Any, images: Tensor, target: Tensor, draw: Tensor) -> Tensor:
-    """Negative ELBO against target float (B,H,W) with the standard normal draw (B,latent), of each image (B,)."""
+    """Negative ELBO against target float (B,H,W) with the standard normal draw (B,latent), averaged over the batch."""
     of = torch.distributions.Normal
     prior, posterior = (
         of(mean, torch.exp(0.5 * log_variance))
@@ -122,15 +122,14 @@ def probunet_loss(method: Any, images: Tensor, target: Tensor, draw: Tensor) -> 
     logits = decode(method, unet(method.network, images), posterior.mean + draw * posterior.stddev)
     misfit = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum((1, 2))
     divergence = torch.distributions.kl_divergence(posterior, prior).sum(1)
-    loss: Tensor = misfit + method.options.beta * divergence
+    loss: Tensor = (misfit + method.options.beta * divergence).mean()
     return loss
 
 
 def member_loss(method: Any, slot: int, images: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of member `slot` of an ensemble against target float (B,H,W), of each image (B,)."""
+    """Cross-entropy of member `slot` of an ensemble against target float (B,H,W)."""
     network, head = method.members[slot]
-    logits = head(unet(network, images))[:, 0]
-    return F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean((1, 2))
+    return F.binary_cross_entropy_with_logits(head(unet(network, images))[:, 0], target)
 
 
 def train(
@@ -149,7 +148,7 @@ def train(
     while done < steps:
         for images, target in loader:
             optimizer.zero_grad()
-            loss = loss_of(images.to(device), target.to(device)).mean()
+            loss = loss_of(images.to(device), target.to(device))
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             done += 1
