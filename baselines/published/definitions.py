@@ -136,7 +136,7 @@ def dice_above(prob: Probabilities, masks: Masks, threshold: float) -> Floats:
 
 def soft_dice_above(prob: Probabilities, masks: Masks) -> Floats:
     """Mean over five thresholds of the Dice of [p̄ > t] and [ȳ > t]."""
-    return np.mean([dice_above(prob, masks, t) for t in THRESHOLDS], axis=0)
+    return np.asarray(np.mean([dice_above(prob, masks, t) for t in THRESHOLDS], axis=0))
 
 
 def majority_dice_above(prob: Probabilities, masks: Masks) -> Floats:

@@ -151,11 +151,11 @@ def _regions(regions: Regions, files: _Files) -> str:
             "for the finite number of pixels, which can only add to it. It is so over all pixels and over pixels that "
             "the prediction chose. Over the pixels that a reader marked it is not: to choose by the outcome leaves out "
             "the pixels that nobody marked, so that what remains was marked more often than predicted. Lower is "
-            "better: a figure that blames the best predictor measures something else. Intervals: 95 %, resampled images. "
-            f"Numbers: {files.csv(table, 'regions')}.",
+            "better: a figure that blames the best predictor measures something else. Intervals: 95 %, resampled "
+            f"images. Numbers: {files.csv(table, 'regions')}.",
             files.picture(plot, "regions", "Reliability by region"),
-            f"On the grey line is perfect. The dotted curve, p / (1 − (1 − p)^{regions.readers}), is what choosing the "
-            "marked pixels does to every predictor that is right.",
+            f"On the grey line is perfect. The dotted curve, p / (1 − (1 − p)^{regions.readers}), is what choosing "
+            "the marked pixels does to every predictor that is right.",
         ]
     )
 
@@ -187,10 +187,11 @@ def _draws(computed: Demonstrations, files: _Files) -> str:
             "## GED of a perfect sampler falls with the number of samples, the debiased one does not",
             tables.markdown(pd.DataFrame(columns)),
             f"Samples drawn from the exact distribution of each of {computed.images} images, against that "
-            "distribution. Nothing is wrong with them, so the figure should be 0; the usual one is too high by the expected distance "
-            "of two samples over their number. So a method with 16 samples looks better than the same method with 4. "
-            "The debiased figure, undefined for one sample, does not depend on their number, only its spread does. "
-            f"Lower is better. Intervals: 95 %, resampled patients. Numbers: {files.csv(table, 'draws')}.",
+            "distribution. Nothing is wrong with them, so the figure should be 0; the usual one is too high by the "
+            "expected distance of two samples over their number. So a method with 16 samples looks better than "
+            "the same method with 4. The debiased figure, undefined for one sample, does not depend on their number, "
+            f"only its spread does. Lower is better. Intervals: 95 %, resampled patients. Numbers: "
+            f"{files.csv(table, 'draws')}.",
             files.picture(plot, "draws", "GED against samples"),
         ]
     )
@@ -299,10 +300,9 @@ def _definitions(computed: Demonstrations, files: _Files) -> str:
         [
             "## One model, every published definition",
             tables.markdown(pd.DataFrame(columns).map(lambda text: text.replace("|", "\\|"))),
-            f"The same {computed.samples} samples of {escape(computed.model)} for each of {computed.images} test "
-            "images, scored under this project's definition and under what the code of papers computes by the same name. "
-            "Numbers under different definitions cannot stand beside each other; how far apart they lie depends on the "
-            "data, above all on how many masks are empty. *left out*: images for which a definition gives no number. "
+            f"The same samples of {escape(computed.model)} for each of {computed.images} test images, scored "
+            "under this project's definition and under what the code of papers computes by the same name. Numbers under "
+            "different definitions cannot stand beside each other; how far apart they lie depends on the data, above all on how many masks are empty. *left out*: images without a value. "
             "*whose*: who else computes this, with file and commit where it was read. Each is a function of a few "
             f"lines in `baselines/published/definitions.py`. Numbers: {files.csv(table, 'definitions')}.",
         ]
@@ -326,10 +326,10 @@ def _consistency(table: pd.DataFrame, files: _Files) -> str:
             tables.markdown(text[outside]),
             "For independent samples of one model under one definition, the expected GED of S samples is that of "
             "infinitely many plus D/S, with D the expected distance of two samples, which lies between 0 and 1. So "
-            "does the quotient (GED_S − GED_S′)/(1/S − 1/S′), for rows that are what the test assumes; ± is what rounding "
-            f"to three digits can do to it. {int(outside.sum())} of {len(table)} pairs lie outside by more than that. It says only "
-            "that the two numbers are not of independent samples of one model under one definition on the same images: "
-            f"a table may quote them from different papers. Numbers: {files.csv(table, 'consistency')}.",
+            "does the quotient (GED_S − GED_S′)/(1/S − 1/S′), for rows that are what the test assumes; ± is what "
+            f"rounding to three digits can do to it. {int(outside.sum())} of {len(table)} pairs lie outside by more "
+            "than that, which the expectation of such samples cannot. Nothing else is said of them: a table may quote "
+            f"its columns from different papers. Numbers: {files.csv(table, 'consistency')}.",
             tables.fold(f"All {len(table)} pairs", tables.markdown(text)),
         ]
     )
