@@ -300,11 +300,12 @@ def _definitions(computed: Demonstrations, files: _Files) -> str:
         [
             "## One model, every published definition",
             tables.markdown(pd.DataFrame(columns).map(lambda text: text.replace("|", "\\|"))),
-            f"The same samples of {escape(computed.model)} for each of {computed.images} test images, scored "
-            "under this project's definition and under what the code of papers computes by the same name. Numbers under "
-            "different definitions cannot stand beside each other; how far apart they lie depends on the data, above all on how many masks are empty. *left out*: images without a value. "
-            "*whose*: who else computes this, with file and commit where it was read. Each is a function of a few "
-            f"lines in `baselines/published/definitions.py`. Numbers: {files.csv(table, 'definitions')}.",
+            f"The same samples of {escape(computed.model)} for each of {computed.images} test images, scored under "
+            "this project's definition and under what the code of papers computes by the same name. Numbers under "
+            "different definitions cannot stand beside each other; how far apart they lie depends on the data, above "
+            "all on how many masks are empty. *left out*: images without a value. *whose*: who else computes this, "
+            "with file and commit where it was read. Each is a function of a few lines in "
+            f"`baselines/published/definitions.py`. Numbers: {files.csv(table, 'definitions')}.",
         ]
     )
 

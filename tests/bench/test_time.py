@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,9 @@ from bench.timing import record, report, scale
 from bench.timing.measure import Limits
 from bench.timing.sections import Curve, Measured, Point
 from tests.bench.conftest import bench
+from uqseg import methods
+
+ROOT = Path(report.__file__).parents[2]
 
 
 def kept(**changes: object) -> record.Record:
@@ -43,6 +48,31 @@ def test_a_measured_section_joins_those_that_were_there(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.integration
+def test_every_section_is_measured_and_joins_the_page(tmp_path: Path) -> None:
+    command = f"-m bench time --quick --device cpu --to {tmp_path}"
+    answer = subprocess.run([sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    page = (tmp_path / "report.md").read_text(encoding="utf-8")
+    for name in report.ALL:
+        section = record.read(tmp_path, name)
+        assert section is not None, name
+        assert section.quick
+        assert f"## {name.capitalize()}" in page
+    growth = record.read(tmp_path, "scale")
+    assert growth is not None
+    assert all(curve.points[0].seconds for curve in growth.measured.curves)
+
+
+@pytest.mark.integration
+def test_the_benchmarks_of_every_method_run() -> None:
+    command = "-m pytest bench/timing --benchmark-only -q -p no:cacheprovider"
+    answer = subprocess.run([sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout
+    for name in methods.names():
+        assert f"test_samples[{name}]" in answer.stdout
+
+
 def test_a_broken_record_is_named_before_anything_is_measured(tmp_path: Path) -> None:
     (tmp_path / "data.json").write_text('{"section": "data"')
     answer = bench("time", "--only", "start", "--to", tmp_path)
@@ -52,7 +82,7 @@ def test_a_broken_record_is_named_before_anything_is_measured(tmp_path: Path) ->
 
 
 def test_the_committed_page_can_be_made_again(tmp_path: Path) -> None:
-    root = Path(report.__file__).parents[2] / "reports/timing"
+    root = ROOT / "reports/timing"
     for file in root.glob("*.json"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     report.page(tmp_path)
