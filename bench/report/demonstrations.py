@@ -138,7 +138,8 @@ def _regions(regions: Regions, files: _Files) -> str:
     p = np.linspace(0.005, 1, 200)
     axes.plot(p, p / (1 - (1 - p) ** regions.readers), color="0.3", linestyle=":", label="marked by a reader, theory")
     for region, (prob, fraction, _) in regions.curves.items():
-        axes.plot(prob, fraction, markersize=5, label=region, **(styles[region] | {"linestyle": "none"}))
+        look = styles[region] | {"linestyle": "none", "fillstyle": "none"}  # points of two regions lie on each other
+        axes.plot(prob, fraction, markersize=5, label=region, **look)
     axes.set(xlabel="predicted probability", ylabel="readers who marked (fraction)", xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     columns = {"region": table["region"], "chosen by": table["chosen by"], "pixels": table["pixels"].astype(str)}
