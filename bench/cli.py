@@ -239,9 +239,13 @@ def data(
     split: Annotated[str | None, typer.Option(help="train, val or test. Default: all.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many images, drawn evenly over patients.")] = None,
     cases: Annotated[int, typer.Option(min=1, help="Cases on the contact sheet.")] = 24,
-    problems: Annotated[bool, typer.Option("--problems", help="List every problem, not a few of each kind.")] = (
-        False
-    ),
+    problems: Annotated[bool, typer.Option("--problems", help="List every problem, not a few of each kind.")] = (False),
+    write_cases: Annotated[
+        bool,
+        typer.Option(
+            "--write-cases", help="Write a cases.csv with patients and splits to look through into the folder."
+        ),
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="PNG to write. Default: runs/data/NAME/contact-sheet.png.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of converted data. Default: $UQSEG_CACHE.")] = None,
 ) -> None:
@@ -254,6 +258,8 @@ def data(
     from bench.runs.store import slug
     from uqseg.data import load
 
+    if write_cases and not (split is limit is None):
+        raise UsageError("--write-cases: describes all cases; leave out --split and --limit.")
     images = load(source, split=split, size=size, limit=limit, cache=cache, progress=sys.stderr.isatty())
     for title, text in described.summary(images):
         typer.echo(f"{title:<12}  {text}")
@@ -262,6 +268,11 @@ def data(
     path = out or Path("runs/data") / slug(images.name, images.folder) / "contact-sheet.png"
     contact.write(images, cases, path)
     typer.echo(f"Contact sheet: {path}")
+    if write_cases:
+        typer.echo(f"To look through and fill in: {described.write_cases(images, source)}")
+    elif split is None and limit is None:
+        for line in described.of_splits(images):
+            typer.echo(line)
 
 
 @app.command(name="time")

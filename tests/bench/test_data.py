@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
             if marked is not None:
                 save(root / f"readers/r{reader}/c{case}.png", block(marked))
     lines = ["case,patient,split,spacing_x,spacing_y", "c0,p,train,0.5,0.5", "c1,p,train,0.5,0.75", "c2,q,test,,"]
-    (root / "cases.csv").write_text("\n".join([*lines, "c3,r,test,,", "c7,r,test,,", "c8,r,test,,"]))
+    (root / "cases.csv").write_text("\n".join([*lines, "c3,r,val,,", "c7,r,test,,", "c8,r,test,,"]))
     return root
 
 
@@ -45,7 +45,7 @@ def test_a_known_folder_is_described(folder: Path, tmp_path: Path) -> None:
     assert lines["data"] == "folder set"
     assert lines["images"] == "4 from 3 patients"
     assert lines["  train"] == "2 from 1 patients"
-    assert lines["  test"] == "2 from 2 patients"
+    assert lines["  test"] == "1 from 1 patients"
     assert lines["size"] == "32×32 pixels, 3 channels"
     assert lines["spacing"] == "0.5 to 0.75 mm, unknown for 2 images"
     assert lines["marked by"] == "0: 1, 1: 1, 2: 2, 3: 0 images"

@@ -149,7 +149,9 @@ def test_sizes_are_cropped_or_padded_and_only_stretched_when_asked(tmp_path: Pat
     assert data.images[small].sum() == 200 * 11 * 15
     assert data.images[wide].sum() == 200 * 20 * 32
     assert data.masks.sum((1, 2, 3))[[small, wide]].tolist() == [16, 0]
-    assert said(data, "1 cases (wide, …): marked pixels lie outside the centre 32×32") == len(data.problems) == 1
+    assert said(data, "1 cases (wide, …): marked pixels lie outside the centre 32×32") == 1
+    assert said(data, "1 masks (wide by x, …): marked something, and nothing in the centre 32×32") == 1
+    assert len(data.problems) == 2
     assert data.spacing[wide].tolist() == [2.0, 0.5]
     assert np.isnan(data.spacing[small]).all()
     (root / "dataset.toml").write_text('fit = "resize"\n')
@@ -198,13 +200,19 @@ def test_every_trap_is_listed_by_path_and_the_rest_goes_on(tmp_path: Path) -> No
     (root / "images/c10.png").unlink()
     save(root / "readers/r0/c11.png", noise(5, 32, 32, 3))
     data = read(root)
-    assert sorted(data.table["case"]) == ["c7", "c8"]
+    assert sorted(data.table["case"]) == ["c1", "c11", "c3", "c4", "c6", "c7", "c8"]
+    by_case = dict(zip(data.table["case"], data.read.tolist(), strict=True))
+    assert by_case["c7"] == by_case["c8"] == [True, True]
+    assert by_case["c1"] == by_case["c6"] == by_case["c11"] == [False, True]
+    assert by_case["c3"] == by_case["c4"] == [True, False]
+    # Lost with images: c0, c5 and c10 two each; c9 has no reading to lose, c2 no image.
+    assert data.readings == (9, 5 + 6, 0)
     for text, count in {
         "several files for one case, images/c0.bmp and images/c0.png": 1,
         "several files for one case, readers/r0/c1.png and readers/r0/c1.tif": 1,
         "mask without an image: readers/r0/c2.png": 1,
         "mask without an image: readers/r1/c2.png": 1,
-        "readers/r1/c3.png: expected 32×32 like its image, got 32×31": 1,
+        "reading lost: c3, reader r1: readers/r1/c3.png: expected 32×32 like its image, got 32×31": 1,
         "readers/r1/c4.png: mask not binary": 1,
         "cannot read images/c5.png": 1,
         "cannot read readers/r0/c6.png": 1,
@@ -253,8 +261,8 @@ def test_cases_csv_adds_what_it_knows(tmp_path: Path) -> None:
         "twice": ("cases.csv", "case,patient\nc0,p\nc0,q", "one line a case, got several for c0"),
         "split": ("cases.csv", "case,split\nc0,training", "expected train, val, test or nothing, got training"),
         "spacing": ("cases.csv", "case,spacing_x\nc0,-1", "spacing_x: expected mm above 0"),
-        "word": ("cases.csv", "case,spacing_y\nc0,one", "got 'one' for case 'c0'"),
-        "ragged": ("cases.csv", "case\nc0\nc1,a,b,c", "cannot read .*cases.csv"),
+        "word": ("cases.csv", "case,spacing_y\nc0,one", "line 2: spacing_y: expected mm above 0 or nothing, got 'one'"),
+        "ragged": ("cases.csv", "case\nc0\nc1,a,b,c", "cases.csv: line 3: expected 1 cells, got 4"),
         "key": ("dataset.toml", "inverted = true", "inverted: Extra inputs .* the keys are invert"),
         "value": ("dataset.toml", 'fit = "squeeze"', "fit: Input should be 'crop' or 'resize'"),
         "window": ("dataset.toml", "window = [5, 5]", "window: expected two ascending numbers"),

