@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from uqseg.data import AnnotatedSet, load
+from uqseg.data.images import shrunk
 from uqseg.data.split import split_of
 from uqseg.errors import FileError, UsageError
 
@@ -280,3 +281,97 @@ def test_an_empty_folder_says_what_belongs_there(tmp_path: Path) -> None:
     (tmp_path / "set/images").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"readers/<reader>/<case>"):
         read(tmp_path / "set")
+
+
+# Sizes, and masks that are hard to understand.
+
+
+@pytest.mark.parametrize("place", [0, 100, 250])
+def test_a_small_lesion_survives_being_made_smaller(tmp_path: Path, place: int) -> None:
+    root = tmp_path / "set"
+    mask = np.zeros((512, 512), np.uint8)
+    mask[place : place + 5, place + 3 : place + 8] = 255
+    save(root / "images/a.png", noise(0, 512, 512))
+    save(root / "readers/x/a.png", mask)
+    (root / "dataset.toml").write_text('fit = "resize"')
+    data = read(root, 64)
+    assert np.argwhere(data.masks[0, 0]).shape == (1, 2)
+    assert np.abs(np.argwhere(data.masks[0, 0])[0] * 8 + 3.5 - [place + 2, place + 5]).max() < 8
+    assert said(data, "1 masks (a by x, …): too small for 64×64 pixels, kept as their best-covered pixel") == 1
+
+
+def test_masks_are_made_smaller_by_area() -> None:
+    mask = np.zeros((8, 8), bool)
+    mask[0:2, 0] = True  # half of the first pixel of 2×2
+    mask[2, 4] = True  # a quarter
+    mask[4:6, 4:6] = True
+    expected = np.zeros((4, 4), bool)
+    expected[0, 0] = expected[2, 2] = True
+    assert np.array_equal(shrunk(mask, 4), expected)
+    assert not shrunk(np.zeros((8, 8), bool), 4).any()
+    assert np.array_equal(shrunk(mask, 8), mask)
+
+
+def test_a_default_that_loses_most_lesions_stops_with_what_mends_it(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    corner = np.zeros((200, 150), np.uint8)
+    corner[:9, :9] = 255
+    for case in range(3):
+        save(root / f"images/c{case}.png", noise(case, 200, 150))
+        save(root / f"readers/x/c{case}.png", corner if case else np.full((200, 150), 255, np.uint8))
+    message = r'the centre 64×64 .* in 3 of 3 cases; write into dataset.toml\nfit = "resize".*\nor ask for --size 200'
+    with pytest.raises(FileError, match=message):
+        read(root, 64)
+    (root / "dataset.toml").write_text('fit = "crop"')
+    data = read(root, 64)
+    assert said(data, "2 masks (c1 by x, …): marked something, and nothing in the centre 64×64") == 1
+    (root / "dataset.toml").write_text('fit = "resize"')
+    assert read(root, 64).masks.any((1, 2, 3)).all()
+    (root / "dataset.toml").unlink()
+    assert read(root, 200).masks.any((1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("top", [1.0, 0.99999994, 1.0000001, 255.00002])
+def test_masks_that_were_scaled_and_scaled_back(tmp_path: Path, top: float) -> None:
+    root = tmp_path / "set"
+    save(root / "images/a.png", noise(0))
+    mask = block().astype(np.float32) * np.float32(top)
+    mask[block() & (np.arange(32) == 13)] = np.rint(np.float32(top))
+    save(root / "readers/x/a.npy", mask)
+    assert np.array_equal(read(root).masks[0, 0], block())
+
+
+@pytest.mark.parametrize("top", [2, 85])
+def test_what_is_not_understood_costs_its_reading_and_names_the_key(tmp_path: Path, top: int) -> None:
+    root = plain(tmp_path / "set")
+    save(root / "readers/r1/c0.png", block().astype(np.uint8) * top)
+    data = read(root)
+    assert data.readings == (5, 1, 0)
+    (problem,) = data.problems
+    assert problem.startswith(f"reading lost: c0, reader r1: readers/r1/c0.png: mask not binary, expected 0 and 1 or 0 and "
+                              f"255, got 2 values (0, {top}); set mask_threshold")  # fmt: skip
+    (root / "dataset.toml").write_text("mask_threshold = 1")
+    assert read(root).readings == (6, 0, 0)
+
+
+def test_one_label_of_several_and_a_value_to_ignore(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    numbers = np.zeros((32, 32), np.uint8)
+    numbers[:4], numbers[4:10], numbers[10:20], numbers[31] = 1, 2, 3, 255
+    save(root / "images/a.png", noise(0))
+    save(root / "readers/x/a.png", numbers)
+    with pytest.raises(FileError, match=r"got 5 values \(0, 1, 2, 3, …\); set mask_threshold, or label and ignore"):
+        read(root)
+    (root / "dataset.toml").write_text("\ufefflabel = 3", encoding="utf-8")
+    assert np.array_equal(read(root).masks[0, 0].any(1), (np.arange(32) >= 10) & (np.arange(32) < 20))
+    (root / "dataset.toml").write_text("mask_threshold = 2\nignore = 255")
+    assert np.array_equal(read(root).masks[0, 0].any(1), (np.arange(32) >= 4) & (np.arange(32) < 20))
+    (root / "dataset.toml").write_text("label = 3\nignore = 255\ninvert = true")
+    assert np.array_equal(read(root).masks[0, 0].any(1), (np.arange(32) < 10) | ((np.arange(32) >= 20) & (np.arange(32) < 31)))
+    (root / "dataset.toml").write_text("label = 3\nmask_threshold = 1")
+    with pytest.raises(FileError, match="label and mask_threshold: expected one of the two"):
+        read(root)
+    for text in ("mask_threshold = nan", "window = [0, inf]", "label = inf"):
+        (root / "dataset.toml").write_text(text)
+        with pytest.raises(FileError, match="finite number"):
+            read(root)
