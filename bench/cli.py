@@ -104,8 +104,8 @@ def run(
 ) -> None:
     """Train, sample and score methods, and write a report. The same command goes on where it was stopped."""
     from bench import launchers
-    from bench.runs import plan, record, spec
     from bench.runs import gallery as gallery_file
+    from bench.runs import plan, record, spec
     from bench.runs.results import write_json
     from bench.runs.splits import load_splits
     from bench.runs.work import Job, is_done

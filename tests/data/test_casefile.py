@@ -39,7 +39,16 @@ def read(root: Path) -> AnnotatedSet:
         '"case","patient","age"\n"c0","p","60"\n"c1","p","61"\n"c2","q","62"',
         "patient,age,case\np,60,c0\np,61,c1\nq,62,c2",
     ],
-    ids=["plain", "semicolons and a mark", "tabs and capitals", "file names", "blanks", "commas at the end", "quotes", "order"],
+    ids=[
+        "plain",
+        "semicolons and a mark",
+        "tabs and capitals",
+        "file names",
+        "blanks",
+        "commas at the end",
+        "quotes",
+        "order",
+    ],
 )
 @pytest.mark.parametrize("name", ["cases.csv", "Cases.csv"])
 def test_every_form_gives_the_same_table(tmp_path: Path, text: str, name: str) -> None:

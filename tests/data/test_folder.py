@@ -367,7 +367,9 @@ def test_one_label_of_several_and_a_value_to_ignore(tmp_path: Path) -> None:
     (root / "dataset.toml").write_text("mask_threshold = 2\nignore = 255")
     assert np.array_equal(read(root).masks[0, 0].any(1), (np.arange(32) >= 4) & (np.arange(32) < 20))
     (root / "dataset.toml").write_text("label = 3\nignore = 255\ninvert = true")
-    assert np.array_equal(read(root).masks[0, 0].any(1), (np.arange(32) < 10) | ((np.arange(32) >= 20) & (np.arange(32) < 31)))
+    assert np.array_equal(
+        read(root).masks[0, 0].any(1), (np.arange(32) < 10) | ((np.arange(32) >= 20) & (np.arange(32) < 31))
+    )
     (root / "dataset.toml").write_text("label = 3\nmask_threshold = 1")
     with pytest.raises(FileError, match="label and mask_threshold: expected one of the two"):
         read(root)

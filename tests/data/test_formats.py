@@ -17,7 +17,7 @@ from uqseg.data.formats import MAX_PIXELS, outline, read_volume
 from uqseg.data.images import aligned, binary, read_picture
 from uqseg.errors import FileError
 
-FORMATS = "png tif bmp ppm pgm gif webp jp2 tga npy npz nii nii.gz dcm".split()
+FORMATS = ["png", "tif", "bmp", "ppm", "pgm", "gif", "webp", "jp2", "tga", "npy", "npz", "nii", "nii.gz", "dcm"]
 
 
 def folder(root: Path, settings: str = "") -> AnnotatedSet:

@@ -44,7 +44,7 @@ def read_cases(file: Path) -> pd.DataFrame:
             if name and not split_named(name):
                 raise FileError(f"{file}: line {line}: split: expected train, val, test or nothing, got {name}")
         table["split"] = table["split"].map(split_named)
-    for column in table.columns.difference(COLUMNS[:3]):
+    for column in table.columns.difference(list(COLUMNS[:3])):
         table[column] = _numbers(file, table[column], lines)
     return table
 
@@ -68,8 +68,8 @@ def _cells(file: Path) -> tuple[list[str], list[list[str]], list[int]]:
     for line, row in full[1:]:
         if any(row[len(header) :]) or (len(row) > len(header) and len(full[0][1]) == len(header)):
             raise FileError(
-                f"{file}: line {line}: expected {len(header)} cells, got {len(row)}; remove the '{separator}' too many, "
-                f"or quote the text that holds it"
+                f"{file}: line {line}: expected {len(header)} cells, got {len(row)}; remove the '{separator}' "
+                f"too many, or quote the text that holds it"
             )
     cells = [row[: len(header)] + [""] * (len(header) - len(row)) for _, row in full[1:]]
     return header, cells, [line for line, _ in full[1:]]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import struct
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,9 +23,11 @@ MAX_PIXELS = 2**26  # of one picture, rows times columns: a larger claim is refu
 MAX_VOXELS = 2**28  # numbers in one file, slices and channels included
 # All that Pillow decodes by itself and without loss of depth; some others of its formats start programs (EPS).
 PICTURES = ("PNG", "TIFF", "JPEG", "JPEG2000", "BMP", "DIB", "GIF", "WEBP", "PPM", "TGA", "PCX", "SGI", "QOI")
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of one channel
 UPRIGHT, ORIENTATION = 1, 274  # the EXIF tag of a picture that a viewer would turn
 SAMPLE_FORMAT, UNSIGNED, SIGNED = 339, 1, 2  # the TIFF tag of how numbers are stored
+AT_ONCE = 2**20  # bytes
 HEAD = 544  # bytes that tell the formats apart, and hold the header of a NIfTI file
 MILLIMETRES = {"mm": 1.0, "micron": 1e-3, "meter": 1e3}  # the units of NIfTI
 PNM = re.compile(rb"P([2356])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})" + rb"\s")
@@ -74,7 +78,7 @@ def read_volume(file: Path, *, numbers: bool = False) -> Volume:
 def outline(file: Path) -> tuple[int, int]:
     """How many slices a file has, and how many channels (1 or 3), mostly by its header alone. FileError as above."""
     reader = _reader(file)
-    if reader is not _read_picture:
+    if reader not in (_read_picture, _read_png):
         shape = read_volume(file).array.shape
         return shape[0], 3 if len(shape) == 4 else 1
     try:
@@ -116,6 +120,8 @@ def _reader(file: Path) -> Callable[[Path, bool], Volume]:
             head = opened.read(HEAD)
     except OSError as error:
         raise FileError(f"cannot read {file}: {error.strerror or error}") from error
+    if head.startswith(SIGNATURE):
+        return _read_png
     if head.startswith(b"\x93NUMPY"):
         return _read_npy
     if head.startswith(b"PK\x03\x04"):
@@ -161,14 +167,23 @@ def _is_grey(image: Image.Image) -> bool:
     return image.mode in (*GREY, "LA") or _raw_mode(image) == "LA;16B"
 
 
+def _read_png(file: Path, numbers: bool) -> Volume:
+    """A PNG whose checksums are right, which decoding alone leaves out."""
+    data = file.read_bytes()
+    place, kind = len(SIGNATURE), b""
+    while kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", data, place)
+        end = place + 8 + length
+        if struct.unpack_from(">I", data, end) != (zlib.crc32(memoryview(data)[place + 4 : end]),):
+            raise ValueError(f"wrong checksum of the part {kind!r}")
+        place = end + 4
+    return _read_picture(file, numbers)
+
+
 def _read_picture(file: Path, numbers: bool) -> Volume:
     with _open(file) as image:
-        kind = image.format
-        if kind == "PNG":
-            image.verify()  # all checksums, which decoding leaves out
-    if kind == "PPM" and (array := _read_pnm(file, numbers)) is not None:
-        return Volume(array[None])
-    with _open(file) as image:
+        if image.format == "PPM" and (array := _read_pnm(file, numbers)) is not None:
+            return Volume(array[None])
         frames = _count_frames(image)
         _bounded(file, frames, image.height, image.width)
         grey, arrays = _is_grey(image), []
@@ -221,7 +236,7 @@ def _opaque(file: Path, array: NDArray[Any]) -> NDArray[Any]:
     return array[..., 0] if array.shape[-1] == 1 else array
 
 
-def _read_deep(file: Path, frame: int, raw: str) -> NDArray[np.uint16]:
+def _read_deep(file: Path, frame: int, raw: str) -> NDArray[Any]:
     """A picture in colours of 16 bits, uint16 (H,W,C). Pillow knows only its higher bytes, so it is decoded twice: as
     if its numbers were stored in one order of bytes and in the other."""
     kind, _, order = raw.partition(";")
@@ -324,7 +339,7 @@ def _of_array(file: Path, stored: NDArray[Any]) -> Volume:
 
 def _header_size(head: bytes) -> int | None:
     """348 for a header of NIfTI-1 or Analyze, 540 for one of NIfTI-2; None for anything else."""
-    return next((n for n in (348, 540) for order in ("little", "big") if head[:4] == n.to_bytes(4, order)), None)  # type: ignore[arg-type]
+    return next((n for n in (348, 540) for order in ("little", "big") if head[:4] == n.to_bytes(4, order)), None)
 
 
 def _read_nifti(file: Path, numbers: bool) -> Volume:
@@ -334,10 +349,13 @@ def _read_nifti(file: Path, numbers: bool) -> Volume:
         packed = opened.read(2) == b"\x1f\x8b"
     with gzip.open(file) if packed else file.open("rb") as stream:
         head = stream.read(HEAD)
-        kind = nibabel.Nifti2Image if _header_size(head) == 540 else nibabel.Nifti1Image
+        kind: Any = nibabel.Nifti2Image if _header_size(head) == 540 else nibabel.Nifti1Image
         if _header_size(head) is None and not (packed and head.startswith(b"\0\0\0\1")):
             raise ValueError("is no NIfTI file")
         if _header_size(head) is None or not _is_single(head):
+            for count, _ in enumerate(iter(lambda: stream.read(AT_ONCE), b"")):  # to the end, where the checksum is
+                if count * AT_ONCE > 8 * MAX_VOXELS:
+                    raise _too_large(file, f"more than {count * AT_ONCE} bytes")
             return _read_nibabel(file, numbers)
         header = kind.header_class(head[: _header_size(head)], check=False)  # a check would mend it without a word
         size = _claimed(file, header)
@@ -345,7 +363,7 @@ def _read_nifti(file: Path, numbers: bool) -> Volume:
         data = head + stream.read(max(0, size - len(head)))
         if len(data) < size:
             raise ValueError(f"expected {size} bytes, got {len(data)}")
-        if stream.read(2**20) and stream.read(1):
+        if stream.read(AT_ONCE) and stream.read(1):
             raise ValueError("holds more than its header says")
     return _of_nibabel(kind.from_bytes(data), header.get_zooms())
 
@@ -413,7 +431,7 @@ def _usable_affine(image: Any, axes: list[int], scale: float) -> NDArray[np.floa
 
 def _read_dicom(file: Path, numbers: bool) -> Volume:
     import pydicom
-    from pydicom.pixels import apply_color_lut, apply_rescale
+    from pydicom.pixels.processing import apply_color_lut, apply_rescale
 
     data = pydicom.dcmread(file)
     frames, samples = int(data.get("NumberOfFrames") or 1), int(data.get("SamplesPerPixel") or 1)
@@ -436,6 +454,8 @@ def _read_nrrd(file: Path, numbers: bool) -> Volume:
         import nrrd
     except ImportError:
         return _read_itk(file, numbers)
+    sizes = [int(size) for size in nrrd.read_header(str(file))["sizes"]]
+    _bounded(file, 1, 1, 1, int(np.prod(sizes, dtype=object)))
     array, header = nrrd.read(str(file))
     colours = str((header.get("kinds") or [""])[0]).lower() in ("rgb-color", "3-color", "vector", "rgb")
     spatial = array.shape[1:] if colours else array.shape
@@ -459,7 +479,7 @@ def _read_nrrd(file: Path, numbers: bool) -> Volume:
 
 def _read_itk(file: Path, numbers: bool) -> Volume:
     try:
-        import SimpleITK  # noqa: N813
+        import SimpleITK
     except ImportError as error:
         raise FileError(
             f"cannot read {file}: .nrrd, .mha and .mhd need SimpleITK; run 'pip install \"uqseg[formats]\"'"
@@ -470,7 +490,7 @@ def _read_itk(file: Path, numbers: bool) -> Volume:
     size, channels = reader.GetSize(), reader.GetNumberOfComponents()
     if len(size) not in (2, 3) or channels not in (1, 3):
         raise ValueError(f"expected x, y and z in grey or colours, got the shape {size} with {channels} channels")
-    _bounded(file, *(size[2:] or (1,)), size[1], size[0], channels)
+    _bounded(file, size[2] if len(size) == 3 else 1, size[1], size[0], channels)
     image = reader.Execute()
     array = SimpleITK.GetArrayFromImage(image)
     spacing = image.GetSpacing()

@@ -87,8 +87,9 @@ def aligned(mask: Volume, image: Volume, name: str) -> NDArray[Any]:
     """
     if mask.affine is None or image.affine is None or np.allclose(mask.affine, image.affine, atol=1e-6):
         return mask.array
-    from nibabel import orientations
+    import nibabel
 
+    orientations: Any = nibabel.orientations
     # From the mask's (column, row, slice) to the image's.
     turn = np.linalg.solve(image.affine, mask.affine)
     axes = orientations.io_orientation(turn)

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import unicodedata
 
-EXTENSIONS = tuple(
-    ".nii.gz .nii .hdr .mgh .mgz .nrrd .nhdr .mha .mhd .dcm .dicom .ima .npy .npz .png .tif .tiff .jpg .jpeg .jpe .jfif "
-    ".jp2 .j2k .j2c .jpc .jpf .jpx .bmp .dib .gif .webp .pbm .pgm .ppm .pnm .pfm .tga .pcx .sgi .rgb .bw .qoi".split()
+VOLUMES = (".nii.gz", ".nii", ".hdr", ".mgh", ".mgz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", ".dicom", ".ima")
+PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".webp", ".tga", ".pcx")
+PORTABLE = (
+    ".pbm",
+    ".pgm",
+    ".ppm",
+    ".pnm",
+    ".pfm",
+    ".jp2",
+    ".j2k",
+    ".j2c",
+    ".jpc",
+    ".jpf",
+    ".jpx",
+    ".sgi",
+    ".bw",
+    ".qoi",
 )
+EXTENSIONS = (*VOLUMES, ".npy", ".npz", *PICTURES, *PORTABLE)
 COMPANIONS = {".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz"), ".hdr": (".img", ".img.gz")}
 LEFT_BY_SYSTEMS = {"thumbs.db", "desktop.ini", "@eadir", "__macosx"}
 

@@ -48,15 +48,16 @@ def _scan(opened: BinaryIO) -> None:
     """
     stack: list[list[int] | None] = []
     memo: dict[int, list[int] | None] = {}
+    argument: Any
     for count, (opcode, argument, _) in enumerate(pickletools.genops(opened)):
         name = opcode.name
         if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            place = len(memo) if name == "MEMOIZE" else int(argument)
+            place = len(memo) if name == "MEMOIZE" else argument
             if place > count:
                 raise FileError(f"refused: memo entry {place} after {count} steps; this is not the published file")
             memo[place] = stack[-1]
         elif name in ("GET", "BINGET", "LONG_BINGET"):
-            stack.append(memo[int(argument)])
+            stack.append(memo[argument])
         elif name in ("DUP", "MARK"):
             stack.append(stack[-1] if name == "DUP" else None)
         elif name == "POP":

@@ -24,7 +24,7 @@ NAME = re.compile(r"(?P<crop>z-(?P<z>-?\d*\.?\d+\.?)_c(?P<number>\d+))(_l(?P<rea
 
 
 class _Crop(NamedTuple):
-    """One crop, as cases are ordered: patient, z in mm, number, and split (also "valid" for "val") and name as written."""
+    """One crop, as cases are ordered: patient, z in mm, number, and split ("val" or "valid") and name as written."""
 
     patient: str
     z: float

@@ -90,7 +90,7 @@ def _rows(
 
 
 def _decode(case: str, entry: Entry, size: int) -> Decoded:
-    """A case; a mask that cannot be used takes away that reading, an image that cannot, or no reading left, the case."""
+    """A case; an unusable mask takes away that reading, an unusable image, or no reading left, the case."""
     wrong: list[str] = []
     try:
         masks = list(entry["masks"])
