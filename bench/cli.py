@@ -258,7 +258,7 @@ def data(
     from bench.runs.store import slug
     from uqseg.data import load
 
-    if write_cases and not (split is limit is None):
+    if write_cases and (split is not None or limit is not None):
         raise UsageError("--write-cases: describes all cases; leave out --split and --limit.")
     images = load(source, split=split, size=size, limit=limit, cache=cache, progress=sys.stderr.isatty())
     for title, text in described.summary(images):

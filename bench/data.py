@@ -110,8 +110,8 @@ def remarks(train: AnnotatedSet, val: AnnotatedSet, test: AnnotatedSet) -> list[
     lines = []
     if double["test"] < HARDLY_ANY * len(test):
         lines.append(
-            f"figures of ambiguity (GED, HM-IoU, ...) MEAN NOTHING here: {double['test']:,} of {len(test):,} test cases "
-            f"were read by two readers"
+            f"figures of ambiguity (GED, HM-IoU, ...) MEAN NOTHING here: {double['test']:,} of {len(test):,} test "
+            f"cases were read by two readers"
         )
     few = [name for name in SPLITS if double[name] < ENOUGH and train.readers > 1]
     if few:

@@ -102,6 +102,24 @@ def test_dicom_numbers_are_those_of_its_scale(tmp_path: Path) -> None:
     assert np.array_equal(read_picture(tmp_path / "a.dcm"), noise(0, top=4096) * 2.0 - 1024)
 
 
+@pytest.mark.parametrize("extension", ["img", "mgh", "mgz"])
+def test_what_else_nibabel_reads(tmp_path: Path, extension: str) -> None:
+    volume = noise(0, 1, 32, 32).transpose(2, 1, 0)
+    root = masked(tmp_path / "set", "a")
+    (root / "images").mkdir()
+    kind = nibabel.Nifti1Pair if extension == "img" else nibabel.MGHImage
+    nibabel.save(kind(volume, np.eye(4)), root / f"images/a.{extension}")
+    data = folder(root)
+    assert np.array_equal(data.images[0, 0], noise(0))
+    assert len(data.problems) == (extension == "img"), "nibabel gives this pair no unit"
+    if extension == "mgz":
+        damaged = bytearray((root / "images/a.mgz").read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        (root / "images/a.mgz").write_bytes(damaged)
+        with pytest.raises(FileError, match=r"cannot read .*a\.mgz"):
+            read_volume(root / "images/a.mgz")
+
+
 # Slices.
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.data.pictures import nifti, noise, png16, save
 from tests.data.test_lidc_pickle import entries
+from uqseg.data import load
 from uqseg.data.formats import outline, read_volume
 from uqseg.data.lidc.unpickling import load_arrays
 from uqseg.errors import FileError
@@ -114,6 +115,29 @@ def check(folder: Path, extension: str, count: int) -> tuple[int, int]:
 @pytest.mark.parametrize("extension", FORMATS)
 def test_damaged_files_are_read_right_or_left_out(tmp_path: Path, extension: str) -> None:
     assert sum(check(tmp_path, extension, FEW)) == FEW
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_folder_of_damaged_files_loads_without_them(tmp_path: Path) -> None:
+    for extension in set(FORMATS) - {"nrrd", "mha"}:
+        file = originals(tmp_path, extension)[0]
+        for k in range(2 * FEW):
+            broken = damaged(file.read_bytes(), np.random.default_rng(seed_of("fuzz", "folder", extension, k)))
+            place = ("images", "readers/x", "readers/y")[k % 3]
+            name = f"{extension.replace('.', '-')}{k}"
+            for folder in ("images", "readers/x", "readers/y"):
+                target = tmp_path / f"set/{folder}/{name}.{extension}"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(broken if folder == place else file.read_bytes())
+    (tmp_path / "set/dataset.toml").write_text("slices = true\nmask_threshold = 128\nfit = 'resize'")
+    data = load(f"folder:{tmp_path / 'set'}", size=16, cache=tmp_path / "cache")
+    text = "\n".join(data.problems)
+    cases = {case.partition("_z")[0] for case in data.table["case"]}
+    for file in (tmp_path / "set/images").iterdir():
+        name = file.name.partition(".")[0]
+        assert name in cases or f"images/{file.name}" in text, name
+    assert data.readings is not None
+    assert data.readings.lost > 0
 
 
 @pytest.mark.soak

@@ -98,8 +98,8 @@ def unreadable(file: Path, error: BaseException) -> FileError:
 
 
 def _too_large(file: Path, claim: str) -> FileError:
-    return FileError(f"{file}: claims {claim}, expected at most MAX_PIXELS = {MAX_PIXELS} a slice and MAX_VOXELS = "
-                     f"{MAX_VOXELS} in all (uqseg.data.formats); cut it to what is needed")  # fmt: skip
+    bounds = f"MAX_PIXELS = {MAX_PIXELS} a slice and MAX_VOXELS = {MAX_VOXELS} in all (uqseg.data.formats)"
+    return FileError(f"{file}: claims {claim}, expected at most {bounds}; cut it to what is needed")
 
 
 def _bounded(file: Path, slices: int, height: int, width: int, channels: int = 1) -> None:

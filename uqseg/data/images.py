@@ -14,11 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from uqseg.data.cache import Lost, Row
-from uqseg.data.formats import Volume, outline, read_volume
+from uqseg.data.formats import Volume, read_volume
 from uqseg.errors import FileError
-
-__all__ = ["Decoded", "Volume", "aligned", "binary", "crop_or_pad", "eight_bits", "outline", "read_picture",
-           "read_volume", "shrunk", "stream", "usable"]  # fmt: skip
 
 T = TypeVar("T")
 AT_ONCE = 16  # files decoded ahead, which bounds the memory

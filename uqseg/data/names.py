@@ -6,23 +6,8 @@ import unicodedata
 
 VOLUMES = (".nii.gz", ".nii", ".hdr", ".mgh", ".mgz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", ".dicom", ".ima")
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".webp", ".tga", ".pcx")
-PORTABLE = (
-    ".pbm",
-    ".pgm",
-    ".ppm",
-    ".pnm",
-    ".pfm",
-    ".jp2",
-    ".j2k",
-    ".j2c",
-    ".jpc",
-    ".jpf",
-    ".jpx",
-    ".sgi",
-    ".bw",
-    ".qoi",
-)
-EXTENSIONS = (*VOLUMES, ".npy", ".npz", *PICTURES, *PORTABLE)
+FURTHER = (".pbm", ".pgm", ".ppm", ".pnm", ".pfm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".sgi", ".qoi")
+EXTENSIONS = (*VOLUMES, ".npy", ".npz", *PICTURES, *FURTHER)
 COMPANIONS = {".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz"), ".hdr": (".img", ".img.gz")}
 LEFT_BY_SYSTEMS = {"thumbs.db", "desktop.ini", "@eadir", "__macosx"}
 

@@ -26,15 +26,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from uqseg.data.annotated import sha256_of
 from uqseg.data.cache import Content, Lost, Row
 from uqseg.data.casefile import COLUMNS, read_cases, shared_beginnings
+from uqseg.data.formats import Volume, outline, read_volume
 from uqseg.data.images import (
     Decoded,
-    Volume,
     aligned,
     binary,
     crop_or_pad,
     eight_bits,
-    outline,
-    read_volume,
     shrunk,
     stream,
 )
