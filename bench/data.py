@@ -118,9 +118,8 @@ def remarks(train: AnnotatedSet, val: AnnotatedSet, test: AnnotatedSet) -> list[
         counts = ", ".join(f"{name} {double[name]}" for name in few)
         lines.append(f"fewer than {ENOUGH} cases read by two readers: {counts}; {WRITE_CASES}")
     lines += [
-        f"reader {name} has read no training image"
-        for name, some in zip(train.reader_names, train.read.any(0), strict=True)
-        if not some
+        f"reader {train.reader_names[r]} has read no training image"
+        for r in np.flatnonzero(~train.read.any(axis=0)).tolist()
     ]
     return lines
 

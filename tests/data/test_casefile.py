@@ -71,6 +71,7 @@ def test_every_form_gives_the_same_table(tmp_path: Path, text: str, name: str) -
         ("case,,patient\nc0,x,p", "each column once"),
         ("", "expected a column case"),
         ("case\nc0\nc0.png", "several for c0"),
+        ('case,note\nc0,"a\nc1,b\nc2,c', "cannot read .*unexpected end of data"),
         ("case,spacing_x\nc0,1\nc1,nan", "line 3: spacing_x: expected mm above 0 or nothing, got 'nan'"),
         ("case,spacing_x\nc0,inf", "line 2: spacing_x: .* got 'inf'"),
         ("case,spacing_x\nc0,1e-50", "line 2: spacing_x: .* got '1e-50'"),
@@ -86,6 +87,13 @@ def test_what_cannot_be_meant_is_refused_with_its_line(tmp_path: Path, text: str
     (root / "cases.csv").write_text(text)
     with pytest.raises(FileError, match=message):
         read(root)
+
+
+def test_columns_of_any_name_are_kept(tmp_path: Path) -> None:
+    root = plain(tmp_path / "set")
+    (root / "cases.csv").write_text("case,file,line,name,index,level_0\nc0,a,b,c,1,2\nc1,a,b,c,1,2\nc2,a,b,c,1,2")
+    table = read(root).table
+    assert table[["file", "line", "name", "index", "level_0"]].to_numpy().tolist() == [["a", "b", "c", 1, 2]] * 3
 
 
 def test_words_are_categories_and_other_names_of_val(tmp_path: Path) -> None:

@@ -2,40 +2,16 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
+from tests.data.pictures import block, noise, save
 from uqseg.data import AnnotatedSet, load
 from uqseg.data.images import shrunk
 from uqseg.data.split import split_of
 from uqseg.errors import FileError, UsageError
-
-
-def save(file: Path, array: NDArray[Any], **options: Any) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if file.suffix == ".npy":
-        np.save(file, array)
-    elif file.name.endswith(".nii.gz"):
-        image = nibabel.Nifti1Image(array.swapaxes(0, 1), np.diag([0.7, 0.9, 1, 1]))
-        image.header.set_xyzt_units("mm")
-        nibabel.save(image, file)
-    else:
-        Image.fromarray(array).save(file, **options)
-
-
-def block(low: int = 10, size: int = 32) -> NDArray[np.bool_]:
-    mask = np.zeros((size, size), bool)
-    mask[low:20, 12:20] = True
-    return mask
-
-
-def noise(case: int, *shape: int) -> NDArray[np.uint8]:
-    return np.random.default_rng(case).integers(0, 256, shape or (32, 32), dtype=np.uint8)
 
 
 def plain(root: Path, cases: int = 3, readers: int = 2) -> Path:
@@ -281,6 +257,26 @@ def test_an_empty_folder_says_what_belongs_there(tmp_path: Path) -> None:
     (tmp_path / "set/images").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"readers/<reader>/<case>"):
         read(tmp_path / "set")
+
+
+def test_a_mask_that_is_lost_is_lost_for_all_slices(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    save(root / "images/v.npy", noise(0, 5, 32, 32))
+    save(root / "readers/x/v.npy", np.stack([block()] * 5))
+    save(root / "readers/y/v.npy", np.stack([block()] * 4))
+    (root / "dataset.toml").write_text("slices = true")
+    data = read(root)
+    assert data.readings == (5, 5, 0)
+    assert data.problems == (
+        "reading lost: v, reader y: readers/y/v.npy: expected 5×32×32 like its image, got 4×32×32",
+    )
+
+
+def test_pictures_three_pixels_wide_are_no_colours(tmp_path: Path) -> None:
+    mask = np.eye(32, 3, dtype=np.uint8)
+    save(tmp_path / "set/images/a.png", noise(0, 32, 3))
+    save(tmp_path / "set/readers/x/a.png", mask)
+    assert np.array_equal(read(tmp_path / "set").masks[0, 0, :, 14:17], mask)
 
 
 # Sizes, and masks that are hard to understand.

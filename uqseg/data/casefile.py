@@ -55,7 +55,7 @@ def _cells(file: Path) -> tuple[list[str], list[list[str]], list[int]]:
         text = file.read_text(encoding="utf-8-sig")
         first = next((line for line in text.splitlines() if line.strip()), "")
         separator = max(SEPARATORS, key=first.count)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
         read = [(reader.line_num, [plain(cell.strip()) for cell in row]) for row in reader]
     except (OSError, ValueError, csv.Error) as error:
         raise FileError(f"cannot read {file}: {' '.join(str(error).split())}; write it as CSV in UTF-8") from error

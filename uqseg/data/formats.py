@@ -43,12 +43,14 @@ class Volume(NamedTuple):
     spacing: mm (rows, columns), NaN where unknown
     affine:  (4,4), from (column, row, slice) to mm towards right, front and head; None where unknown
     notes:   what is odd about the file, worded so that many files share a note
+    unscaled: why the spacing is unknown although the file has one, "" where that is not so
     """
 
     array: NDArray[Any]
     spacing: tuple[float, float] = UNKNOWN
     affine: NDArray[np.float64] | None = None
     notes: tuple[str, ...] = ()
+    unscaled: str = ""
 
 
 def read_volume(file: Path, *, numbers: bool = False) -> Volume:
@@ -408,15 +410,15 @@ def _of_nibabel(image: Any, sizes: Sequence[float]) -> Volume:
     unit = str(image.header.get_xyzt_units()[0]) if hasattr(image.header, "get_xyzt_units") else "mm"
     scale = MILLIMETRES.get(unit, 1.0)
     zooms = [abs(float(zoom)) * scale for zoom in (*sizes[:3], 1)[:3]]
-    spacing, notes = (zooms[axes[1]], zooms[axes[0]]), []
+    spacing, unscaled = (zooms[axes[1]], zooms[axes[0]]), ""
     if unit not in MILLIMETRES:
-        spacing, notes = UNKNOWN, ["NIfTI without a unit of length: spacing unknown, give it in cases.csv"]
+        spacing, unscaled = UNKNOWN, "NIfTI without a unit of length: spacing unknown, give it in cases.csv"
     elif not all(np.isfinite(spacing)) or min(spacing) <= 0:
-        notes = [f"NIfTI whose pixels are {spacing[0]:g} by {spacing[1]:g} mm: spacing unknown, give it in cases.csv"]
+        unscaled = f"NIfTI whose pixels are {spacing[0]:g} by {spacing[1]:g} mm: spacing unknown, give it in cases.csv"
         spacing = UNKNOWN
     # From (x, y, z) to (z, y, x): slices, rows, columns.
     turned = array.transpose([*reversed(axes), *range(3, array.ndim)])
-    return Volume(turned, spacing, _usable_affine(image, axes, scale), tuple(notes))
+    return Volume(turned, spacing, _usable_affine(image, axes, scale), unscaled=unscaled)
 
 
 def _usable_affine(image: Any, axes: list[int], scale: float) -> NDArray[np.float64] | None:

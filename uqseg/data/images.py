@@ -43,13 +43,15 @@ def read_picture(file: Path, *, numbers: bool = False) -> NDArray[Any]:
     return np.asarray(array[0])
 
 
-def binary(array: NDArray[Any], name: str, remedy: str = "save it with 0 and 255 alone") -> NDArray[np.bool_]:
-    """Where a mask (...,H,W), or (...,H,W,3), is not 0 or black.
+def binary(
+    array: NDArray[Any], name: str, remedy: str = "save it with 0 and 255 alone", *, colours: bool = False
+) -> NDArray[np.bool_]:
+    """Where a mask (...,H,W), or in colours (...,H,W,3), is not 0 or black.
 
     Raises FileError unless it is 0/1, 0/255 or 0/65535, or black and one colour.
     name: how the mask is called in the error; remedy: what to do about it
     """
-    if array.ndim > 2 and array.shape[-1] == 3:
+    if colours:
         array = _one_channel(array, name)
     if array.dtype == np.bool_:
         return array

@@ -44,6 +44,7 @@ from uqseg.errors import FileError, UsageError
 
 INVERTED = 0.5  # share of marked pixels from which masks look inverted
 OUTSIDE = 0.5  # share of a lesion's pixels beyond the crop from which on it is lost
+FILE, LINE = " file", " line"  # columns that cases.csv cannot have: its names begin with no blank
 REMEDY = "set mask_threshold, or label and ignore, in dataset.toml"
 
 
@@ -139,13 +140,13 @@ def read(path: Path, size: int) -> Content:
     slices = _slices(path, images, readers, settings, problems, lost)
     table = _table(_named(path, "cases.csv"), slices, problems)
     everything = []
-    for name, part in table.groupby("file", sort=False):
+    for name, part in table.groupby(FILE, sort=False):
         masks = tuple(tuple(masks.get(str(name), ())) for masks in readers)
         places = [slices[str(name)].index(case) for case in part["case"]]
         spacing = part[["spacing_y", "spacing_x"]].to_numpy(np.float32)
         everything.append(Files(str(name), images[str(name)][0], masks, tuple(part["case"]), places, spacing))
     rows = _rows(path, everything, list(by_reader), settings, size, problems, lost)
-    return Content(table.drop(columns=["file", "spacing_y", "spacing_x"]), rows, problems, list(by_reader), lost)
+    return Content(table.drop(columns=[FILE, "spacing_y", "spacing_x"]), rows, problems, list(by_reader), lost)
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -264,22 +265,24 @@ def _table(file: Path | None, slices: dict[str, list[str]], problems: list[str])
 
     cases.csv may name a case or, for all of its slices, a file, with or without its extension.
     """
-    own = pd.DataFrame([(case, name) for name, cases in slices.items() for case in cases], columns=["case", "file"])
+    own = pd.DataFrame(
+        [(case, name) for name, cases in slices.items() for case in cases], columns=pd.Index(["case", FILE])
+    )
     known = read_cases(file) if file is not None else pd.DataFrame({"case": pd.Series([], dtype=str)})
-    names = {*own["case"], *own["file"]}
+    names = {*own["case"], *own[FILE]}
     known["case"] = [case if case in names else stem(case)[0] for case in known["case"]]
     if (doubled := known["case"].duplicated()).any():
         raise FileError(f"{file}: expected one line a case, got several for {known['case'][doubled].iloc[0]}; keep one")
     problems += [f"cases.csv: case '{case}' has no usable image" for case in sorted(set(known["case"]) - names)]
     given = set(known["case"])
-    own["line"] = [case if case in given else name for case, name in zip(own["case"], own["file"], strict=True)]
-    table = own.merge(known.rename(columns={"case": "line"}), on="line", how="left").drop(columns="line")
+    own[LINE] = [case if case in given else name for case, name in zip(own["case"], own[FILE], strict=True)]
+    table = own.merge(known.rename(columns={"case": LINE}), on=LINE, how="left").drop(columns=LINE)
     if "patient" in table:
         nobody = table["patient"].fillna("") == ""
         problems += [f"left out: case '{case}' has no patient in cases.csv" for case in table.loc[nobody, "case"]]
         table = table[~nobody].reset_index(drop=True)
     else:
-        table["patient"] = table["file"]
+        table["patient"] = table[FILE]
         if groups := shared_beginnings(slices):
             most = max(groups, key=lambda beginning: len(groups[beginning]))
             problems.insert(
@@ -315,27 +318,28 @@ def _rows(
     notes = _Notes()
     yield from stream(everything, lambda files: _decode(files, readers, settings, size, notes), root, problems, lost)
     problems += notes.lines()
-    if notes.off_centre > notes.drawn / 2 and "fit" not in settings.model_fields_set:
-        larger = (
-            f"ask for --size {notes.largest + notes.largest % 2}" if notes.largest <= SIZES[1] else "cut the images"
-        )
+    lesions, off_centre = len(notes.lesions), sum(notes.lesions)
+    if off_centre > lesions / 2 and "fit" not in settings.model_fields_set:
+        largest = max(notes.sides)
+        larger = f"ask for --size {largest + largest % 2}" if largest <= SIZES[1] else "cut the images"
         raise FileError(
-            f"{root}: the centre {size}×{size} of the images loses most of the lesion in {notes.off_centre} of "
-            f"{notes.drawn} cases; write into dataset.toml\n"
+            f"{root}: the centre {size}×{size} of the images loses most of the lesion in {off_centre} of "
+            f"{lesions} cases; write into dataset.toml\n"
             f'fit = "resize"  # all of each image, made smaller\n'
             f'or {larger}; to have the centre all the same, write fit = "crop"'
         )
 
 
 class _Notes:
-    """What is odd about many cases: lines of text with the cases or masks that they are about.
+    """What is odd about many cases: lines of text with the cases or masks that they are about. Threads add to it.
 
-    drawn: cases with marked pixels; off_centre: those that lose more than OUTSIDE of them; largest: side of an image
+    lesions: of each case with marked pixels, whether fitting loses more than OUTSIDE of them; sides: of the images
     """
 
     def __init__(self) -> None:
         self.names: dict[tuple[str, str], list[str]] = {}
-        self.drawn = self.off_centre = self.largest = 0
+        self.lesions: list[bool] = []
+        self.sides: set[int] = set()
 
     def add(self, text: str, name: str, unit: str = "cases") -> None:
         self.names.setdefault((text, unit), []).append(name)
@@ -366,7 +370,7 @@ def _decode(files: Files, readers: list[str], settings: Settings, size: int, not
     except FileError as error:
         left_out = Decoded(files.name, None, problems=[*problems, f"left out: {error}"], lost=readings)
         return [left_out, *(left_out._replace(problems=()) for _ in files.cases[1:])]
-    decoded = []
+    decoded, lost = [], len(problems)
     for case, place, spacing in zip(files.cases, files.places, files.spacing, strict=True):
         grey = image.array[place] if low is None else eight_bits(image.array[place].astype(np.float64), low, high)
         drawn = [None if mask is None else mask[place] for mask in masks]
@@ -376,9 +380,10 @@ def _decode(files: Files, readers: list[str], settings: Settings, size: int, not
             np.array([mask is not None for mask in drawn]),
             _spacing(image, spacing, size, settings),
         )
-        decoded.append(Decoded(case, row, sha256_of(image.array[place]), problems, len(problems)))
+        decoded.append(Decoded(case, row, sha256_of(image.array[place]), problems, lost))
         problems = []
-        for note in image.notes if np.isnan(row.spacing).any() else ():
+        unscaled = (image.unscaled,) if image.unscaled and np.isnan(row.spacing).any() else ()
+        for note in (*image.notes, *unscaled):
             notes.add(note, case)
     return decoded
 
@@ -408,7 +413,7 @@ def _mask(several: tuple[Path, ...], image: Volume, settings: Settings) -> NDArr
         array = array == settings.label
     elif settings.mask_threshold is not None:
         array = array >= settings.mask_threshold
-    marked = binary(array, str(file), REMEDY) ^ settings.invert
+    marked = binary(array, str(file), REMEDY, colours=array.ndim == 4) ^ settings.invert
     return marked & ~(void.all(-1) if void.ndim == 4 else void)
 
 
@@ -455,7 +460,7 @@ def _fit_masks(
                 f"{case} by {readers[r]}",
                 "masks",
             )
-        notes.largest = max(notes.largest, *mask.shape)
+        notes.sides.update(mask.shape)
     if settings.fit == "crop" and after < before:
         notes.add(
             f"marked pixels lie outside the centre {size}×{size}; ask for a larger size or set fit in dataset.toml",
@@ -463,8 +468,8 @@ def _fit_masks(
         )
     if share > INVERTED:
         notes.add("a mask marks most of the image; if that is the background, set invert in dataset.toml", case)
-    notes.drawn += before > 0
-    notes.off_centre += settings.fit == "crop" and after < before * (1 - OUTSIDE)
+    if before:
+        notes.lesions.append(settings.fit == "crop" and after < before * (1 - OUTSIDE))
     return masks
 
 
