@@ -103,6 +103,9 @@ def run(
     ] = None,
     settings: Assignments = None,
     plugin: Plugins = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Go on where more than 1 % of the readers' files cannot be used.")
+    ] = False,
     launcher: Annotated[str, typer.Option(help="Where cells are worked on, see `list launchers`.")] = "here",
     gallery: Annotated[bool, typer.Option(help="Keep images and samples of a few cases for the page.")] = True,
     pictures: Pictures = Format.png,
@@ -110,6 +113,7 @@ def run(
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Train, sample and score methods, and write a report. The same command goes on where it was stopped."""
+    from bench import data as described
     from bench import launchers
     from bench.runs import gallery as gallery_file
     from bench.runs import plan, record, spec
@@ -134,6 +138,7 @@ def run(
     launch, bars = launchers.find(launcher), progress and sys.stderr.isatty()
     log = Console(highlight=False, soft_wrap=True, markup=False).print
     splits = load_splits(request, bars)
+    described.refuse_losses(splits.train, allow_missing)
     entry = record.make_record(request, splits, name, _command(), commit())
     folder = out / entry["name"]
     job = Job(folder, entry, request, splits)
@@ -143,6 +148,8 @@ def run(
         f"images, {request.size}×{request.size} pixels, {splits.train.readers} readers. Recipe {request.recipe_name}. "
         f"{request.samples} samples. Results: {folder}"
     )
+    for line in (*described.by_kind(splits.train.problems, False), *entry["data"]["remarks"]):
+        log(line)
     for line in (*record.changed_since(out, entry), *plan.lines(plan.plan(job, device), device)):
         log(line)
     for label, reason in entry["declined"].items():
@@ -247,6 +254,12 @@ def data(
     limit: Annotated[int | None, typer.Option(help="At most this many images, drawn evenly over patients.")] = None,
     cases: Annotated[int, typer.Option(min=1, help="Cases on the contact sheet.")] = 24,
     problems: Annotated[bool, typer.Option("--problems", help="List every problem, not a few of each kind.")] = (False),
+    write_cases: Annotated[
+        bool,
+        typer.Option(
+            "--write-cases", help="Write a cases.csv with patients and splits to look through into the folder."
+        ),
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="PNG to write. Default: runs/data/NAME/contact-sheet.png.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of converted data. Default: $UQSEG_CACHE.")] = None,
 ) -> None:
@@ -259,6 +272,8 @@ def data(
     from bench.runs.store import slug
     from uqseg.data import load
 
+    if write_cases and (split is not None or limit is not None):
+        raise UsageError("--write-cases: describes all cases; leave out --split and --limit.")
     images = load(source, split=split, size=size, limit=limit, cache=cache, progress=sys.stderr.isatty())
     for title, text in described.summary(images):
         typer.echo(f"{title:<12}  {text}")
@@ -267,6 +282,11 @@ def data(
     path = out or Path("runs/data") / slug(images.name, images.folder) / "contact-sheet.png"
     contact.write(images, cases, path)
     typer.echo(f"Contact sheet: {path}")
+    if write_cases:
+        typer.echo(f"To look through and fill in: {described.write_cases(images, source)}")
+    elif split is None and limit is None:
+        for line in described.of_splits(images):
+            typer.echo(line)
 
 
 @app.command(name="time")

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from uqseg import files
 from uqseg.data import AnnotatedSet
+from uqseg.data.casefile import ENOUGH, propose, read_by_two
 from uqseg.data.split import SPLITS
+from uqseg.errors import FileError, UsageError
 from uqseg.metrics import Scored
 
 BATCH = 64
 QUOTED = 3  # problems of a kind
+MOST_LOST = 0.01  # share of the readings that a run may do without unasked
+HARDLY_ANY = 0.1  # share of the test cases read by two readers, below which figures of ambiguity mean nothing
+WRITE_CASES = "`bench data folder:PATH --write-cases` writes a cases.csv with other splits"
 
 
 def summary(data: AnnotatedSet) -> list[tuple[str, str]]:
@@ -30,6 +37,7 @@ def summary(data: AnnotatedSet) -> list[tuple[str, str]]:
     lines += [
         ("size", f"{height}×{width} pixels, {data.images.shape[1]} channel{'s' * (data.images.shape[1] > 1)}"),
         ("spacing", _spacing(data.spacing)),
+        ("readings", _readings(data)),
         ("readers", f"{data.readers}"),
         *_readers(areas > 0, data),
         ("marked by", _marked_by(areas > 0, data.read)),
@@ -75,6 +83,68 @@ def _readers(marked: NDArray[np.bool_], data: AnnotatedSet) -> list[tuple[str, s
         (f"  {name}", f"read {read.sum():,}, absent {(~read).sum():,}, marked {drawn.sum():,}")
         for name, read, drawn in zip(data.reader_names, data.read.T, marked.T, strict=True)
     ]
+
+
+def _readings(data: AnnotatedSet) -> str:
+    """Of the source's readings in all splits: those that are there, that have been lost, and that nobody has."""
+    kept, lost, absent = data.readings or (int(data.read.sum()), 0, int((~data.read).sum()))
+    return f"{kept:,}, {lost:,} lost to files that cannot be used, {absent:,} without a file"
+
+
+def refuse_losses(data: AnnotatedSet, allow_missing: bool = False) -> None:
+    """FileError where more than MOST_LOST of the readings have a file that cannot be used, unless that is allowed."""
+    if allow_missing or data.readings is None:
+        return
+    kept, lost, _ = data.readings
+    if lost > MOST_LOST * (kept + lost):
+        quoted = [problem for problem in data.problems if problem.startswith(("reading lost", "left out"))][:QUOTED]
+        raise FileError(
+            f"{data.name} {data.folder}: {lost:,} of {kept + lost:,} readings are lost to files that cannot be used "
+            f"({'; '.join(quoted)}{'; …' if lost > len(quoted) else ''}); mend them, or ask with --allow-missing"
+        )
+
+
+def remarks(train: AnnotatedSet, val: AnnotatedSet, test: AnnotatedSet) -> list[str]:
+    """What a reader of the figures has to know about the readers of the three splits, a line each."""
+    double = {name: read_by_two(part.read) for name, part in zip(SPLITS, (train, val, test), strict=True)}
+    lines = []
+    if double["test"] < HARDLY_ANY * len(test):
+        lines.append(
+            f"figures of ambiguity (GED, HM-IoU, ...) MEAN NOTHING here: {double['test']:,} of {len(test):,} test "
+            f"cases were read by two readers"
+        )
+    few = [name for name in SPLITS if double[name] < ENOUGH and train.readers > 1]
+    if few:
+        counts = ", ".join(f"{name} {double[name]}" for name in few)
+        lines.append(f"fewer than {ENOUGH} cases read by two readers: {counts}; {WRITE_CASES}")
+    lines += [
+        f"reader {train.reader_names[r]} has read no training image"
+        for r in np.flatnonzero(~train.read.any(axis=0)).tolist()
+    ]
+    return lines
+
+
+def of_splits(data: AnnotatedSet) -> list[str]:
+    """`remarks` of a set that holds all splits. Raises FileError naming the split that is empty, and what to do."""
+    parts = [data.take(np.flatnonzero((data.table["split"] == split).to_numpy())) for split in SPLITS]
+    empty = [split for split, part in zip(SPLITS, parts, strict=True) if not len(part)]
+    if empty:
+        remedy = f"{WRITE_CASES}, or name them in its column split" if data.name == "folder" else "see its source"
+        patients = data.table["patient"].nunique()
+        raise FileError(f"no image is in {' and '.join(empty)} ({patients} patients in all); {remedy}")
+    return remarks(*parts)
+
+
+def write_cases(data: AnnotatedSet, source: str) -> Path:
+    """Write a cases.csv to look through into the data folder, or, where it has one, cases-proposed.csv beside it."""
+    name, _, folder = source.partition(":")
+    if name != "folder":
+        raise UsageError(f"--write-cases: only folder:PATH reads a cases.csv, got '{source}'; leave it out.")
+    root = Path(folder).expanduser()
+    exists = any(entry.name.lower() == "cases.csv" for entry in root.iterdir())
+    file = root / ("cases-proposed.csv" if exists else "cases.csv")
+    files.write(file, propose(data, guess=not exists).to_csv(index=False).encode())
+    return file
 
 
 def _marked_by(marked: NDArray[np.bool_], read: NDArray[np.bool_]) -> str:

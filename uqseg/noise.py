@@ -78,10 +78,13 @@ class Noise:
 
         Raises ValueError for the noise of a training step, whose rows are chosen by `for_step`.
         """
-        if self._sources is None:
-            raise ValueError("noise: expected that of for_cases, got that of a training step, which has no rows")
-        return self._of_sources(self._sources[part], self._names, self.device)
+        return self._of_sources(self._of_cases_only()[part], self._names, self.device)
 
     def named(self, *names: object) -> Noise:
         """The same noise of the cases (sampling only), with shared numbers of these names' own."""
-        return self._of_sources(self._sources, (*self._names, *names), self.device)
+        return self._of_sources(self._of_cases_only(), (*self._names, *names), self.device)
+
+    def _of_cases_only(self) -> Sequence[torch.Generator]:
+        if self._sources is None:
+            raise ValueError("noise: expected that of for_cases, got that of a training step, which has no rows")
+        return self._sources

@@ -100,6 +100,7 @@ def _head(results: Results) -> str:
     ]
     if data["problems"]:
         rows.append(("problems", f"{data['problems']} found in the data, see `python -m bench data`"))
+    rows += [("note", escape(remark)) for remark in data.get("remarks", [])]
     rows += [("declined", f"{escape(label)}: {escape(reason)}") for label, reason in run.get("declined", {}).items()]
     rows += [("failed", f"{escape(label)}: {escape(reason)}") for label, reason in results.failed.items()]
     body = "\n".join(f"| {k} | {v} |" for k, v in rows)

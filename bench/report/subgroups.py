@@ -28,10 +28,18 @@ def groups_of(cases: pd.DataFrame) -> dict[str, Levels]:
     traits = {"readers who marked": _marked(cases), "lesion size": _sizes(cases)}
     for column, levels in RATED.items():
         if column in cases:
-            rating = cases[column].to_numpy(float)
-            traits[column] = {text: (rating >= low) & (rating < high) for low, high, text in levels}
+            traits[column] = _rated(cases[column], levels)
     kept = {trait: {k: rows for k, rows in levels.items() if rows.any()} for trait, levels in traits.items()}
     return {trait: levels for trait, levels in kept.items() if len(levels) > 1}
+
+
+def _rated(ratings: pd.Series, levels: Sequence[tuple[float, float, str]]) -> Levels:
+    """Ratings in the words of `levels`; ratings that are words already are groups of their own."""
+    if not pd.api.types.is_numeric_dtype(ratings):
+        words = ratings.fillna("").astype(str)
+        return {word: (words == word).to_numpy() for word in sorted(set(words) - {""})}
+    values = ratings.to_numpy(float)
+    return {text: (values >= low) & (values < high) for low, high, text in levels}
 
 
 def _marked(cases: pd.DataFrame) -> Levels:

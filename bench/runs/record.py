@@ -17,6 +17,7 @@ import torch
 
 import uqseg
 from baselines.yardsticks import YARDSTICKS
+from bench.data import remarks
 from bench.runs import keys, results
 from bench.runs.spec import Cell, Run, cells, shown_label
 from bench.runs.splits import Splits
@@ -139,10 +140,8 @@ def new_method(cell: Cell, splits: Splits) -> Method[Any]:
 def declines(cell: Cell, splits: Splits) -> str | None:
     """Why the cell's method cannot be used on these data, or None; what fails here fails in its cell too, and is told
     there."""
-    height, width = splits.train.images.shape[2:]
     try:
-        method = new_method(cell, splits)
-        return method.declines(channels=method.channels, readers=method.readers, size=(height, width))
+        return new_method(cell, splits).declines(splits.train)
     except Exception:
         return None
 
@@ -196,6 +195,7 @@ def _facts(run: Run, splits: Splits) -> dict[str, Any]:
         "read_per_case": [int(read.min()), int(read.max())],
         "spacing_known": bool(np.isfinite(test.spacing).all()),
         "problems": len(test.problems),
+        "remarks": remarks(splits.train, splits.val, splits.test),
         "splits": {
             split: {
                 "images": len(part),

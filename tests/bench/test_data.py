@@ -1,8 +1,10 @@
 """`bench data`: what it says of a folder whose numbers are known, and its contact sheet."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -10,7 +12,11 @@ from typer.testing import CliRunner
 
 from bench import data as described
 from bench.cli import app
-from uqseg.data import load
+from tests.conftest import discs
+from uqseg.data import AnnotatedSet, load
+from uqseg.data.annotated import Readings
+from uqseg.data.split import SPLITS
+from uqseg.errors import FileError, UsageError
 
 
 def save(file: Path, array: NDArray[np.uint8]) -> None:
@@ -35,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
             if marked is not None:
                 save(root / f"readers/r{reader}/c{case}.png", block(marked))
     lines = ["case,patient,split,spacing_x,spacing_y", "c0,p,train,0.5,0.5", "c1,p,train,0.5,0.75", "c2,q,test,,"]
-    (root / "cases.csv").write_text("\n".join([*lines, "c3,r,test,,", "c7,r,test,,", "c8,r,test,,"]))
+    (root / "cases.csv").write_text("\n".join([*lines, "c3,r,val,,", "c7,r,test,,", "c8,r,test,,"]))
     return root
 
 
@@ -45,7 +51,7 @@ def test_a_known_folder_is_described(folder: Path, tmp_path: Path) -> None:
     assert lines["data"] == "folder set"
     assert lines["images"] == "4 from 3 patients"
     assert lines["  train"] == "2 from 1 patients"
-    assert lines["  test"] == "2 from 2 patients"
+    assert lines["  test"] == "1 from 1 patients"
     assert lines["size"] == "32×32 pixels, 3 channels"
     assert lines["spacing"] == "0.5 to 0.75 mm, unknown for 2 images"
     assert lines["marked by"] == "0: 1, 1: 1, 2: 2, 3: 0 images"
@@ -81,3 +87,92 @@ def test_the_command_prints_and_draws(folder: Path, tmp_path: Path) -> None:
         assert (pixels == colour).all(2).sum() > 50
     few = CliRunner().invoke(app, [*asked, "--split", "test", "--limit", "1"], catch_exceptions=False)
     assert "images        1 from 1 patients" in few.output
+
+
+def ask(folder: Path, *more: str) -> str:
+    asked = ["data", f"folder:{folder}", "--size", "32", "--cache", str(folder.parent / "cache")]
+    asked += ["--out", str(folder.parent / "sheet.png"), *more]
+    answer = CliRunner().invoke(app, asked)
+    if answer.exception and not isinstance(answer.exception, SystemExit):
+        return f"{answer.output}{type(answer.exception).__name__}: {answer.exception}"
+    return answer.output
+
+
+def of_patients(root: Path, patients: int) -> Path:
+    """Two images of each patient, in their names, and two readers, the second of whom has read every fourth image."""
+    for k in range(2 * patients):
+        name = f"P{k // 2:02d}_{'lr'[k % 2]}"
+        save(root / f"images/{name}.png", np.random.default_rng(k).integers(0, 256, (32, 32), dtype=np.uint8))
+        for reader in ("ann", "bob")[: 1 + (k % 4 == 0)]:
+            save(root / f"readers/{reader}/{name}.png", block(4))
+    return root
+
+
+def test_patients_in_names_are_said_loudly_and_a_table_is_written(tmp_path: Path) -> None:
+    root = of_patients(tmp_path / "set", 30)
+    assert "EVERY IMAGE COUNTS AS A PATIENT OF ITS OWN" in ask(root)
+    assert f"To look through and fill in: {root / 'cases.csv'}" in ask(root, "--write-cases")
+    table = pd.read_csv(root / "cases.csv")
+    assert table.columns.tolist() == ["case", "patient", "split", "spacing_x", "spacing_y"]
+    assert (table["patient"] == table["case"].str[:3]).all()
+    assert table.groupby("patient")["split"].nunique().eq(1).all()
+    data = load(f"folder:{root}", size=32, cache=tmp_path / "cache")
+    assert data.table["patient"].nunique() == 30
+    assert not any("EVERY IMAGE" in problem for problem in data.problems)
+    double = data.table["split"][data.read.all(1)].value_counts()
+    assert double[["train", "val", "test"]].tolist() == [5, 5, 5], "dealt out, so that each split has some"
+    assert "cases-proposed.csv" in ask(root, "--write-cases"), "what somebody has filled in is kept"
+    assert "leave out --split and --limit" in ask(root, "--write-cases", "--limit", "3")
+    with pytest.raises(UsageError, match="--write-cases: only folder:PATH"):
+        described.write_cases(data, "toy")
+
+
+def test_an_empty_split_is_an_error_with_the_remedy(tmp_path: Path) -> None:
+    root = of_patients(tmp_path / "set", 6)
+    names = [file.stem for file in sorted((root / "images").iterdir())]
+    (root / "cases.csv").write_text("case,patient,split\n" + "".join(f"{n},{n[:3]},train\n" for n in names))
+    text = ask(root)
+    assert "images        12 from 6 patients" in text
+    assert "FileError: no image is in val and test (6 patients in all); `bench data folder:PATH --write-cases`" in text
+
+
+def split_set(n: int, readers: int) -> list[AnnotatedSet]:
+    data = discs(3 * n, readers=readers)
+    table = data.table.assign(split=np.repeat(SPLITS, n), patient=data.table["case"])
+    data = replace(data, table=table)
+    return [data.take(slice(i * n, i * n + n)) for i in range(3)]
+
+
+@pytest.mark.parametrize(("double", "silent"), [(25, True), (15, False), (0, False)])
+def test_where_hardly_a_test_case_is_read_by_two_it_is_said(double: int, silent: bool) -> None:
+    train, val, test = split_set(25, 2)
+    read = np.ones((25, 2), bool)
+    read[double:, 1] = False
+    lines = described.remarks(train, val, replace(test, read=read))
+    assert (not lines) is silent
+    assert any("MEAN NOTHING here: 0 of 25 test cases" in line for line in lines) == (double == 0)
+    if not silent:
+        assert f"fewer than 20 cases read by two readers: test {double}; `bench data" in lines[-1]
+
+
+def test_one_reader_alone_and_a_reader_without_training_images_are_said() -> None:
+    train, val, test = split_set(25, 1)
+    assert described.remarks(train, val, test) == [
+        "figures of ambiguity (GED, HM-IoU, ...) MEAN NOTHING here: 0 of 25 test cases were read by two readers"
+    ]
+    train, val, test = split_set(25, 3)
+    read = np.ones((25, 3), bool)
+    read[:, 2] = False
+    assert described.remarks(replace(train, read=read), val, test) == ["reader slot 2 has read no training image"]
+
+
+def test_a_run_stops_where_more_than_a_hundredth_of_the_readings_is_lost() -> None:
+    data = replace(discs(4), problems=("duplicate image: a is b", "reading lost: c0, reader r1: cannot read x"))
+    described.refuse_losses(data)
+    described.refuse_losses(replace(data, readings=Readings(990, 10, 500)))
+    lost = replace(data, readings=Readings(989, 11, 0))
+    message = r"11 of 1,000 readings are lost .*\(reading lost: c0, reader r1: cannot read x; …\).* --allow-missing"
+    with pytest.raises(FileError, match=message):
+        described.refuse_losses(lost)
+    described.refuse_losses(lost, allow_missing=True)
+    assert dict(described.summary(lost))["readings"] == "989, 11 lost to files that cannot be used, 0 without a file"

@@ -81,3 +81,12 @@ def test_figures_of_a_group_are_those_of_its_cases_alone(tmp_path: Path) -> None
                 assert row["low"] <= row["value"] <= row["high"]
             else:
                 assert np.isnan(row["low"])
+
+
+def test_ratings_in_words_are_groups_of_their_own() -> None:
+    words = cases([[1, 1]] * 4, spacing=1.0).assign(texture=["solid", "ground glass", None, "solid"])
+    groups = subgroups.groups_of(words)["texture"]
+    assert {k: v.tolist() for k, v in groups.items()} == {
+        "ground glass": [False, True, False, False],
+        "solid": [True, False, False, True],
+    }

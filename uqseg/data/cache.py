@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.progress import track
 
 from uqseg import files
-from uqseg.data.annotated import AnnotatedSet, Stored, case_digests, checksum
+from uqseg.data.annotated import AnnotatedSet, Readings, Stored, case_digests, checksum
+from uqseg.data.names import printable
 from uqseg.data.split import SPLITS
 from uqseg.errors import FileError
 
@@ -41,16 +42,26 @@ class Row(NamedTuple):
     spacing: NDArray[np.float32]
 
 
+@dataclass
+class Lost:
+    """How many readings have a file that cannot be used: of cases that are kept, and with cases that are left out."""
+
+    kept: int = 0
+    left_out: int = 0
+
+
 @dataclass(frozen=True)
 class Content:
     """What a source reads: the table (patient, case, split, ...), one Row for each of its lines in the same order, or
-    None where a case turns out to be unusable and is left out, the problems seen, and the readers' names if known.
-    `problems` and all columns but split are read after the last row: a source may add to them while it reads."""
+    None where a case turns out to be unusable and is left out, the problems seen, the readers' names if known, and the
+    readings lost. `problems`, `lost` and all columns but split are read after the last row: a source may add to them
+    while it reads."""
 
     table: pd.DataFrame
     rows: Iterable[Row | None]
     problems: list[str] = field(default_factory=list)
     reader_names: Sequence[str] = ()
+    lost: Lost = field(default_factory=Lost)
 
 
 def open_or_build(
@@ -124,12 +135,18 @@ def _write(folder: Path, content: Content, name: str, entry: str, identity: byte
             "format": FORMAT,
             "name": name,
             "entry": entry,
-            "problems": list(content.problems),
+            "problems": [printable(problem) for problem in content.problems],
             "reader_names": list(content.reader_names),
+            "readings": _count(writer.small["read"], content.lost),
             "bytes": {f.name: f.stat().st_size for f in sorted(folder.iterdir())},
             "sha256": {file: files.sha256(folder / file) for file in CHECKED},
         }
         (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+
+
+def _count(read: NDArray[np.bool_], lost: Lost) -> Readings:
+    kept = int(read.sum())
+    return Readings(kept, lost.kept + lost.left_out, read.size - kept - lost.kept)
 
 
 def _write_rows(
@@ -164,7 +181,7 @@ def _write_rows(
     if count != len(order):
         raise ValueError(f"rows: expected one for each of the table's {len(order)} lines, got {count}")
     if writer is None:
-        quoted = "".join(f"\n  {problem}" for problem in content.problems[:QUOTED])
+        quoted = "".join(f"\n  {printable(problem)}" for problem in content.problems[:QUOTED])
         raise FileError(f"{name}: no usable image found; check that the path holds what the source reads{quoted}")
     return writer, kept
 
@@ -271,6 +288,7 @@ def open_entry(folder: Path, entry: str | None = None) -> AnnotatedSet:
             meta["name"],
             problems=tuple(meta["problems"]),
             reader_names=tuple(meta["reader_names"]),
+            readings=Readings(*meta["readings"]) if "readings" in meta else None,
             stored=Stored(
                 folder,
                 digests,

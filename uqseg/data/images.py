@@ -1,10 +1,11 @@
-"""Images and masks from files: reading one of any format, fitting it to a size and to 8 bits, streaming many."""
+"""Images and masks from files: the one decoder of every source, fitting to a size and to 8 bits, streaming many."""
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,137 +13,96 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from uqseg.data.cache import Row
+from uqseg.data.cache import Lost, Row
+from uqseg.data.formats import Volume, read_volume
 from uqseg.errors import FileError
 
 T = TypeVar("T")
-EXTENSIONS = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".pgm", ".npy", ".nii.gz", ".nii")
-NIFTI = (".nii.gz", ".nii")
-GREY = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of one channel
-AT_ONCE = 512  # cases decoded ahead, which bounds the memory
-UPRIGHT, ORIENTATION = 1, 274  # the EXIF tag of a picture that a viewer would turn
-UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, Image.DecompressionBombError)
-
-
-class Pixels(NamedTuple):
-    """One file's pixels (H,W) or (H,W,C) as stored, and its spacing in mm (rows, columns), NaN where unknown."""
-
-    array: NDArray[Any]
-    spacing: tuple[float, float] = (np.nan, np.nan)
+AT_ONCE = 16  # files decoded ahead, which bounds the memory
+FLUSH = 1e-4  # numbers of a mask this near to a whole number are it: it was scaled and scaled back
+APART = 0.1  # pixels by which the grids of an image and a mask may differ
+COVERED = 0.5  # share of a pixel from which on it is marked, where a mask is made smaller
 
 
 class Decoded(NamedTuple):
-    """One case: its row, the SHA-256 of the whole image that it was cut from, and what is wrong with it."""
+    """One case: its name, its row (None: left out), the SHA-256 of the whole image that it was cut from, what is wrong
+    with it, and how many of its readings have a file that cannot be used."""
 
-    row: Row
-    digest: bytes
-    problems: list[str]
-
-
-def stem(name: str) -> tuple[str, str]:
-    """A file name without its extension, and that extension in lower case; ("name", "") for one that is not read."""
-    for extension in EXTENSIONS:
-        if name.lower().endswith(extension) and len(name) > len(extension):
-            return name[: -len(extension)], extension
-    return name, ""
+    name: str
+    row: Row | None
+    digest: bytes = b""
+    problems: Sequence[str] = ()
+    lost: int = 0
 
 
-def read_pixels(file: Path, *, colours: bool = False) -> Pixels:
-    """The one picture in `file`, whatever its format. Raises FileError naming the file and what is wrong with it.
+def read_picture(file: Path, *, numbers: bool = False) -> NDArray[Any]:
+    """The one picture in `file`, (H,W) or (H,W,3). Raises FileError as `read_volume` does, and for several slices."""
+    array = read_volume(file, numbers=numbers).array
+    if len(array) != 1:
+        raise FileError(f"{file}: expected one picture, got {len(array)} slices; save one a file")
+    return np.asarray(array[0])
 
-    colours: give a picture with a palette its colours; otherwise its numbers, which is what a mask is made of.
-    A NIfTI image is stored x first: it is turned to (rows, columns), its affine is not applied.
+
+def binary(
+    array: NDArray[Any], name: str, remedy: str = "save it with 0 and 255 alone", *, colours: bool = False
+) -> NDArray[np.bool_]:
+    """Where a mask (...,H,W), or in colours (...,H,W,3), is not 0 or black.
+
+    Raises FileError unless it is 0/1, 0/255 or 0/65535, or black and one colour.
+    name: how the mask is called in the error; remedy: what to do about it
     """
-    try:
-        extension = stem(file.name)[1]
-        if extension == ".npy":
-            # A copy: the file is closed again, and a short file is an error here rather than later.
-            pixels = Pixels(np.array(np.load(file, mmap_mode="r", allow_pickle=False)))
-        else:
-            pixels = _read_nifti(file) if extension in NIFTI else _read_picture(file, colours)
-    except UNREADABLE as error:
-        raise unreadable(file, error) from error
-    array = pixels.array
-    if array.ndim not in (2, 3) or not array.size or array.dtype.kind not in "buif":
-        raise FileError(f"{file}: expected one picture (H,W) or (H,W,C) of numbers, got {array.dtype} {array.shape}")
-    return pixels
-
-
-def unreadable(file: Path, error: BaseException) -> FileError:
-    """The error for a file that is not what its name says."""
-    return FileError(f"cannot read {file}: {' '.join(str(error).split()) or type(error).__name__}")
-
-
-def _read_picture(file: Path, colours: bool) -> Pixels:
-    with Image.open(file) as image:
-        if getattr(image, "n_frames", 1) != 1:
-            raise FileError(f"{file}: expected one picture, got {getattr(image, 'n_frames', 0)} pages; save one a file")
-        if image.getexif().get(ORIENTATION, UPRIGHT) != UPRIGHT:
-            raise FileError(f"{file}: is stored turned (EXIF orientation); save it upright")
-        plain: Image.Image = image
-        if image.mode in ("LA", "PA", "RGBA"):
-            if image.getchannel("A").getextrema() != (255, 255):
-                raise FileError(f"{file}: is transparent in places; save it without transparency")
-            plain = image.convert("L" if image.mode == "LA" else "RGB")
-        elif colours and image.mode not in GREY:
-            plain = image.convert("RGB")
-        return Pixels(np.asarray(plain))
-
-
-def count_channels(file: Path) -> int:
-    """1 for a grey image, 3 for one in colours, by the file's header. Raises FileError for anything else."""
-    try:
-        extension = stem(file.name)[1]
-        if extension == ".npy":
-            shape = np.load(file, mmap_mode="r", allow_pickle=False).shape
-        elif extension in NIFTI:
-            shape = tuple(n for i, n in enumerate(_open_nifti(file).shape) if i < 2 or n > 1)
-        else:
-            with Image.open(file) as image:
-                shape = (*image.size, 1 if image.mode in (*GREY, "LA") else 3)
-    except UNREADABLE as error:
-        raise unreadable(file, error) from error
-    if len(shape) not in (2, 3) or (channels := shape[2] if len(shape) == 3 else 1) not in (1, 3):
-        raise FileError(f"{file}: expected a picture (H,W), (H,W,1) or (H,W,3), got {shape}")
-    return int(channels)
-
-
-def _open_nifti(file: Path) -> Any:
-    import nibabel  # here: it takes about as long as opening a whole data set that needs no NIfTI
-
-    try:
-        return nibabel.load(file)
-    except nibabel.filebasedimages.ImageFileError as error:
-        raise ValueError(str(error)) from error
-
-
-def _read_nifti(file: Path) -> Pixels:
-    image = _open_nifti(file)
-    array = np.asanyarray(image.dataobj)
-    array = array.reshape([n for i, n in enumerate(array.shape) if i < 2 or n > 1])
-    x, y = (float(z) for z in image.header.get_zooms()[:2])
-    known = image.header.get_xyzt_units()[0] == "mm"
-    return Pixels(array.swapaxes(0, 1), (y, x) if known else (np.nan, np.nan))
-
-
-def binary(array: NDArray[Any], name: str) -> NDArray[np.bool_]:
-    """Where a mask (H,W), or (H,W,C) of equal channels, is not 0. Raises FileError unless it is 0/1, 0/255 or 0/65535.
-
-    name: how the mask is called in the error.
-    """
-    if array.ndim == 3:
-        if not (array == array[..., :1]).all():
-            raise FileError(f"{name}: expected a mask of one channel, got {array.shape[2]} that differ")
-        array = array[..., 0]
+    if colours:
+        array = _one_channel(array, name)
     if array.dtype == np.bool_:
         return array
+    if array.dtype.kind == "f":
+        whole_numbers = np.rint(array)
+        array = np.where(np.abs(array - whole_numbers) <= FLUSH, whole_numbers, array)
     # A binary mask has few values: two comparisons are far faster than sorting all pixels.
     top = array.max()
     if not ((array == 0) | (array == top)).all() or float(top) not in (0.0, 1.0, 255.0, 65535.0):
         values = np.unique(array)
         listed = ", ".join(f"{v:g}" for v in values[:4].tolist()) + (", …" if len(values) > 4 else "")
-        raise FileError(f"{name}: mask not binary, expected 0 and 1 or 0 and 255, got {len(values)} values ({listed})")
+        raise FileError(
+            f"{name}: mask not binary, expected 0 and 1 or 0 and 255, got {len(values)} values ({listed}); {remedy}"
+        )
     return np.asarray(array != 0)
+
+
+def _one_channel(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """A grey picture stored as a coloured one in grey; where it is black and one colour, where it has that colour."""
+    if (array == array[..., :1]).all():
+        return np.asarray(array[..., 0])
+    coloured = array.any(-1)
+    if (array[coloured] == array[coloured][0]).all():
+        return np.asarray(coloured)
+    raise FileError(f"{name}: expected a mask of one channel, or black and one colour, got several colours")
+
+
+def aligned(mask: Volume, image: Volume, name: str) -> NDArray[Any]:
+    """The mask's array on the grid of the image: its axes are turned and exchanged as both affines say.
+
+    Where one of them says nothing, it is taken as it is. Raises FileError naming the mask where grids do not fit.
+    """
+    if mask.affine is None or image.affine is None or np.allclose(mask.affine, image.affine, atol=1e-6):
+        return mask.array
+    import nibabel
+
+    orientations: Any = nibabel.orientations
+    # From the mask's (column, row, slice) to the image's.
+    turn = np.linalg.solve(image.affine, mask.affine)
+    axes = orientations.io_orientation(turn)
+    if not np.isnan(axes).any():
+        ordered = mask.array.transpose(2, 1, 0, *range(3, mask.array.ndim))
+        rest = turn @ orientations.inv_ornt_aff(axes, ordered.shape[:3])
+        turned = orientations.apply_orientation(ordered, axes)
+        corners = np.array([[*corner, 1.0] for corner in np.ndindex(2, 2, 2)]) * [*np.array(turned.shape[:3]) - 1, 1]
+        if np.abs(corners @ (rest - np.eye(4)).T).max() <= APART:
+            return np.asarray(turned.transpose(2, 1, 0, *range(3, turned.ndim)))
+    raise FileError(
+        f"{name}: lies on another grid than its image (their affines differ by more than turned axes); "
+        f"resample it to the image, or save it with the image's affine"
+    )
 
 
 def crop_or_pad(array: NDArray[Any], size: int) -> NDArray[Any]:
@@ -157,6 +117,18 @@ def crop_or_pad(array: NDArray[Any], size: int) -> NDArray[Any]:
     return out
 
 
+def shrunk(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    """A mask (H,W) stretched to size×size: marked where at least half of a pixel is covered.
+
+    One that is not empty keeps at least its best-covered pixel.
+    """
+    share = np.asarray(Image.fromarray(mask.astype(np.float32)).resize((size, size), Image.Resampling.BOX))
+    marked = share >= COVERED
+    if mask.any() and not marked.any():
+        marked.flat[share.argmax()] = True
+    return marked
+
+
 def eight_bits(values: NDArray[np.floating], low: float, high: float) -> NDArray[np.uint8]:
     """Numbers scaled so that `low` becomes 0 and `high` 255; what lies beyond is cut off."""
     scaled = (values - low) / max(high - low, np.finfo(float).tiny)
@@ -164,38 +136,47 @@ def eight_bits(values: NDArray[np.floating], low: float, high: float) -> NDArray
 
 
 def stream(
-    cases: Sequence[T], decode: Callable[[T], Decoded], name: Callable[[T], str], root: Path, problems: list[str]
+    jobs: Iterable[T], decode: Callable[[T], Sequence[Decoded]], root: Path, problems: list[str], lost: Lost
 ) -> Iterator[Row | None]:
-    """The row of each case in order, decoded by threads a few hundred ahead; None where `decode` raised FileError.
+    """The rows of the cases of each job in order, decoded by threads a few jobs ahead; None for a case left out.
 
     What was wrong, images that are there twice included, is added to `problems`, paths given below `root`.
     """
 
-    def attempt(case: T) -> Decoded | FileError:
-        try:
-            return decode(case)
-        except FileError as error:
-            return error
-
-    def decoded() -> Iterator[tuple[str, Decoded | FileError]]:
+    def decoded() -> Iterator[Decoded]:
         with ThreadPoolExecutor() as pool:
-            for start in range(0, len(cases), AT_ONCE):
-                part = cases[start : start + AT_ONCE]
-                yield from zip(map(name, part), pool.map(attempt, part), strict=True)
+            ahead: deque[Future[Sequence[Decoded]]] = deque()
+            for job in jobs:
+                ahead.append(pool.submit(decode, job))
+                if len(ahead) > AT_ONCE:
+                    yield from ahead.popleft().result()
+            while ahead:
+                yield from ahead.popleft().result()
 
-    return usable(decoded(), root, problems)
+    return usable(decoded(), root, problems, lost)
 
 
-def usable(decoded: Iterable[tuple[str, Decoded | FileError]], root: Path, problems: list[str]) -> Iterator[Row | None]:
-    """The row of each named case, None for one that cannot be used; what was wrong is added to `problems`."""
+def usable(decoded: Iterable[Decoded], root: Path, problems: list[str], lost: Lost) -> Iterator[Row | None]:
+    """The row of each case, None for one that is left out; adds to `problems` and `lost` what was wrong."""
     seen: dict[bytes, str] = {}
-    for name, case in decoded:
-        if isinstance(case, FileError):
-            problems.append(f"left out: {case}".replace(f"{root}{os.sep}", ""))
+    for case in decoded:
+        problems += [problem.replace(f"{root}{os.sep}", "") for problem in case.problems]
+        if case.row is None:
+            lost.left_out += case.lost
             yield None
             continue
-        first = seen.setdefault(case.digest, name)
-        if first != name:
-            problems.append(f"duplicate image: {name} is {first}")
-        problems.extend(case.problems)
-        yield case.row
+        lost.kept += case.lost
+        first = seen.setdefault(case.digest, case.name)
+        if first != case.name:
+            problems.append(f"duplicate image: {case.name} is {first}")
+        yield case.row._replace(spacing=_sound(case, problems))
+
+
+def _sound(case: Decoded, problems: list[str]) -> NDArray[np.float32]:
+    """The case's spacing; where it is no number above 0 in the type that it is kept in, it is unknown."""
+    assert case.row is not None
+    spacing = case.row.spacing
+    wrong = ~(np.isnan(spacing) | (np.isfinite(spacing) & (spacing > 0)))
+    if wrong.any():
+        problems.append(f"spacing unusable, taken as unknown: {case.name}: {spacing[0]:g} by {spacing[1]:g} mm")
+    return np.where(wrong, np.float32(np.nan), spacing)

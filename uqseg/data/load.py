@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from uqseg.data import cache as caches
 from uqseg.data.annotated import AnnotatedSet
 from uqseg.data.cache import Content
+from uqseg.data.names import plain, printable
 from uqseg.data.split import SPLITS, evenly
 from uqseg.errors import UsageError, unknown
 from uqseg.outside import source_hash
@@ -96,7 +97,7 @@ class Source:
         if self.partial:
             entry += [request.split, request.limit, request.limit and request.seed]
         if path is not None and self.stamp is not None:
-            entry += [path.resolve(), *self.stamp(path)]
+            entry += [printable(str(path.resolve())), *self.stamp(path)]
         data = caches.open_or_build(
             request.cache,
             self.name,
@@ -109,7 +110,7 @@ class Source:
             data,
             simulated=self.simulated,
             readers_are_persons=self.readers_are_persons,
-            folder="" if path is None else Path(os.path.abspath(path)).name,
+            folder="" if path is None else plain(Path(os.path.abspath(path)).name),
         )
         rows = request.rows(data.table)
         in_one_piece = len(rows) > 0 and rows[-1] - rows[0] + 1 == len(rows)
@@ -215,5 +216,8 @@ def load(
     folder = Path(cache).expanduser() if cache is not None else default_cache()
     data = definition.load(path, Request(size, split, limit, seed, folder, progress))
     if not len(data):
-        raise UsageError(f"source '{source}' has no image in split '{split or 'all'}'; choose another split.")
+        remedy = ", or write a cases.csv with other splits, as `bench data --write-cases` does" * (
+            data.name == "folder"
+        )
+        raise UsageError(f"source '{source}' has no image in split '{split or 'all'}'; choose another split{remedy}.")
     return data

@@ -12,6 +12,7 @@ from uqseg.errors import FileError
 from uqseg.seeds import seed_of
 
 SPLITS = ("train", "val", "test")
+ALSO = {"valid": "val", "validation": "val"}  # other names of a split
 MOST = 10  # patients named in an error
 
 
@@ -24,6 +25,12 @@ def split_of(patient: str) -> str:
     """ "train", "val" or "test" (60, 20 and 20 % of patients), by the patient's name alone."""
     u = _uniform("split", patient)
     return "train" if u < 0.6 else "val" if u < 0.8 else "test"
+
+
+def split_named(name: str) -> str:
+    """The split that a folder or a table calls `name`, "" for none."""
+    lower = name.lower()
+    return lower if lower in SPLITS else ALSO.get(lower, "")
 
 
 def evenly(patients: Sequence[str], limit: int | None, seed: int) -> NDArray[np.intp]:

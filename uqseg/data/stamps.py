@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from uqseg.data.names import ignored
+from uqseg.errors import FileError
+
 
 class Stamp(NamedTuple):
     """A file's name below the root, its size in bytes, and when its content and its entry changed, in ns."""
@@ -24,14 +27,28 @@ def stamp_of(name: str, stat: os.stat_result) -> Stamp:
 
 
 def stamps(root: Path, paths: Sequence[Path]) -> list[Stamp]:
-    """The stamp of each file, named below `root`."""
-    return [stamp_of(path.relative_to(root).as_posix(), path.stat()) for path in paths]
+    """The stamp of each file, named below `root`; of a link to nothing, that of the link."""
+    return [stamp_of(path.relative_to(root).as_posix(), stat_of(path)) for path in paths]
+
+
+def stat_of(entry: Path | os.DirEntry[str]) -> os.stat_result:
+    """What the system says of a file; where it is a link that leads nowhere, of the link."""
+    try:
+        return entry.stat()
+    except OSError:
+        return os.lstat(entry)
 
 
 def stamps_below(root: Path, pattern: str) -> list[Stamp]:
-    """`stamps` of the files at root/pattern, by the parts of their names; several times faster than Path.glob."""
+    """`stamps` of the files at root/pattern, by the parts of their names; several times faster than Path.glob.
+
+    What `ignored` names is passed over. Raises FileError for a folder that cannot be read: its files are not absent.
+    """
     below: list[Stamp] = []
-    _walk(str(root), "", [re.compile(fnmatch.translate(part)).match for part in pattern.split("/")], below)
+    try:
+        _walk(str(root), "", [re.compile(fnmatch.translate(part)).match for part in pattern.split("/")], below)
+    except OSError as error:
+        raise FileError(f"cannot read {error.filename}: {error.strerror}; mend it or remove it") from error
     return below
 
 
@@ -39,9 +56,9 @@ def _walk(folder: str, prefix: str, patterns: list[Callable[[str], object]], bel
     """Add the stamps below `folder`; sorted folder by folder, which is the order of the names' parts."""
     matches, *further = patterns
     with os.scandir(folder) as opened:
-        entries = sorted((entry.name, entry) for entry in opened if matches(entry.name))
+        entries = sorted((entry.name, entry) for entry in opened if matches(entry.name) and not ignored(entry.name))
     for name, entry in entries:
         if not further:
-            below.append(stamp_of(prefix + name, entry.stat()))
-        elif entry.is_dir():
+            below.append(stamp_of(prefix + name, stat_of(entry)))
+        elif entry.is_dir() or (entry.is_symlink() and not os.path.exists(entry)):
             _walk(entry.path, f"{prefix}{name}/", further, below)

@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from uqseg.data.annotated import AnnotatedSet
 from uqseg.methods.method import Method, method
 from uqseg.methods.unet import SingleOptions, SingleUNet
 from uqseg.noise import Noise
@@ -44,8 +45,8 @@ class DeepEnsemble(Method[DeepEnsembleOptions]):
     def support(self) -> int | None:
         return self.options.members
 
-    def declines(self, *, channels: int, readers: int, size: tuple[int, int]) -> str | None:
-        return self.member.declines(channels=channels, readers=readers, size=size)
+    def declines(self, train: AnnotatedSet) -> str | None:
+        return self.member.declines(train)
 
     def loss(self, images: Tensor, masks: Tensor, read: Tensor, noise: Noise) -> Tensor:
         return self.member.loss(images, masks, read, noise)

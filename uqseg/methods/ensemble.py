@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from uqseg.data.annotated import AnnotatedSet
 from uqseg.methods.losses import cross_entropy
 from uqseg.methods.method import Method, Options, method
 from uqseg.nets.unet import UNet, mask_head
@@ -36,8 +37,11 @@ class Ensemble(Method[EnsembleOptions]):
     def support(self) -> int | None:
         return self.readers
 
-    def declines(self, *, channels: int, readers: int, size: tuple[int, int]) -> str | None:
-        return "one member per reader needs at least two readers" if readers < 2 else None
+    def declines(self, train: AnnotatedSet) -> str | None:
+        if train.readers < 2:
+            return "one member per reader needs at least two readers"
+        idle = [name for name, images in zip(train.reader_names, train.read.sum(0), strict=True) if not images]
+        return f"no training image was read by {', '.join(idle)}: that member would stay untrained" if idle else None
 
     def loss(self, images: Tensor, masks: Tensor, read: Tensor, noise: Noise) -> Tensor:
         """Sum over members; an image that slot k did not read teaches member k nothing."""

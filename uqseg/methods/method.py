@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from uqseg.data.annotated import AnnotatedSet
 from uqseg.noise import Noise
 from uqseg.registry import Options, Registered, Registry
 from uqseg.samples import Batch, Description, Samples, Varies
@@ -61,8 +62,8 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
         """How many samples the method has if their number is finite (one network: 1, an ensemble: K), else None."""
         return None
 
-    def declines(self, *, channels: int, readers: int, size: tuple[int, int]) -> str | None:
-        """Why this method cannot be used on such data, or None if it can."""
+    def declines(self, train: AnnotatedSet) -> str | None:
+        """Why this method cannot be trained on `train`, or None if it can."""
         return None
 
     def watch(self) -> dict[str, float]:

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from uqseg.data.annotated import AnnotatedSet
 from uqseg.methods.losses import (
     count_entropy,
     cross_entropy,
@@ -83,10 +84,10 @@ class SingleNetwork(Method[S]):
         """Whether the cross-entropy is summed over pixels, then divided by PIXELS; else it is their mean."""
         return self.options.target == "fraction"
 
-    def declines(self, *, channels: int, readers: int, size: tuple[int, int]) -> str | None:
+    def declines(self, train: AnnotatedSet) -> str | None:
         reader = self.options.reader
-        if reader is not None and reader >= readers:
-            return f"option reader={reader} names a slot that does not exist: the data have {readers} readers"
+        if reader is not None and reader >= train.readers:
+            return f"option reader={reader} names a slot that does not exist: the data have {train.readers} readers"
         return None
 
     def logits(self, images: Tensor, noise: Noise) -> Tensor:

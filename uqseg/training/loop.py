@@ -87,7 +87,7 @@ def fit(
     Raises UsageError where the method declines the data, DivergenceError where the loss is no longer finite, FileError
     where `out` holds another training or cannot be written.
     """
-    if reason := method.declines(channels=train.images.shape[1], readers=train.readers, size=train.images.shape[2:]):
+    if reason := method.declines(train):
         raise UsageError(f"method '{method.label()}' declines the data: {reason}")
     folder, key = Path(out) if out is not None else None, _key(method, train, val, recipe, seed)
     method.to(pick_device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]

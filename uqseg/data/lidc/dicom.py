@@ -55,13 +55,15 @@ def hounsfield(file: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         syntax = data.file_meta.TransferSyntaxUID
         if missing := [name for name in NEEDED if data.get(name) is None]:
             raise FileError(f"without {', '.join(missing)}")
+        if (data.Rows, data.Columns) != (GRID, GRID):
+            raise FileError(f"{data.Rows}×{data.Columns} pixels, expected {GRID}×{GRID}")
         numbers = np.array([data.RescaleSlope, data.RescaleIntercept, *data.PixelSpacing], np.float64)
         stored = _stored(data, syntax.name if syntax.is_compressed else "")
     slope, intercept, *spacing = numbers.tolist()
     if len(spacing) != 2 or not np.isfinite(numbers).all() or min(slope, *spacing) <= 0:
         raise FileError(f"with slope {slope}, intercept {intercept} and PixelSpacing {spacing}, expected sound numbers")
     if stored.shape != (GRID, GRID):
-        raise FileError(f"{'×'.join(map(str, stored.shape))} pixels, expected {GRID}×{GRID}")
+        raise FileError(f"pixels of the shape {stored.shape}, expected {GRID}×{GRID}")
     return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept), numbers[2:]
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import collections
 import pickle  # the one place that reads a pickle, because a public layout is one: see `_Unpickler`
+import pickletools
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uqseg.errors import FileError
 
+DEEPEST = 100  # containers inside one another
+MOST_VALUES = 2**25  # a value that is referred to again counts again: what hashes or copies it visits it again
+CONTAINERS = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")  # these fill what is on the stack
 KINDS = re.compile(r"[|<>=]?(?P<kind>[?bBhHiIlLqQefdg]|[biuf]\d{1,2}|[SU]\d{1,4})")
 
 
@@ -24,6 +28,8 @@ def load_arrays(file: Path) -> Any:
     """
     try:
         with file.open("rb") as opened:
+            _scan(opened)
+            opened.seek(0)
             # Files written by Python 2 hold their numbers as text of one byte a character.
             return _plain(_Unpickler(opened, encoding="latin1").load(), {})
     except FileError as error:
@@ -33,6 +39,55 @@ def load_arrays(file: Path) -> Any:
     except Exception as error:  # a broken pickle raises almost anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise FileError(f"cannot read {file}: {reason}; download it again") from error
+
+
+def _scan(opened: BinaryIO) -> None:
+    """Go through a pickle without building anything. Raises FileError where that would exhaust stack, memory or time.
+
+    Each value on the stack stands as how deep it is and how many values it holds.
+    """
+    stack: list[list[int] | None] = []
+    memo: dict[int, list[int] | None] = {}
+    argument: Any
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(opened)):
+        name = opcode.name
+        if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            place = len(memo) if name == "MEMOIZE" else argument
+            if place > count:
+                raise FileError(f"refused: memo entry {place} after {count} steps; this is not the published file")
+            memo[place] = stack[-1]
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+        elif name in ("DUP", "MARK"):
+            stack.append(stack[-1] if name == "DUP" else None)
+        elif name == "POP":
+            stack.pop()
+        else:
+            _step(opcode, stack)
+
+
+def _step(opcode: pickletools.OpcodeInfo, stack: list[list[int] | None]) -> None:
+    """Take from the stack what the step takes, and put there what it leaves."""
+    parts: list[list[int] | None] = []
+    before = opcode.stack_before
+    if pickletools.markobject in before:
+        while (part := stack.pop()) is not None:
+            parts.append(part)
+        before = before[: before.index(pickletools.markobject)]
+    below = [stack.pop() for _ in before][::-1]
+    if not opcode.stack_after:
+        return
+    result = below.pop(0) if opcode.name in CONTAINERS else [0, 1]
+    inner = [part for part in parts + below if part is not None]
+    if result is None:
+        raise FileError("refused: a step that fills a mark; this is not the published file")
+    result[0] = max([result[0], *(1 + depth for depth, _ in inner)])
+    result[1] += sum(size for _, size in inner)
+    if result[0] > DEEPEST:
+        raise FileError(f"containers nested too deeply, more than {DEEPEST}; this is not the published file")
+    if result[1] > MOST_VALUES:
+        raise FileError(f"refused: holds more than {MOST_VALUES} values, counted as often as they are referred to")
+    stack.append(result)
 
 
 class _Dtype:

@@ -1,6 +1,6 @@
 """folder: any images with the masks of any readers, as files in two folders.
 
-images/<case>.<png|tif|jpg|bmp|pgm|npy|nii.gz>
+images/<case>.<png, tif, jpg, nii.gz, npy, dcm, ...: see `EXTENSIONS`>
 readers/<reader>/<case>.<the same>     a reader without a file for a case has not read it;
                                        a file of zeros: read it and drew nothing
 cases.csv       optional: case, and any of patient, split (train, val, test), spacing_x, spacing_y (mm);
@@ -10,9 +10,10 @@ dataset.toml    optional, the keys of `Settings`; a key that is not there is an 
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,115 +24,163 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from uqseg.data.annotated import sha256_of
-from uqseg.data.cache import Content, Row
+from uqseg.data.cache import Content, Lost, Row
+from uqseg.data.casefile import COLUMNS, read_cases, shared_beginnings
+from uqseg.data.formats import Volume, outline, read_volume
 from uqseg.data.images import (
-    EXTENSIONS,
     Decoded,
+    aligned,
     binary,
-    count_channels,
     crop_or_pad,
     eight_bits,
-    read_pixels,
-    stem,
+    shrunk,
     stream,
 )
-from uqseg.data.load import source
-from uqseg.data.split import SPLITS, refuse_leaks, split_of
+from uqseg.data.load import SIZES, source
+from uqseg.data.names import COMPANIONS, EXTENSIONS, ignored, plain, stem
+from uqseg.data.split import refuse_leaks, split_of
 from uqseg.data.stamps import Stamp, stamps
 from uqseg.errors import FileError, UsageError
 
-KNOWN = ("case", "patient", "split", "spacing_x", "spacing_y")
 INVERTED = 0.5  # share of marked pixels from which masks look inverted
+OUTSIDE = 0.5  # share of a lesion's pixels beyond the crop from which on it is lost
+FILE, LINE = " file", " line"  # columns that cases.csv cannot have: its names begin with no blank
+REMEDY = "set mask_threshold, or label and ignore, in dataset.toml"
 
 
 class Settings(BaseModel):
     """What dataset.toml may say."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     invert: bool = Field(False, description="masks are 0 where the reader marked")
     mask_threshold: float | None = Field(
         None, description="marked where a mask is at least this; none: only 0/1 or 0/255 masks are taken"
     )
+    label: float | None = Field(None, description="marked where a mask has this number, one of several labels")
+    ignore: float | None = Field(None, description="a number in masks that counts as not marked, such as a void of 255")
     fit: Literal["crop", "resize"] = Field(
         "crop", description="crop: centre crop or zero padding, nothing is stretched; resize: stretched to the square"
     )
     window: tuple[float, float] | None = Field(
         None, description="values shown as 0 and 255 of images of more than 8 bits; none: each image's own extremes"
     )
+    slices: bool = Field(
+        False, description="a file with several slices is as many cases, name_z000 and on, of a patient"
+    )
 
     @model_validator(mode="after")
-    def _ordered(self) -> Settings:
+    def _consistent(self) -> Settings:
         if self.window is not None and not self.window[0] < self.window[1]:
             raise ValueError(f"window: expected two ascending numbers, got {list(self.window)}")
+        if self.label is not None and self.mask_threshold is not None:
+            raise ValueError("label and mask_threshold: expected one of the two")
         return self
 
 
-class Case(NamedTuple):
-    """One case: its name, its image, the mask of each reader (None: has not read it), spacing in mm (rows, columns)."""
+class Files(NamedTuple):
+    """One image file and what belongs to it.
+
+    name:    of the case; of its slices: name_z000 and on
+    masks:   the files of each reader: none where a reader has not read it, one, or too many
+    cases:   the names of its slices' cases; places: the slices; spacing: mm (N,2: rows, columns), NaN where cases.csv
+             says nothing
+    """
 
     name: str
     image: Path
-    masks: tuple[Path | None, ...]
+    masks: tuple[tuple[Path, ...], ...]
+    cases: tuple[str, ...]
+    places: list[int]
     spacing: NDArray[np.float32]
 
 
 def stamp(path: Path) -> list[Stamp]:
-    images, readers = _files(path / "images"), [_files(reader) for reader in _folders(path / "readers")]
+    images, readers = _entries(path / "images"), [_entries(reader) for reader in _readers(path).values()]
     if not images or not any(readers):
         raise UsageError(
             f"folder: expected images/<case>.<ext> and readers/<reader>/<case>.<ext> below '{path}', "
             f"with <ext> one of {', '.join(e[1:] for e in EXTENSIONS)}; put the files there."
         )
-    extra = [f for f in (path / "cases.csv", path / "dataset.toml") if f.exists()]
+    extra = [file for name in ("cases.csv", "dataset.toml") if (file := _named(path, name)) is not None]
     return stamps(path, [*images, *(f for files in readers for f in files), *extra])
 
 
-@source("folder", "any images/<case>.<ext> and readers/<reader>/<case>.<ext>", stamp=stamp, readers_are_persons=True)
+@source(
+    "folder",
+    "any images/<case>.<ext> and readers/<reader>/<case>.<ext>",
+    stamp=stamp,
+    version=2,
+    readers_are_persons=True,
+)
 def read(path: Path, size: int) -> Content:
     """All cases of a folder as this module describes it, cropped or padded (or, if dataset.toml asks, resized).
 
-    Cases are in the order of their names. Without cases.csv each case is a patient of its own; patients without a
+    Cases are in the order of their names. Without cases.csv each image is a patient of its own; patients without a
     split are split 60/20/20 by name.
-    Images of more than 8 bits are scaled to 8 bits by dataset.toml's window or by their own minimum and maximum.
-    A case that cannot be used is left out and listed. Raises FileError for a cases.csv or dataset.toml that cannot be
-    understood and for a patient in two splits, UsageError where there are no images or no readers.
+    Images of more than 8 bits are scaled to 8 bits by dataset.toml's window or by their file's minimum and maximum.
+    A mask that cannot be used takes away that reading; an image that cannot, or no reading left, the case; both are
+    listed. Raises FileError for a cases.csv or dataset.toml that cannot be understood, for a patient in two splits, and
+    where the crop loses most lesions unasked; UsageError where there are no images or no readers.
     """
-    settings = _settings(path / "dataset.toml")
+    settings = _settings(_named(path, "dataset.toml"))
     problems: list[str] = []
+    lost = Lost()
     images = _by_case(path, path / "images", problems)
-    by_reader = {reader.name: _by_case(path, reader, problems) for reader in _folders(path / "readers")}
+    by_reader = {name: _by_case(path, reader, problems) for name, reader in _readers(path).items()}
     by_reader = {name: masks for name, masks in by_reader.items() if masks}
     readers = list(by_reader.values())
+    problems += [f"not a reader's folder: {f.relative_to(path)}" for f in _entries(path / "readers") if f.is_file()]
     problems += [
         f"mask without an image: {file.relative_to(path)}"
         for masks in readers
         for case in sorted(masks.keys() - images.keys())
         for file in masks[case]
     ]
-    names = _of_one_kind(path, images, _clear(path, images, readers, problems), problems)
-    table = _table(path / "cases.csv", names, problems)
-    spacing = table[["spacing_y", "spacing_x"]].to_numpy(np.float32)
-    cases = [
-        Case(name, images[name][0], tuple(masks[name][0] if name in masks else None for masks in readers), both)
-        for name, both in zip(table["case"], spacing, strict=True)
-    ]
-    rows = _rows(path, cases, settings, size, problems)
-    return Content(table.drop(columns=["spacing_y", "spacing_x"]), rows, problems, list(by_reader))
+    slices = _slices(path, images, readers, settings, problems, lost)
+    table = _table(_named(path, "cases.csv"), slices, problems)
+    everything = []
+    for name, part in table.groupby(FILE, sort=False):
+        masks = tuple(tuple(masks.get(str(name), ())) for masks in readers)
+        places = [slices[str(name)].index(case) for case in part["case"]]
+        spacing = part[["spacing_y", "spacing_x"]].to_numpy(np.float32)
+        everything.append(Files(str(name), images[str(name)][0], masks, tuple(part["case"]), places, spacing))
+    rows = _rows(path, everything, list(by_reader), settings, size, problems, lost)
+    return Content(table.drop(columns=[FILE, "spacing_y", "spacing_x"]), rows, problems, list(by_reader), lost)
 
 
-def _folders(path: Path) -> list[Path]:
-    return sorted(d for d in path.iterdir() if d.is_dir() and not d.name.startswith(".")) if path.is_dir() else []
-
-
-def _files(path: Path) -> list[Path]:
-    return sorted(f for f in path.iterdir() if f.is_file() and not f.name.startswith(".")) if path.is_dir() else []
-
-
-def _settings(file: Path) -> Settings:
+def _entries(folder: Path) -> list[Path]:
+    """The user's files and folders in a folder, by name, links to nothing included. FileError if it cannot be read."""
     try:
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
-        return Settings.model_validate(tomllib.loads(text))
+        return sorted(f for f in folder.iterdir() if not ignored(f.name)) if folder.exists() else []
+    except OSError as error:
+        raise FileError(f"cannot read {folder}: {error.strerror}; mend it or remove it") from error
+
+
+def _readers(path: Path) -> dict[str, Path]:
+    """The folder of each reader, by the reader's name."""
+    folders: dict[str, Path] = {}
+    for entry in _entries(path / "readers"):
+        if not entry.exists():
+            raise FileError(f"cannot read {entry}: is a link to nothing; fetch what it stands for, or remove it")
+        if entry.is_dir() and folders.setdefault(plain(entry.name), entry) != entry:
+            raise FileError(f"{entry}: expected one folder for the reader {plain(entry.name)}; put both into one")
+    return folders
+
+
+def _named(path: Path, name: str) -> Path | None:
+    """The file of this name, in capitals or not."""
+    files = [entry for entry in _entries(path) if entry.name.lower() == name]
+    if len(files) > 1:
+        raise FileError(f"{path}: expected one {name}, got {' and '.join(f.name for f in files)}; keep one")
+    return files[0] if files else None
+
+
+def _settings(file: Path | None) -> Settings:
+    if file is None:
+        return Settings()
+    try:
+        return Settings.model_validate(tomllib.loads(file.read_text(encoding="utf-8-sig")))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'dataset'}: {e['msg']}" for e in error.errors())
         raise FileError(f"{file}: {wrong}; the keys are {', '.join(Settings.model_fields)}") from error
@@ -142,176 +191,294 @@ def _settings(file: Path) -> Settings:
 def _by_case(root: Path, directory: Path, problems: list[str]) -> dict[str, list[Path]]:
     """The files of each case; one that is not an image by its name is listed."""
     by_case: dict[str, list[Path]] = {}
-    for file in _files(directory):
-        case, extension = stem(file.name)
-        if extension:
-            by_case.setdefault(case, []).append(file)
-        else:
+    entries = _entries(directory)
+    stems = [stem(entry.name) for entry in entries]
+    companions = {name + ending for name, extension in stems for ending in COMPANIONS.get(extension, ())}
+    for file, (name, extension) in zip(entries, stems, strict=True):
+        if extension or _is_dicom(file):
+            by_case.setdefault(plain(name), []).append(file)
+        elif file.is_dir():
+            problems.append(f"folder not looked into: {file.relative_to(root)}")
+        elif file.name not in companions:
             problems.append(f"not an image by its name, left out: {file.relative_to(root)}")
-    problems += [f"folder not looked into: {d.relative_to(root)}" for d in _folders(directory)]
     if not by_case:
         problems.append(f"no file in {directory.relative_to(root)}")
     return by_case
 
 
-def _clear(
-    root: Path, images: dict[str, list[Path]], readers: list[dict[str, list[Path]]], problems: list[str]
-) -> list[str]:
-    """The cases with one image, at most one mask a reader, and at least one reader; the others are listed."""
-    names = []
-    for case, files in sorted(images.items()):
-        masks = [masks[case] for masks in readers if case in masks]
-        doubled = [files for files in (files, *masks) if len(files) > 1]
-        for several in doubled:
-            names_ = " and ".join(str(f.relative_to(root)) for f in several)
-            problems.append(f"left out: several files for one case, {names_}; keep one")
-        if not masks:
-            problems.append(f"left out: no reader has read {files[0].relative_to(root)}")
-        if masks and not doubled:
-            names.append(case)
-    return names
+def _is_dicom(file: Path) -> bool:
+    """Whether a file is DICOM by its content: scanners give it any name."""
+    try:
+        with file.open("rb") as opened:
+            return file.is_file() and opened.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
-def _of_one_kind(root: Path, images: dict[str, list[Path]], names: list[str], problems: list[str]) -> list[str]:
-    """The cases that are all grey or all in colours, whichever are more; the others are listed."""
-    kinds: dict[str, int] = {}
-    for name in names:
+def _slices(
+    root: Path,
+    images: dict[str, list[Path]],
+    readers: list[dict[str, list[Path]]],
+    settings: Settings,
+    problems: list[str],
+    lost: Lost,
+) -> dict[str, list[str]]:
+    """The cases of each image file that can be used: its name, or its slices' names. The others are listed.
+
+    All are grey or all in colours, whichever are more.
+    """
+    shapes: dict[str, tuple[int, int]] = {}
+    for name, files in sorted(images.items()):
+        readings = sum(name in masks for masks in readers)
         try:
-            kinds[name] = count_channels(images[name][0])
+            if len(files) > 1:
+                raise FileError(f"several files for one case, {' and '.join(map(str, files))}; keep one")
+            if not readings:
+                problems.append(f"left out: no reader has read {files[0].relative_to(root)}")
+                continue
+            count, channels = outline(files[0])
+            if count > 1 and not settings.slices:
+                raise FileError(
+                    f"{files[0]}: expected one picture, got {count} slices; set slices = true in dataset.toml to use "
+                    f"each as a case of this patient"
+                )
+            shapes[name] = count, channels
         except FileError as error:
-            problems.append(f"left out: {error}".replace(f"{root}/", ""))
-    counts = Counter(kinds.values())
+            lost.left_out += readings
+            problems.append(f"left out: {error}".replace(f"{root}{os.sep}", ""))
+    counts = Counter(channels for _, channels in shapes.values())
     most = max(counts, key=lambda channels: (counts[channels], -channels), default=1)
     problems += [
         f"left out: {images[name][0].relative_to(root)}: {channels} channels where {counts[most]} images have {most}"
-        for name, channels in kinds.items()
+        for name, (_, channels) in shapes.items()
         if channels != most
     ]
-    return [name for name, channels in kinds.items() if channels == most]
+    return {
+        name: [name] if count == 1 else [f"{name}_z{k:03d}" for k in range(count)]
+        for name, (count, channels) in shapes.items()
+        if channels == most
+    }
 
 
-def _table(file: Path, names: list[str], problems: list[str]) -> pd.DataFrame:
-    """case, patient, split, spacing_x, spacing_y (NaN where unknown) and cases.csv's other columns for these cases."""
-    known = _read_csv(file) if file.exists() else pd.DataFrame({"case": pd.Series([], dtype=str)})
-    unknown = sorted(set(known["case"]) - set(names))
-    problems += [f"cases.csv: case '{case}' has no usable image" for case in unknown]
-    table: pd.DataFrame = pd.DataFrame({"case": pd.Series(names, dtype=str)}).merge(known, on="case", how="left")
+def _table(file: Path | None, slices: dict[str, list[str]], problems: list[str]) -> pd.DataFrame:
+    """case, patient, split, spacing_x, spacing_y (NaN where unknown), cases.csv's other columns, and the image file.
+
+    cases.csv may name a case or, for all of its slices, a file, with or without its extension.
+    """
+    own = pd.DataFrame(
+        [(case, name) for name, cases in slices.items() for case in cases], columns=pd.Index(["case", FILE])
+    )
+    known = read_cases(file) if file is not None else pd.DataFrame({"case": pd.Series([], dtype=str)})
+    names = {*own["case"], *own[FILE]}
+    known["case"] = [case if case in names else stem(case)[0] for case in known["case"]]
+    if (doubled := known["case"].duplicated()).any():
+        raise FileError(f"{file}: expected one line a case, got several for {known['case'][doubled].iloc[0]}; keep one")
+    problems += [f"cases.csv: case '{case}' has no usable image" for case in sorted(set(known["case"]) - names)]
+    given = set(known["case"])
+    own[LINE] = [case if case in given else name for case, name in zip(own["case"], own[FILE], strict=True)]
+    table = own.merge(known.rename(columns={"case": LINE}), on=LINE, how="left").drop(columns=LINE)
     if "patient" in table:
         nobody = table["patient"].fillna("") == ""
         problems += [f"left out: case '{case}' has no patient in cases.csv" for case in table.loc[nobody, "case"]]
         table = table[~nobody].reset_index(drop=True)
     else:
-        table["patient"] = table["case"]
-    given = table["split"].fillna("") if "split" in table else pd.Series("", index=table.index, dtype=str)
+        table["patient"] = table[FILE]
+        if groups := shared_beginnings(slices):
+            most = max(groups, key=lambda beginning: len(groups[beginning]))
+            problems.insert(
+                0,
+                f"EVERY IMAGE COUNTS AS A PATIENT OF ITS OWN, though names begin alike ({len(groups[most])} with "
+                f"'{most}'): images of one patient may lie in several splits; `bench data folder:… --write-cases` "
+                f"writes the cases.csv to fill in",
+            )
+    splits = table["split"].fillna("") if "split" in table else pd.Series("", index=table.index, dtype=str)
     # A case without a split goes where its patient's other cases are.
-    of_patient = {p: s for p, s in zip(table["patient"], given, strict=True) if s}
-    table["split"] = [s or of_patient.get(p) or split_of(p) for p, s in zip(table["patient"], given, strict=True)]
+    of_patient = {p: s for p, s in zip(table["patient"], splits, strict=True) if s}
+    table["split"] = [s or of_patient.get(p) or split_of(p) for p, s in zip(table["patient"], splits, strict=True)]
     refuse_leaks(table, str(file))
     for axis in ("spacing_x", "spacing_y"):
         table[axis] = table[axis].astype(float) if axis in table else np.nan
-    order = [*(c for c in ("patient", "case", "split") if c in table), *(c for c in table if c not in KNOWN[:3])]
+    order = [*(c for c in ("patient", "case", "split") if c in table), *(c for c in table if c not in COLUMNS[:3])]
     return table.loc[:, order]
 
 
-def _read_csv(file: Path) -> pd.DataFrame:
-    """cases.csv, checked: text, except numbers in spacing and in columns of nothing but numbers."""
+def _rows(
+    root: Path,
+    everything: list[Files],
+    readers: list[str],
+    settings: Settings,
+    size: int,
+    problems: list[str],
+    lost: Lost,
+) -> Iterator[Row | None]:
+    """The row of each case, and at the end what many cases have in common.
+
+    Raises FileError where the crop, which nobody has asked for, loses most lesions.
+    """
+    notes = _Notes()
+    yield from stream(everything, lambda files: _decode(files, readers, settings, size, notes), root, problems, lost)
+    problems += notes.lines()
+    lesions, off_centre = len(notes.lesions), sum(notes.lesions)
+    if off_centre > lesions / 2 and "fit" not in settings.model_fields_set:
+        largest = max(notes.sides)
+        larger = f"ask for --size {largest + largest % 2}" if largest <= SIZES[1] else "cut the images"
+        raise FileError(
+            f"{root}: the centre {size}×{size} of the images loses most of the lesion in {off_centre} of "
+            f"{lesions} cases; write into dataset.toml\n"
+            f'fit = "resize"  # all of each image, made smaller\n'
+            f'or {larger}; to have the centre all the same, write fit = "crop"'
+        )
+
+
+class _Notes:
+    """What is odd about many cases: lines of text with the cases or masks that they are about. Threads add to it.
+
+    lesions: of each case with marked pixels, whether fitting loses more than OUTSIDE of them; sides: of the images
+    """
+
+    def __init__(self) -> None:
+        self.names: dict[tuple[str, str], list[str]] = {}
+        self.lesions: list[bool] = []
+        self.sides: set[int] = set()
+
+    def add(self, text: str, name: str, unit: str = "cases") -> None:
+        self.names.setdefault((text, unit), []).append(name)
+
+    def lines(self) -> list[str]:
+        return [f"{len(n)} {unit} ({min(n)}, …): {text}" for (text, unit), n in sorted(self.names.items())]
+
+
+def _decode(files: Files, readers: list[str], settings: Settings, size: int, notes: _Notes) -> list[Decoded]:
+    """The cases of one image file, in the order of its slices."""
+    problems: list[str] = []
+    masks: list[NDArray[np.bool_] | None] = []
+    readings = sum(map(bool, files.masks))
     try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-    except (OSError, ValueError) as error:
-        raise FileError(f"cannot read {file}: {' '.join(str(error).split())}; write it as CSV in UTF-8") from error
-    table.columns = table.columns.str.strip()
-    if "case" not in table or not table.columns.is_unique:
-        raise FileError(f"{file}: expected a column case and each column once, got {', '.join(table.columns)}")
-    for column in table.columns:
-        table[column] = table[column].str.strip()
-    if doubled := sorted(set(table["case"][table["case"].duplicated()])):
-        raise FileError(f"{file}: expected one line a case, got several for {', '.join(doubled[:10])}; keep one each")
-    if "split" in table and (wrong := sorted(set(table["split"]) - {"", *SPLITS})):
-        raise FileError(f"{file}: split: expected train, val, test or nothing, got {', '.join(wrong[:10])}")
-    for column in table.columns.difference(["case", "patient", "split"]):
-        numbers = pd.to_numeric(table[column].replace("", "nan"), errors="coerce")
-        text = numbers.isna() & ~table[column].str.lower().isin(["", "nan"])
-        if column in KNOWN and (text.any() or (numbers <= 0).any() or np.isinf(numbers).any()):
-            line = int(np.flatnonzero(text | (numbers <= 0) | np.isinf(numbers))[0])
-            raise FileError(
-                f"{file}: {column}: expected mm above 0 or nothing, got '{table[column].iloc[line]}' "
-                f"for case '{table['case'].iloc[line]}'"
-            )
-        if not text.any():
-            table[column] = numbers
-    return table
+        image = read_volume(files.image)
+        if max(files.places) >= len(image.array):
+            raise FileError(f"{files.image}: has changed while it was read; load again")
+        low, high = _range(image.array, files, settings, notes)
+        for reader, several in zip(readers, files.masks, strict=True):
+            masks.append(None)
+            try:
+                if several:
+                    masks[-1] = _mask(several, image, settings)
+            except FileError as error:
+                problems.append(f"reading lost: {files.name}, reader {reader}: {error}")
+        if len(problems) == readings:
+            raise FileError(f"{files.image}: no reading is left")
+    except FileError as error:
+        left_out = Decoded(files.name, None, problems=[*problems, f"left out: {error}"], lost=readings)
+        return [left_out, *(left_out._replace(problems=()) for _ in files.cases[1:])]
+    decoded, lost = [], len(problems)
+    for case, place, spacing in zip(files.cases, files.places, files.spacing, strict=True):
+        grey = image.array[place] if low is None else eight_bits(image.array[place].astype(np.float64), low, high)
+        drawn = [None if mask is None else mask[place] for mask in masks]
+        row = Row(
+            np.moveaxis(_fitted(grey[..., None] if grey.ndim == 2 else grey, size, settings), -1, 0),
+            _fit_masks(drawn, case, readers, size, settings, notes),
+            np.array([mask is not None for mask in drawn]),
+            _spacing(image, spacing, size, settings),
+        )
+        decoded.append(Decoded(case, row, sha256_of(image.array[place]), problems, lost))
+        problems = []
+        unscaled = (image.unscaled,) if image.unscaled and np.isnan(row.spacing).any() else ()
+        for note in (*image.notes, *unscaled):
+            notes.add(note, case)
+    return decoded
 
 
-def _rows(root: Path, cases: list[Case], settings: Settings, size: int, problems: list[str]) -> Iterator[Row | None]:
-    """The row of each case, and at the end what many cases have in common."""
-    tally: dict[str, list[str]] = {}
-
-    def decode(case: Case) -> Decoded:
-        return _decode(case, settings, size, lambda text: tally.setdefault(text, []).append(case.name))
-
-    yield from stream(cases, decode, lambda case: case.name, root, problems)
-    problems += [f"{len(names)} cases ({min(names)}, …): {text}" for text, names in sorted(tally.items())]
-
-
-def _decode(case: Case, settings: Settings, size: int, warn: Callable[[str], None]) -> Decoded:
-    pixels = read_pixels(case.image, colours=True)
-    image = pixels.array if pixels.array.ndim == 3 else pixels.array[..., None]
-    grey = _eight_bits(image, case.image, settings, warn)
-    shape = grey.shape[:2]
-    masks = np.zeros((len(case.masks), size, size), bool)
-    read = np.array([file is not None for file in case.masks])
-    drawn, kept, share = 0, 0, 0.0
-    for r, file in enumerate(case.masks):
-        if file is None:
-            continue
-        mask = _mask(file, settings)
-        if mask.shape != shape:
-            raise FileError(f"{file}: expected {_by(shape)} like its image, got {_by(mask.shape)}")
-        masks[r] = _fitted(mask, size, settings)
-        drawn, kept = drawn + int(mask.sum()), kept + int(masks[r].sum())
-        share = max(share, float(mask.mean()))
-    if settings.fit == "crop" and kept < drawn:
-        warn(f"marked pixels lie outside the centre {size}×{size}; ask for a larger size or set fit in dataset.toml")
-    if share > INVERTED:
-        warn("a mask marks most of the image; if that is the background, set invert in dataset.toml")
-    known = np.where(np.isnan(case.spacing), pixels.spacing, case.spacing)
+def _spacing(image: Volume, known: NDArray[np.float32], size: int, settings: Settings) -> NDArray[np.float32]:
+    """mm (rows, columns) of a case: of cases.csv, else of the file; of the stretched image where it is stretched."""
+    spacing = np.where(np.isnan(known), image.spacing, known)
     if settings.fit == "resize":
-        known = known * np.array(shape) / size
-    row = Row(np.moveaxis(_fitted(grey, size, settings), -1, 0), masks, read, known.astype(np.float32))
-    return Decoded(row, sha256_of(image), [])
+        spacing = spacing * np.array(image.array.shape[1:3]) / size
+    with np.errstate(over="ignore"):
+        return spacing.astype(np.float32)
+
+
+def _mask(several: tuple[Path, ...], image: Volume, settings: Settings) -> NDArray[np.bool_]:
+    """Where a reader marked, (Z,H,W), before any crop: what is padded afterwards is never marked, inverted or not."""
+    file = several[0]
+    if len(several) > 1:
+        raise FileError(f"several files for one case, {' and '.join(map(str, several))}; keep one")
+    numbers = settings.label is not None or settings.ignore is not None
+    volume = read_volume(file, numbers=numbers)
+    array = aligned(volume, image, str(file))
+    if array.shape[:3] != image.array.shape[:3]:
+        raise FileError(f"{file}: expected {_by(image.array.shape)} like its image, got {_by(array.shape)}")
+    void = np.zeros(array.shape, bool) if settings.ignore is None else array == settings.ignore
+    array = np.where(void, array.dtype.type(0), array)
+    if settings.label is not None:
+        array = array == settings.label
+    elif settings.mask_threshold is not None:
+        array = array >= settings.mask_threshold
+    marked = binary(array, str(file), REMEDY, colours=array.ndim == 4) ^ settings.invert
+    return marked & ~(void.all(-1) if void.ndim == 4 else void)
 
 
 def _by(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]}×{shape[1]}"
+    return "×".join(map(str, shape[1:3] if shape[0] == 1 else shape[:3]))
 
 
-def _mask(file: Path, settings: Settings) -> NDArray[np.bool_]:
-    """Where a reader marked, before any crop: what is padded afterwards is never marked, inverted or not."""
-    array = read_pixels(file).array
-    if settings.mask_threshold is not None:
-        array = array >= settings.mask_threshold
-    return binary(array, str(file)) ^ settings.invert
+def _range(array: NDArray[Any], files: Files, settings: Settings, notes: _Notes) -> tuple[float | None, float]:
+    """The numbers that become 0 and 255; None for a file of 8 bits, which stay as they are."""
+    if array.dtype == np.uint8:
+        return None, 255.0
+    if array.dtype == np.bool_:
+        return 0.0, 1.0
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite([low, high]).all() or high - low == np.inf:
+        raise FileError(f"{files.image}: expected finite numbers, got NaN or infinity")
+    if settings.window is not None:
+        return settings.window
+    notes.add(
+        "more than 8 bits, each scaled from its own minimum to its own maximum; set window in dataset.toml",
+        files.name,
+    )
+    return low, high
 
 
-def _eight_bits(image: NDArray[Any], file: Path, settings: Settings, warn: Callable[[str], None]) -> NDArray[np.uint8]:
-    """An image (H,W,C) in 8 bits: as it is, or scaled by the window or from its own minimum to its own maximum."""
-    if image.dtype == np.uint8:
-        return image
-    if image.dtype == np.bool_:
-        return image.astype(np.uint8) * 255
-    values = image.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise FileError(f"{file}: expected finite numbers, got NaN or infinity")
-    if settings.window is None:
-        warn("more than 8 bits, each scaled from its own minimum to its own maximum; set window in dataset.toml")
-    return eight_bits(values, *(settings.window or (values.min(), values.max())))
+def _fit_masks(
+    drawn: list[NDArray[np.bool_] | None], case: str, readers: list[str], size: int, settings: Settings, notes: _Notes
+) -> NDArray[np.bool_]:
+    """The readers' masks bool (R,size,size); what fitting does to them, and what looks wrong, is noted."""
+    masks = np.zeros((len(drawn), size, size), bool)
+    before = after = 0
+    share = 0.0
+    for r, mask in enumerate(drawn):
+        if mask is None:
+            continue
+        masks[r] = _fitted(mask, size, settings)
+        marked, kept = int(mask.sum()), int(masks[r].sum())
+        before, after, share = before + marked, after + kept, max(share, marked / mask.size)
+        if marked and not kept:
+            notes.add(f"marked something, and nothing in the centre {size}×{size}", f"{case} by {readers[r]}", "masks")
+        if settings.fit == "resize" and kept == 1 and marked * size**2 < mask.size / 2:
+            notes.add(
+                f"too small for {size}×{size} pixels, kept as their best-covered pixel; ask for a larger size",
+                f"{case} by {readers[r]}",
+                "masks",
+            )
+        notes.sides.update(mask.shape)
+    if settings.fit == "crop" and after < before:
+        notes.add(
+            f"marked pixels lie outside the centre {size}×{size}; ask for a larger size or set fit in dataset.toml",
+            case,
+        )
+    if share > INVERTED:
+        notes.add("a mask marks most of the image; if that is the background, set invert in dataset.toml", case)
+    if before:
+        notes.lesions.append(settings.fit == "crop" and after < before * (1 - OUTSIDE))
+    return masks
 
 
 def _fitted(array: NDArray[Any], size: int, settings: Settings) -> NDArray[Any]:
-    """An array (H,W,...) as size×size: cropped and padded, or stretched; a stretched mask keeps its values."""
+    """An array (H,W,...) as size×size: cropped and padded, or stretched; a stretched mask goes by the area covered."""
     if settings.fit == "crop":
         return crop_or_pad(array, size)
-    kind = Image.Resampling.NEAREST if array.dtype == np.bool_ else Image.Resampling.BILINEAR
+    if array.dtype == np.bool_:
+        return shrunk(array, size)
     stored = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    stretched = np.asarray(Image.fromarray(stored).resize((size, size), kind))
+    stretched = np.asarray(Image.fromarray(stored).resize((size, size), Image.Resampling.BILINEAR))
     return stretched.reshape(size, size, *array.shape[2:]).astype(array.dtype)

@@ -15,20 +15,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from uqseg import files
-from uqseg.data.cache import Content, Row, writing
+from uqseg.data.cache import Content, Lost, Row, writing
 from uqseg.data.images import crop_or_pad
 from uqseg.data.lidc import database, dicom
 from uqseg.data.lidc.database import READERS
 from uqseg.data.lidc.lesions import Lesion, cases
 from uqseg.data.lidc.raster import rasterise
 from uqseg.data.load import Request, source
+from uqseg.data.names import ignored, printable
 from uqseg.data.processes import count_for, in_order
 from uqseg.data.simulation import ct
-from uqseg.data.stamps import Stamp, stamp_of
+from uqseg.data.stamps import Stamp, stamp_of, stat_of
 from uqseg.errors import FileError, UsageError
 from uqseg.seeds import digest_of
 
-VERSION = (1, ct.WINDOW, database.SHA256)  # the first to be raised whenever a pixel or a column changes
+VERSION = (2, ct.WINDOW, database.SHA256)  # the first to be raised whenever a pixel or a column changes
 PIXELS = 180
 SPACING = 0.5  # mm
 NEAR = 0.1  # mm within which two positions are the same: slices with outlines are at least 0.45 mm apart
@@ -78,22 +79,31 @@ def read(path: Path, request: Request) -> Content:
     table, jobs = find_jobs(path, folders_of(path), parts, problems)
     with writing(parts):
         parts.mkdir(parents=True, exist_ok=True)
-    return Content(table, convert_all(jobs, request.size, problems), problems)
+    lost = Lost()
+    return Content(table, convert_all(jobs, request.size, problems, lost=lost), problems, lost=lost)
 
 
 def folders_of(root: Path) -> dict[str, list[Stamp]]:
-    """The folders below `root` that hold *.dcm, and these files by name."""
+    """The folders below `root` that hold *.dcm, and these files by name; a link to nothing stands as a folder with one
+    file that cannot be read. Links to folders are followed, each folder is entered once."""
     folders: dict[str, list[Stamp]] = {}
-    todo = [str(root)]
+    todo, entered = [str(root)], set()
     try:
         while todo:
             stamps = []
-            with os.scandir(folder := todo.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        todo.append(entry.path)
-                    elif entry.name.lower().endswith(".dcm") and entry.is_file():
-                        stamps.append(stamp_of(entry.name, entry.stat()))
+            folder = todo.pop()
+            if (place := os.path.realpath(folder)) in entered:
+                continue
+            entered.add(place)
+            with os.scandir(folder) as opened:
+                entries = sorted((entry.is_symlink(), entry.name, entry) for entry in opened if not ignored(entry.name))
+            for _, name, entry in entries[::-1]:  # the last is entered first: folders before links to them
+                if entry.is_dir():
+                    todo.append(entry.path)
+                elif name.lower().endswith(".dcm"):
+                    stamps.append(stamp_of(name, stat_of(entry)))
+                elif not os.path.exists(entry):
+                    folders[os.path.relpath(entry.path, root)] = [stamp_of("", stat_of(entry))]
             if stamps:
                 folders[os.path.relpath(folder, root)] = sorted(stamps)
     except OSError as error:
@@ -157,7 +167,7 @@ def _first_header(files: list[Path]) -> tuple[dicom.Header | None, str]:
 
 
 def convert_all(
-    jobs: Sequence[Job], size: int, problems: list[str], processes: int | None = None
+    jobs: Sequence[Job], size: int, problems: list[str], processes: int | None = None, lost: Lost | None = None
 ) -> Iterator[Row | None]:
     """The rows of all jobs in order, the same whatever the number of processes; None for a lesion left out.
 
@@ -166,31 +176,33 @@ def convert_all(
     todo = [job for job in jobs if not job.part.exists()]
     done = in_order(convert, todo, processes or count_for(len(todo), FEW))
     waiting = {job.part for job in todo}
-    lost = 0
+    lost, cut = lost or Lost(), 0
     for job in jobs:
         if job.part in waiting:
             next(done)
-        images, masks, kept, of_scan = _read_part(job.part)
+        images, masks, kept, of_scan, n_lost = _read_part(job.part)
         problems += of_scan
+        lost.left_out += READERS * n_lost
         place = dict(zip(kept.tolist(), range(len(kept)), strict=True))
         for i in range(len(job.lesions)):
             if i not in place:
                 yield None
                 continue
             four = np.stack([crop_or_pad(mask, size) for mask in masks[place[i]]])
-            lost += int(masks[place[i]].sum()) - int(four.sum())
+            cut += int(masks[place[i]].sum()) - int(four.sum())
             image = crop_or_pad(images[place[i]], size)[None]
             yield Row(image, four, np.ones(READERS, bool), np.full(2, SPACING, np.float32))
-    if lost:
-        problems.append(f"outlines beyond the {size}×{size} crop: {lost} mask pixels cut off")
+    if cut:
+        problems.append(f"outlines beyond the {size}×{size} crop: {cut} mask pixels cut off")
 
 
-def _read_part(part: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.intp], list[str]]:
-    """Images (n,180,180), masks (n,4,180,180), the lesions they show, and the problems of a converted scan."""
+def _read_part(part: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.intp], list[str], int]:
+    """Images (n,180,180), masks (n,4,180,180), the lesions they show, the problems of a converted scan, and how many
+    lesions it has lost to files that cannot be used."""
     try:
         with np.load(part, allow_pickle=False) as held:
             masks = np.unpackbits(held["masks"], axis=-1).astype(bool)
-            return held["images"], masks[..., :PIXELS], held["kept"], held["problems"].tolist()
+            return held["images"], masks[..., :PIXELS], held["kept"], held["problems"].tolist(), int(held["lost"])
     except Exception as error:  # a damaged zip file raises what its damage leads to
         raise FileError(f"the data cache {part} is corrupt ({error}); delete this file to convert it anew") from error
 
@@ -199,24 +211,27 @@ def convert(job: Job) -> None:
     """Write the crops of one scan to `job.part`; only the slices with outlines are decoded, one at a time."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's, about values that do not matter here
-        images, masks, kept, problems = _crops(job)
+        images, masks, kept, problems, lost = _crops(job)
     data = io.BytesIO()
     np.savez_compressed(
         data,
         images=np.array(images, np.uint8).reshape(-1, PIXELS, PIXELS),
         masks=np.packbits(np.array(masks, bool).reshape(-1, READERS, PIXELS, PIXELS), axis=-1),
         kept=np.array(kept, np.intp),
-        problems=np.array(problems, np.str_),
+        problems=np.array([printable(problem) for problem in problems], np.str_),
+        lost=lost,
     )
     files.write(job.part, data.getvalue())
 
 
-def _crops(job: Job) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.bool_]], list[int], list[str]]:
-    """Images, masks and numbers of the lesions that can be shown, in order, and what is wrong with the others."""
+def _crops(job: Job) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.bool_]], list[int], list[str], int]:
+    """Images, masks and numbers of the lesions that can be shown, in order, what is wrong with the others, and how many
+    of those have a file that cannot be used: a slice without a file is absent, unless some file is of unknown place."""
     places, problems = _positions(job)
     images: dict[int, NDArray[np.uint8]] = {}
     masks: dict[int, NDArray[np.bool_]] = {}
     wrong: dict[str, list[float]] = {}
+    absent = 0
     heights = sorted({lesion.z for lesion in job.lesions})
     for z in heights:
         near = sorted((number, file) for at, number, file in places if abs(at - z) <= NEAR)
@@ -228,6 +243,8 @@ def _crops(job: Job) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.bool_]], 
             image, spacing = dicom.hounsfield(near[0][1])
         except FileError as error:
             wrong.setdefault(str(error), []).append(z)
+            if not near and len(places) == len(job.files):
+                absent += sum(lesion.z == z for lesion in job.lesions)
             continue
         for i, lesion in enumerate(job.lesions):
             if lesion.z == z:
@@ -239,7 +256,8 @@ def _crops(job: Job) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.bool_]], 
             f"{every}{job.scan}: {len(at)} of {len(heights)} slices with outlines left out: {reason} (z {positions})"
         )
     kept = sorted(images)
-    return [images[i] for i in kept], [masks[i] for i in kept], kept, problems
+    lost = len(job.lesions) - len(kept) - absent
+    return [images[i] for i in kept], [masks[i] for i in kept], kept, problems, lost
 
 
 def _positions(job: Job) -> tuple[list[tuple[float, int, Path]], list[str]]:

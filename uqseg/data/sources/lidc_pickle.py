@@ -11,12 +11,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from uqseg.data.annotated import sha256_of
-from uqseg.data.cache import Content, Row
+from uqseg.data.cache import Content, Lost, Row
 from uqseg.data.images import Decoded, binary, crop_or_pad, eight_bits, stream
 from uqseg.data.lidc.database import READERS, locate, read_scans
 from uqseg.data.lidc.slots import placed
 from uqseg.data.lidc.unpickling import load_arrays
 from uqseg.data.load import source
+from uqseg.data.names import plain
 from uqseg.data.split import split_of
 from uqseg.data.stamps import stamps
 from uqseg.errors import FileError, UsageError
@@ -38,6 +39,7 @@ def stamp(path: Path) -> list[object]:
     "lidc-pickle",
     "real CT: one pickle, a dict of {image, masks, series_uid}",
     stamp=stamp,
+    version=2,
     largest=PIXELS,
     even=True,
 )
@@ -56,7 +58,7 @@ def read(path: Path, size: int) -> Content:
     entries: dict[str, Entry] = {}
     for key, entry in held.items():
         if isinstance(entry, dict) and set(FIELDS) <= set(entry) and isinstance(entry["series_uid"], str):
-            entries[str(key)] = entry
+            entries[plain(str(key))] = entry
         else:
             problems.append(f"left out: {key}: expected {', '.join(FIELDS)}")
     cases = sorted(entries, key=lambda case: (entries[case]["series_uid"], case))
@@ -67,7 +69,8 @@ def read(path: Path, size: int) -> Content:
         {"patient": [patients.get(s, s) for s in series], "case": cases, "series_uid": series}, dtype=str
     )
     table["split"] = table["patient"].map(split_of)
-    return Content(table, _rows(path, cases, entries, size, problems), problems)
+    lost = Lost()
+    return Content(table, _rows(path, cases, entries, size, problems, lost), problems, lost=lost)
 
 
 def _patients(problems: list[str]) -> dict[str, str]:
@@ -81,28 +84,42 @@ def _patients(problems: list[str]) -> dict[str, str]:
 
 
 def _rows(
-    path: Path, cases: list[str], entries: dict[str, Entry], size: int, problems: list[str]
+    path: Path, cases: list[str], entries: dict[str, Entry], size: int, problems: list[str], lost: Lost
 ) -> Iterator[Row | None]:
-    spacing = np.full(2, np.nan, np.float32)
+    return stream(cases, lambda case: [_decode(case, entries[case], size)], path.parent, problems, lost)
 
-    def decode(case: str) -> Decoded:
-        entry = entries[case]
-        image = np.asarray(entry["image"])
-        if image.shape != (PIXELS, PIXELS) or image.dtype.kind != "f" or not (image.min() >= 0 and image.max() <= 1):
-            raise FileError(f"{case}: image: expected {PIXELS}×{PIXELS} from 0 to 1, got {image.dtype} {image.shape}")
-        masks = entry["masks"]
+
+def _decode(case: str, entry: Entry, size: int) -> Decoded:
+    """A case; an unusable mask takes away that reading, an unusable image, or no reading left, the case."""
+    wrong: list[str] = []
+    try:
+        masks = list(entry["masks"])
         if len(masks) != READERS:
             raise FileError(f"{case}: masks: expected {READERS}, got {len(masks)}")
-        uncut = [_mask(mask, f"{case}: mask {r}") for r, mask in enumerate(masks)]
+        image = _pixels(entry["image"], f"{case}: image")
+        if image.dtype.kind != "f" or not (image.min() >= 0 and image.max() <= 1):
+            raise FileError(f"{case}: image: expected {PIXELS}×{PIXELS} from 0 to 1, got {image.dtype} {image.shape}")
+        uncut = [_mask(mask, f"{case}: mask {r}", wrong) for r, mask in enumerate(masks)]
+        if len(wrong) == READERS:
+            raise FileError(f"{case}: no reading is left")
         out, read = placed(entry["series_uid"], uncut, size)
-        row = Row(crop_or_pad(eight_bits(image, 0, 1), size)[None], out, read, spacing)
-        return Decoded(row, sha256_of(image), [])
+        row = Row(crop_or_pad(eight_bits(image, 0, 1), size)[None], out, read, np.full(2, np.nan, np.float32))
+        return Decoded(case, row, sha256_of(image), wrong, len(wrong))
+    except Exception as error:  # what stands in an entry may be anything
+        reason = str(error) if isinstance(error, FileError) else f"{case}: {error or type(error).__name__}"
+        return Decoded(case, None, problems=[*wrong, f"left out: {reason}"], lost=READERS)
 
-    return stream(cases, decode, lambda case: case, path.parent, problems)
 
-
-def _mask(mask: Any, name: str) -> NDArray[np.bool_]:
-    array = np.asarray(mask)
+def _pixels(held: Any, name: str) -> NDArray[Any]:
+    array = np.asarray(held)
     if array.shape != (PIXELS, PIXELS) or array.dtype.kind not in "buif":
         raise FileError(f"{name}: expected {PIXELS}×{PIXELS} numbers, got {array.dtype} {array.shape}")
-    return binary(array, name)
+    return array
+
+
+def _mask(held: Any, name: str, wrong: list[str]) -> NDArray[np.bool_] | None:
+    try:
+        return binary(_pixels(held, name), name)
+    except Exception as error:
+        wrong.append(f"reading lost: {error}")
+        return None
