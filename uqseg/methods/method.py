@@ -99,7 +99,7 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
     def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:
         """Samples of a batch, float32 on the method's device: n each, or the whole support.
 
-        Raises ValueError where `draw` breaks its promise.
+        Raises ValueError where the images have other channels than the method, or `draw` breaks its promise.
         """
         pieces = self.pieces(batch)
         return Samples.concatenate(
@@ -108,6 +108,8 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
 
     def pieces(self, batch: Batch) -> list[tuple[slice, Tensor]]:
         """The batch in pieces to evaluate, a few images at a time on a processor: rows and their normalised images."""
+        if batch.images.shape[1] != self.channels:
+            raise ValueError(f"images: expected {self.channels} channels, got {batch.images.shape[1]}")
         if self.training:
             self.eval()
         images = normalise(batch.images.to(self.device)).contiguous(memory_format=torch.channels_last)

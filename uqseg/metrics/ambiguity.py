@@ -1,19 +1,22 @@
-"""Ambiguity metrics: do the samples disagree as the readers do?"""
+"""Ambiguity figures: do the samples disagree as the readers do?"""
 
 from __future__ import annotations
 
-from math import lcm
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment, linprog
-from torch import Tensor
 
-from uqseg.metrics.metric import Direction, Figure, Floats, Sums, metric
 from uqseg.metrics.ranks import weighted_spearman
-from uqseg.metrics.scored import Array, Scored
+from uqseg.metrics.registry import Columns, Drawn, Figure, Floats, declare, derived, ratio, statistic
 from uqseg.metrics.threshold import THRESHOLDS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from uqseg.metrics.scored import Array, Scored
 
 CURVE = (1, 2, 4, 8, 16, 32, 64, 100)
 _KOHL = "Kohl et al. 2018, arXiv:1806.05034"
@@ -24,333 +27,484 @@ def ged(
     samples: Array, readers: Array, *, sample_weights: Array | None = None, reader_weights: Array | None = None
 ) -> Tensor:
     """GED² as a V-statistic, float64 (B,) in [0,2], of hypotheses (B,S,H,W) and readers (B,R,H,W), bool."""
-    return _ged(Scored(samples, readers, None, sample_weights, reader_weights=reader_weights))["ged"]
+    scored = _pair(samples, readers, sample_weights, reader_weights)
+    return 2 * scored.to_readers - scored.among_samples - scored.among_readers
 
 
 def hm_iou(
     samples: Array, readers: Array, *, sample_weights: Array | None = None, reader_weights: Array | None = None
 ) -> Tensor:
     """Mean IoU of hypotheses and readers optimally matched, float64 (B,) in [0,1]; arguments as in `ged`."""
-    return _hm_iou(Scored(samples, readers, None, sample_weights, reader_weights=reader_weights))
+    return _hm_iou(_pair(samples, readers, sample_weights, reader_weights))
 
 
 def coverage(
     samples: Array, readers: Array, *, sample_weights: Array | None = None, reader_weights: Array | None = None
 ) -> Tensor:
     """Mean over readers of the best Dice among samples, float64 (B,) in [0,1]; arguments as in `ged`."""
-    return _coverage(Scored(samples, readers, None, sample_weights, reader_weights=reader_weights))
+    return _coverage(_pair(samples, readers, sample_weights, reader_weights))
 
 
 def validity(
     samples: Array, readers: Array, *, sample_weights: Array | None = None, reader_weights: Array | None = None
 ) -> Tensor:
     """Mean over samples of the best Dice among readers, float64 (B,) in [0,1]; arguments as in `ged`."""
-    return _validity(Scored(samples, readers, None, sample_weights, reader_weights=reader_weights))
+    return _validity(_pair(samples, readers, sample_weights, reader_weights))
 
 
 def diversity(
     samples: Array, readers: Array, *, sample_weights: Array | None = None, reader_weights: Array | None = None
 ) -> Tensor:
     """Expected distance of two hypotheses, float64 (B,) in [0,1); the readers are checked but do not enter."""
-    return Scored(samples, readers, None, sample_weights, reader_weights=reader_weights).among_samples
+    return _pair(samples, readers, sample_weights, reader_weights).among_samples
 
 
 def soft_dice(
     samples: Array, readers: Array, *, sample_weights: Array | None = None, reader_weights: Array | None = None
 ) -> Tensor:
     """Mean over five thresholds of the Dice of mean sample and reader fraction, float64 (B,); samples may be float."""
-    return _soft_dice(Scored(samples, readers, None, sample_weights, reader_weights=reader_weights))
+    return _soft_dice(_pair(samples, readers, sample_weights, reader_weights))
 
 
 def ncc(
     samples: Array, readers: Array, *, sample_weights: Array | None = None, reader_weights: Array | None = None
 ) -> Tensor:
     """Normalised cross-correlation of Baumgartner et al. 2019, float64 (B,) in [-1,1], NaN where a map is constant."""
-    return _ncc_samples(Scored(samples, readers, None, sample_weights, reader_weights=reader_weights))
+    return _ncc_samples(_pair(samples, readers, sample_weights, reader_weights))
 
 
-def _ambiguity(name: str, direction: Direction, low: float, formula: str, degenerate: str = "") -> Figure:
-    return Figure(name, "ambiguity", direction, (low, 2), formula, _SZEKELY, (name,), degenerate=degenerate)
+def _pair(samples: Array, readers: Array, sample_weights: Array | None, reader_weights: Array | None) -> Scored:
+    from uqseg.metrics.scored import Scored
+
+    return Scored(samples, readers, None, sample_weights, reader_weights=reader_weights)
 
 
-@metric(
-    "ged",
-    group="ambiguity",
-    direction="lower",
-    range=(0, 2),
-    formula="2 Σ w_s v_r d(h_s,y_r) − Σ w_s w_s' d(h_s,h_s') − Σ v_r v_r' d(y_r,y_r'), "
-    "diagonals included; `ged_debiased` "
-    "and `ged@k` correct it for the number of draws",
-    reference=f"{_KOHL}; {_SZEKELY}",
-    degenerate="d(∅,∅) = 0; `ged_debiased` and `ged@k`, k > 1, undefined for a single draw",
-    figures=(
-        _ambiguity("ged", "lower", 0, "2 E d(h,y) − E d(h,h') − E d(y,y'), diagonals included (GED²)"),
-        _ambiguity("ged_cross", "lower", 0, "2 Σ w_s v_r d(h_s,y_r)"),
-        _ambiguity("ged_samples", "none", 0, "Σ w_s w_s' d(h_s,h_s')"),
-        _ambiguity("ged_readers", "none", 0, "Σ v_r v_r' d(y_r,y_r')"),
-        _ambiguity("ged_debiased", "lower", -1, "GED with the sample term over 1 − Σ w_s², that is times S/(S−1); "
-                   "unchanged where the samples are the whole distribution", "undefined for a single draw"),
-        *(_ambiguity(f"ged@{k}", "lower", -1, f"GED expected from {k} draws: the debiased sample term times 1 − 1/{k}",
-                     "undefined for a single draw if k > 1") for k in CURVE),
-    ),
+# GED and its parts: everything follows from three mean distances.
+
+
+@statistic("ged_cross")
+def _ged_cross(scored: Scored) -> Tensor:
+    return 2 * scored.to_readers
+
+
+@statistic("ged_samples")
+def _ged_samples(scored: Scored) -> Tensor:
+    return scored.among_samples
+
+
+@statistic("ged_readers")
+def _ged_readers(scored: Scored) -> Tensor:
+    return scored.among_readers
+
+
+@statistic("weights_squared")
+def _weights_squared(scored: Scored) -> Tensor:
+    """Σ w_s², the chance that two draws are the same sample; 1/S for equal weights."""
+    return scored.weights.square().sum(1)
+
+
+def unbiased(spread: Floats, same: Floats) -> Floats:
+    """A mean over pairs of draws without the pairs of a draw with itself; NaN for a single draw."""
+    return ratio(spread, np.where(1 - same > 1e-6, 1 - same, 0.0))
+
+
+def _of_draws(x: Columns, drawn: Drawn) -> Floats:
+    """The model's own expected distance, D_m: corrected for independent draws, otherwise that of the samples."""
+    return unbiased(x["ged_samples"], x["weights_squared"]) if drawn == "independent" else x["ged_samples"]
+
+
+_PARTS = ("ged_cross", "ged_samples", "ged_readers")
+_DRAWS = (*_PARTS, "weights_squared")
+
+
+@derived("ged", _PARTS)
+def _ged(x: Columns, drawn: Drawn) -> Floats:
+    return x["ged_cross"] - x["ged_samples"] - x["ged_readers"]
+
+
+@derived("ged_limit", _DRAWS)
+def _ged_limit(x: Columns, drawn: Drawn) -> Floats:
+    return x["ged_cross"] - _of_draws(x, drawn) - x["ged_readers"]
+
+
+@derived("ged_limit_misfit", _DRAWS)
+def _ged_limit_misfit(x: Columns, drawn: Drawn) -> Floats:
+    return x["ged_cross"] - 2 * _of_draws(x, drawn)
+
+
+@derived("ged_limit_spread", _DRAWS)
+def _ged_limit_spread(x: Columns, drawn: Drawn) -> Floats:
+    return _of_draws(x, drawn) - x["ged_readers"]
+
+
+@derived("ged_debiased", _DRAWS)
+def _ged_debiased(x: Columns, drawn: Drawn) -> Floats:
+    return np.full_like(x["ged_cross"], np.nan) if drawn == "stratified" else _ged_limit(x, drawn)
+
+
+@derived("ged_unbiased", (*_DRAWS, "reader_diversity"))
+def _ged_unbiased(x: Columns, drawn: Drawn) -> Floats:
+    both = x["ged_cross"] - _of_draws(x, drawn) - x["reader_diversity"]
+    return both if drawn == "independent" else np.full_like(both, np.nan)
+
+
+@derived("ged_by_draws", _DRAWS)
+def _ged_by_draws(x: Columns, drawn: Drawn) -> Floats:
+    """GED expected from k draws, (N,len(CURVE)): the samples' term times 1 − 1/k, that of a support as it is."""
+    if drawn == "support":
+        return np.repeat(_ged(x, drawn)[:, None], len(CURVE), 1)
+    if drawn == "stratified":
+        return np.full((len(x["ged_cross"]), len(CURVE)), np.nan)
+    left = 1 - 1 / np.array(CURVE)
+    spread = np.where(left > 0, _of_draws(x, drawn)[:, None] * left, 0.0)
+    return (x["ged_cross"] - x["ged_readers"])[:, None] - spread
+
+
+_ambiguity = partial(Figure, tables=("ambiguity",), direction="lower", reference=_SZEKELY)
+_GED = "2 E d(h,y) − E d(h,h') − E d(y,y')"
+declare(
+    _ambiguity(
+        "ged_limit", "GED, limit", ("ged_limit",), tables=("ambiguity", "summary", "limit"), range=(-1, 2),
+        formula=f"{_GED}, the second term over 1 − Σ w_s² for independent draws; of stratified samples it is GED(S), "
+        "which comes near the limit from above. Kinds of samples are compared in this figure",
+        degenerate="undefined for a single independent draw",
+    )
 )  # fmt: skip
-def _ged(scored: Scored) -> dict[str, Tensor]:
-    cross, samples, readers = 2 * scored.to_readers, scored.among_samples, scored.among_readers
-    distinct = 1 - scored.weights.square().sum(1)  # chance that two draws are not the same sample
-    free = samples if scored.exact else torch.where(distinct > 1e-9, samples / distinct, torch.nan)
-    columns = {
-        "ged": cross - samples - readers,
-        "ged_cross": cross,
-        "ged_samples": samples,
-        "ged_readers": readers,
-        "ged_debiased": cross - free - readers,
-    }
-    for k in CURVE:
-        spread = samples if scored.exact else free * (1 - 1 / k) if k > 1 else torch.zeros_like(free)
-        columns[f"ged@{k}"] = cross - spread - readers
-    return columns
+declare(
+    _ambiguity(
+        "ged", "GED", ("ged",), tables=("ambiguity", "summary"), range=(0, 2), depends_on_samples=True,
+        formula=f"{_GED}, diagonals included (GED²); weights w_s, v_r", reference=f"{_KOHL}; {_SZEKELY}",
+        degenerate="d(∅,∅) = 0", same_as="PHiSeg, BerDiff, CCDM (to 1e-15), MoSE, CIMD (their eps, 5e-6)",
+        unlike="D-Persona (d(∅,∅) = 1 by an eps in the denominator: 0.078 beside 0.106) and its second form (U on both "
+        "sides), ValUES (1 − Dice pooled over pairs), cFlow where S ≠ R (pairs misaligned), Kohl's Cityscapes code "
+        "(NaN where both are empty)",
+    )
+)  # fmt: skip
+declare(
+    _ambiguity(
+        "ged_debiased", "GED, debiased", ("ged_debiased",), range=(-1, 2),
+        formula="GED with the second term over 1 − Σ w_s², that is times S/(S−1), for independent draws; of a support "
+        "it is GED", degenerate="undefined for a single draw and for stratified samples",
+    )
+)  # fmt: skip
+declare(
+    _ambiguity(
+        "ged_unbiased", "GED, unbiased", ("ged_unbiased",), tables=("limit",), range=(-2, 2),
+        formula=f"{_GED}, without the diagonals of both sides", same_as="D-Persona's second form but for d(∅,∅) = 0",
+        degenerate="only for independent draws, two at least, and two readers at least",
+    )
+)  # fmt: skip
+for _name, _title, _formula in (
+    ("misfit", "2 (cross − D_m)", "2 (E d(h,y) − D_m): what better training can remove; D_m is E d of two draws"),
+    ("spread", "D_m − readers' V", "D_m − E d(y,y'): what is left of ged_limit"),
+):
+    declare(_ambiguity(f"ged_limit_{_name}", _title, (f"ged_limit_{_name}",), tables=("limit",), range=(-2, 2),
+                       direction="lower" if _name == "misfit" else "none", formula=_formula,
+                       degenerate="undefined for a single independent draw"))  # fmt: skip
+declare(_ambiguity("ged_cross", "2 E d(sample, reader)", ("ged_cross",), tables=("parts",), range=(0, 2),
+                   formula="2 Σ w_s v_r d(h_s,y_r)"))  # fmt: skip
+declare(_ambiguity("ged_samples", "E d(sample, sample)", ("ged_samples",), tables=("parts",), direction="none",
+                   formula="Σ w_s w_s' d(h_s,h_s')", depends_on_samples=True))  # fmt: skip
+declare(_ambiguity("ged_readers", "E d(reader, reader)", ("ged_readers",), tables=("parts",), direction="none",
+                   formula="Σ v_r v_r' d(y_r,y_r')"))  # fmt: skip
+for _i, _k in enumerate(CURVE):
+    declare(_ambiguity(f"ged@{_k}", f"GED of {_k}", ("ged_by_draws",), tables=("draws",), range=(-1, 2), family="ged@k",
+                       formula="GED expected from k draws: the debiased sample term times 1 − 1/k",
+                       degenerate="undefined for a single draw if k > 1, and for stratified samples",
+                       from_sums=lambda sums, counts, i=_i: ratio(np.asarray(sums["ged_by_draws"])[..., i],
+                                                                  np.asarray(counts["ged_by_draws"])[..., i])))  # fmt: skip
 
 
-@metric(
-    "hm_iou",
-    group="ambiguity",
-    direction="higher",
-    range=(0, 1),
-    formula="mean IoU of samples and readers, repeated to lcm(S,R) and optimally assigned; "
-    "optimal transport with weights",
-    reference="Kohl et al. 2019, arXiv:1905.13077",
-    degenerate="IoU(∅,∅) = 1",
-)
+# Whether, and where: d(a,b) = [exactly one is empty] + [both drawn]·(1 − IoU).
+
+
+@statistic("samples_drawing")
+def _samples_drawing(scored: Scored) -> Tensor:
+    """How many samples of weight above 0 mark anything."""
+    return ((scored.areas[:, : scored.S] > 0) & (scored.weights > 0)).sum(1).double()
+
+
+_PRESENCE = ("presence", "presence_readers")
+
+
+def _among_those_who_draw(x: Columns, part: str, presence: str) -> Floats:
+    """V-diversity among the sets that are not empty, 0 where there are none."""
+    p = x[presence]
+    return ratio(x[part] - 2 * p * (1 - p), p**2, 0.0)
+
+
+@derived("ged_presence", _PRESENCE)
+def _ged_presence(x: Columns, drawn: Drawn) -> Floats:
+    return 2 * (x["presence"] - x["presence_readers"]) ** 2
+
+
+@derived("ged_presence_debiased", (*_PRESENCE, "weights_squared"))
+def _ged_presence_debiased(x: Columns, drawn: Drawn) -> Floats:
+    same = x["weights_squared"]
+    bias = 2 * x["presence"] * (1 - x["presence"]) * unbiased(same, same)
+    return _ged_presence(x, drawn) - (bias if drawn == "independent" else 0)
+
+
+@derived("ged_presence_excess", (*_PRESENCE, "weights_squared", "readers_present"))
+def _ged_presence_excess(x: Columns, drawn: Drawn) -> Floats:
+    f, n = x["presence_readers"], x["readers_present"]
+    return _ged_presence_debiased(x, drawn) - ratio(2 * f * (1 - f), n - 1)
+
+
+@derived("ged_mixed", (*_PRESENCE, "ged_samples", "ged_readers"))
+def _ged_mixed(x: Columns, drawn: Drawn) -> Floats:
+    """−(P̂ − P̄)(P̂·D_h − P̄·D_y)."""
+    p, f = x["presence"], x["presence_readers"]
+    own = _among_those_who_draw(x, "ged_samples", "presence")
+    theirs = _among_those_who_draw(x, "ged_readers", "presence_readers")
+    return -(p - f) * (p * own - f * theirs)
+
+
+@derived("ged_place", (*_PARTS, *_PRESENCE))
+def _ged_place(x: Columns, drawn: Drawn) -> Floats:
+    """P̂·P̄·`ged_drawn`, 0 where nobody draws on one side."""
+    return np.where(
+        x["presence"] * x["presence_readers"] > 0, _ged(x, drawn) - _ged_presence(x, drawn) - _ged_mixed(x, drawn), 0
+    )
+
+
+@derived("ged_drawn", (*_PARTS, *_PRESENCE, "samples_drawing"))
+def _ged_drawn(x: Columns, drawn: Drawn) -> Floats:
+    enough = x["samples_drawing"] >= (2 if drawn == "independent" else 1)
+    return np.where(enough, ratio(_ged_place(x, drawn), x["presence"] * x["presence_readers"]), np.nan)
+
+
+_place = partial(_ambiguity, tables=("presence_and_place",), reference="this project")
+_IDENTITY = "`ged` = `ged_presence` + `ged_place` + `ged_mixed`"
+declare(_place("ged_presence", "presence", ("ged_presence",), range=(0, 2), depends_on_samples=True,
+               formula=f"2(P̂ − P̄)², shares of samples and readers that draw anything; {_IDENTITY}"))  # fmt: skip
+declare(_place("ged_place", "place", ("ged_place",), range=(-2, 2), depends_on_samples=True,
+               formula=f"P̂·P̄·`ged_drawn`, 0 where nobody draws on one side; {_IDENTITY}"))  # fmt: skip
+declare(_place("ged_mixed", "mixed", ("ged_mixed",), range=(-2, 2), direction="none", depends_on_samples=True,
+               formula="−(P̂ − P̄)(P̂·D_h − P̄·D_y), D the V-diversity among those that draw"))  # fmt: skip
+declare(_place("ged_presence_debiased", "presence, debiased", ("ged_presence_debiased",), range=(-2, 2),
+               formula="ged_presence, for independent draws less 2P̂(1−P̂)/(S−1)",
+               degenerate="undefined for a single independent draw"))  # fmt: skip
+declare(_place("ged_presence_excess", "presence, excess", ("ged_presence_excess",), range=(-2, 2),
+               formula="ged_presence_debiased less 2P̄(1−P̄)/(R−1): 0 is expected of a perfect sampler",
+               degenerate="undefined for one reader or a single independent draw"))  # fmt: skip
+declare(_place("ged_drawn", "GED of those that draw", ("ged_drawn",), range=(0, 2), depends_on_samples=True,
+               common_cases=True, formula="GED between the samples that draw anything and the readers who did",
+               degenerate="undefined where nobody draws on one side; of independent draws two at least must"))  # fmt: skip
+
+
+@derived("diversity", ("ged_samples",))
+def _diversity(x: Columns, drawn: Drawn) -> Floats:
+    return x["ged_samples"]
+
+
+@derived("diversity_unbiased", ("ged_samples", "weights_squared"))
+def _diversity_unbiased(x: Columns, drawn: Drawn) -> Floats:
+    single = x["weights_squared"] > 1 - 1e-6
+    return np.where(single | (drawn == "stratified"), np.nan, _of_draws(x, drawn))
+
+
+@derived("readers_present", ("areas_readers",))
+def _readers_present(x: Columns, drawn: Drawn) -> Floats:
+    """How many readers read the image."""
+    return np.isfinite(x["areas_readers"][:, :-1]).sum(1).astype(float)
+
+
+@derived("reader_diversity", ("ged_readers", "readers_present"))
+def _reader_diversity(x: Columns, drawn: Drawn) -> Floats:
+    """Mean distance of two different readers: the V-statistic times R/(R−1), NaN for one reader."""
+    n = x["readers_present"]
+    return ratio(x["ged_readers"] * n, n - 1)
+
+
+@derived("diversities", ("diversity_unbiased", "reader_diversity"))
+def _diversities(x: Columns, drawn: Drawn) -> Floats:
+    """Those of samples and readers, (N,2), where both are defined."""
+    both = np.stack([x["diversity_unbiased"], x["reader_diversity"]], 1)
+    return np.where(np.isfinite(both).all(1, keepdims=True), both, np.nan)
+
+
+_diverse = partial(_ambiguity, tables=("diversity",), direction="none", reference=_KOHL)
+declare(_diverse("diversity", "E d of two samples", ("diversity",), tables=("diversity",), depends_on_samples=True,
+                 formula="Σ w_s w_s' d(h_s,h_s'), the diagonal included: not to be compared with the readers'",
+                 degenerate="d(∅,∅) = 0; 0 for one sample"))  # fmt: skip
+declare(_diverse("diversity_unbiased", "of different samples", ("diversity_unbiased",),
+                 formula="diversity over 1 − Σ w_s² for independent draws; as it is for a support",
+                 degenerate="undefined for one sample and for stratified samples"))  # fmt: skip
+declare(_diverse("reader_diversity", "of different readers", ("reader_diversity",),
+                 formula="R/(R−1) Σ v_r v_r' d(y_r,y_r')", degenerate="undefined for one reader"))  # fmt: skip
+declare(_diverse("diversity_ratio", "ratio of the two", ("diversities",), range=(0, np.inf), reference="this project",
+                 formula="mean of diversity_unbiased over mean of reader_diversity, over the images that have both",
+                 degenerate="undefined where the readers agree everywhere",
+                 from_sums=lambda sums, counts: ratio(np.asarray(sums["diversities"])[..., 0],
+                                                      np.asarray(sums["diversities"])[..., 1])))  # fmt: skip
+
+
+# Matching samples and readers
+
+
+@statistic("hm_iou")
 def _hm_iou(scored: Scored) -> Tensor:
+    from uqseg.metrics.matching import transport
+
     gains = (1 - scored.distances[:, : scored.S, scored.S :]).cpu().numpy()
     w, v = scored.weights.cpu().numpy(), scored.reader_weights.cpu().numpy()
     best = [transport(g, a, b) for g, a, b in zip(gains, w, v, strict=True)]
-    return torch.tensor(best, dtype=torch.float64, device=scored.masks.device)
+    return scored.weights.new_tensor(best)
 
 
-def transport(gain: NDArray[np.float64], rows: Floats, columns: Floats) -> float:
-    """Largest Σ π_ij gain_ij over couplings π ≥ 0 with the given row and column sums (each 1 in total)."""
-    gain, rows, columns = gain[rows > 0][:, columns > 0], rows[rows > 0], columns[columns > 0]
-    n, m = gain.shape
-    length = lcm(n, m)
-    if 1 in (n, m):
-        return float(rows @ gain @ columns)
-    if np.ptp(rows) < 1e-12 and np.ptp(columns) < 1e-12 and length <= 1024:
-        matrix = np.repeat(np.repeat(gain, length // n, 0), length // m, 1)
-        return float(matrix[linear_sum_assignment(matrix, maximize=True)].mean())
-    sums = np.vstack([np.kron(np.eye(n), np.ones(m)), np.kron(np.ones(n), np.eye(m))[:-1]])  # the last follows
-    found = linprog(-gain.ravel(), A_eq=sums, b_eq=np.concatenate([rows, columns])[:-1], method="highs")
-    if found.x is None:
-        raise RuntimeError(f"optimal transport of {n} samples and {m} readers failed: {found.message}")
-    return float(np.clip(gain.ravel() @ found.x, 0, 1))
+@statistic("dice_match")
+def _dice_match(scored: Scored) -> Tensor:
+    from uqseg.metrics.matching import assign
+
+    dice, v = scored.dice.cpu().numpy(), scored.reader_weights.cpu().numpy()
+    drawn = (scored.weights > 0).cpu().numpy()
+    best = [assign(d[keep], readers) for d, keep, readers in zip(dice, drawn, v, strict=True)]
+    return scored.weights.new_tensor(best)
 
 
-@metric(
-    "coverage",
-    group="ambiguity",
-    direction="higher",
-    range=(0, 1),
-    formula="Σ v_r max_s Dice(h_s, y_r), samples of weight 0 left out",
-    reference="this project's name; called D_max in several papers",
-    degenerate="Dice(∅,∅) = 1",
-)
+@statistic("coverage")
 def _coverage(scored: Scored) -> Tensor:
     best = scored.dice.masked_fill((scored.weights <= 0)[:, :, None], -1).amax(1)
     return (scored.reader_weights * best).sum(1)
 
 
-@metric(
-    "validity",
-    group="ambiguity",
-    direction="higher",
-    range=(0, 1),
-    formula="Σ w_s max_r Dice(h_s, y_r), absent readers left out",
-    reference="this project's name; called D_max in several papers",
-    degenerate="Dice(∅,∅) = 1",
-)
+@statistic("validity")
 def _validity(scored: Scored) -> Tensor:
     best = scored.dice.masked_fill((scored.reader_weights <= 0)[:, None], -1).amax(2)
     return (scored.weights * best).sum(1)
 
 
-@metric(
-    "dice_max",
-    group="ambiguity",
-    direction="higher",
-    range=(0, 1),
-    formula="(coverage + validity)/2",
-    reference="this project's name; called D_max in several papers",
-    degenerate="Dice(∅,∅) = 1",
-)
-def _dice_max(scored: Scored) -> Tensor:
-    return (_coverage(scored) + _validity(scored)) / 2
+@derived("dice_max", ("coverage", "validity"))
+def _dice_max(x: Columns, drawn: Drawn) -> Floats:
+    return (x["coverage"] + x["validity"]) / 2
 
 
-@metric(
-    "soft_dice",
-    group="ambiguity",
-    direction="higher",
-    range=(0, 1),
-    formula="mean over t = 0.1, 0.3, 0.5, 0.7, 0.9 of Dice([p̄ ≥ t], [ȳ ≥ t])",
-    reference="Ji et al. 2021, doi:10.1109/CVPR46437.2021.01216",
-    degenerate="Dice(∅,∅) = 1",
-)
+@statistic("soft_dice")
 def _soft_dice(scored: Scored) -> Tensor:
-    found = []
-    for t in THRESHOLDS:
-        a, b = scored.prob >= t, scored.fraction >= t
-        both, total = ((a & b).sum((1, 2)).double(), (a.sum((1, 2)) + b.sum((1, 2))).double())
-        found.append(torch.where(total > 0, 2 * both / total, 1.0))
-    return torch.stack(found).mean(0)
+    both = (scored.cuts * scored.reader_cuts).sum(2).double()
+    total = scored.cuts.sum(2).double() + scored.reader_cuts.sum(2).double()
+    dice = (2 * both / total.clamp_min(1)).masked_fill(total == 0, 1)
+    # Added one after the other: a sum over the axis may add in another order in another batch.
+    return sum(dice.unbind(1)[1:], dice[:, 0]) / len(THRESHOLDS)
 
 
-@metric(
-    "diversity",
-    group="ambiguity",
-    direction="none",
-    range=(0, 1),
-    formula="Σ w_s w_s' d(h_s,h_s')",
-    reference=_KOHL,
-    degenerate="d(∅,∅) = 0; 0 for one sample",
-)
-def _diversity(scored: Scored) -> Tensor:
-    return scored.among_samples
+_match = partial(_ambiguity, direction="higher", depends_on_samples=True, degenerate="Dice(∅,∅) = 1")
+_NAMED = "this project's name; called D_max in several papers"
+declare(_match("hm_iou", "HM-IoU", ("hm_iou",), tables=("ambiguity", "summary"), degenerate="IoU(∅,∅) = 1",
+               formula="mean IoU of samples and readers, repeated to lcm(S,R) and optimally assigned; optimal transport "
+               "with weights", reference="Kohl et al. 2019, arXiv:1905.13077",
+               same_as="CCDM, BerDiff, MoSE (also weighted)", unlike="Flow-SSN (each reader to its best of 100)"))  # fmt: skip
+_PERSONA = "ValUES (empty against empty = 0)"
+declare(_match("coverage", "coverage", ("coverage",), formula="Σ v_r max_s Dice(h_s, y_r), samples of weight 0 left out",
+               reference=_NAMED, same_as="D-Persona's dice_max_reverse", unlike=_PERSONA))  # fmt: skip
+declare(_match("validity", "validity", ("validity",), formula="Σ w_s max_r Dice(h_s, y_r), absent readers left out",
+               reference=_NAMED, same_as="D-Persona's dice_max", unlike=_PERSONA, depends_on_samples=False))  # fmt: skip
+declare(_match("dice_max", "mean of both", ("dice_max",), formula="(coverage + validity)/2", reference=_NAMED))
+declare(_match("dice_match", "Dice, matched", ("dice_match",), same_as="D-Persona's dice_match",
+               formula="mean over readers of Dice, each matched to another sample so that it is largest; rises with S",
+               reference="Wu et al. 2024, arXiv:2403.16078", degenerate="Dice(∅,∅) = 1; undefined where S < R"))  # fmt: skip
+declare(_match("soft_dice", "soft Dice", ("soft_dice",), depends_on_samples=False, same_as="MRNet (≥)",
+               formula="mean over t = 0.1, 0.3, 0.5, 0.7, 0.9 of Dice([p̄ ≥ t], [ȳ ≥ t])",
+               reference="Ji et al. 2021, doi:10.1109/CVPR46437.2021.01216",
+               unlike="D-Persona, BerDiff (>): 0.73 beside 0.69 on the same maps"))  # fmt: skip
 
 
-@metric(
-    "diversity_ratio",
-    group="ambiguity",
-    direction="none",
-    range=(0, np.inf),
-    formula="diversity / Σ v_r v_r' d(y_r,y_r'); 1 is as diverse as the readers",
-    reference="this project",
-    degenerate="undefined where the readers agree exactly",
-)
-def _diversity_ratio(scored: Scored) -> Tensor:
-    return torch.where(scored.among_readers > 0, scored.among_samples / scored.among_readers, torch.nan)
+# Where, and in which images, the uncertainty is
 
 
-def pearson(a: Tensor, b: Tensor) -> Tensor:
-    """Pearson correlation over the last axis, float64, NaN where one of the two is constant up to float32 rounding."""
-    a, b = a.double(), b.double()
-    constant = _constant(a) | _constant(b)
-    a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
-    value = (a * b).sum(-1) / (a.square().sum(-1) * b.square().sum(-1)).sqrt()
-    return torch.where(constant, torch.nan, value.clamp(-1, 1))
-
-
-def _constant(x: Tensor) -> Tensor:
-    """Whether all values of the last axis are equal: maps summed in float32 differ by rounding where they are not."""
-    return x.amax(-1) - x.amin(-1) <= 1e-6 * x.abs().amax(-1)
-
-
-def _reader_variance(scored: Scored) -> Tensor:
-    fraction = scored.fraction.double()
-    return fraction * (1 - fraction)
-
-
-@metric(
-    "ncc_variance",
-    group="ambiguity",
-    direction="higher",
-    range=(-1, 1),
-    formula="Pearson correlation over pixels of the total uncertainty, the entropy of p̄, and ȳ(1−ȳ)",
-    reference="Hu et al. 2019, arXiv:1907.01949; Kahl et al. 2024, arXiv:2401.08501",
-    degenerate="undefined for a constant map",
-)
+@statistic("ncc_variance")
 def _ncc_variance(scored: Scored) -> Tensor:
-    return pearson(scored.entropy.flatten(1), _reader_variance(scored).flatten(1))
+    from uqseg.metrics.maps import pearson
+
+    return pearson(scored.entropy, scored.reader_variance)
 
 
-@metric(
-    "ncc_std",
-    group="ambiguity",
-    direction="higher",
-    range=(-1, 1),
-    formula="Pearson correlation over pixels of the standard deviation over samples and ȳ(1−ȳ)",
-    reference="Hu et al. 2019, arXiv:1907.01949",
-    degenerate="undefined for a constant map, so for a single sample",
-)
+@statistic("ncc_std")
 def _ncc_std(scored: Scored) -> Tensor:
-    return pearson(scored.std.flatten(1), _reader_variance(scored).flatten(1))
+    from uqseg.metrics.maps import pearson
+
+    return pearson(scored.std, scored.reader_variance)
 
 
-@metric(
-    "ncc_samples",
-    group="ambiguity",
-    direction="higher",
-    range=(-1, 1),
-    formula="Σ v_r corr(Σ w_s CE(p̄, p_s), Σ w_s CE(y_r, p_s)) over pixels, p_s clipped to [1e-6, 1−1e-6]",
-    reference="Baumgartner et al. 2019, arXiv:1906.04045",
-    degenerate="undefined where a map is constant; the mean is over the readers for whom it is defined",
-)
+@statistic("ncc_samples")
 def _ncc_samples(scored: Scored) -> Tensor:
+    from uqseg.metrics.maps import pearson
+
     yes, no, _ = scored.logs
-    mean = scored.prob.flatten(1)
-    own = -(mean * yes + (1 - mean) * no)
-    others = -torch.where(scored.masks.flatten(2), yes[:, None], no[:, None])
-    value = pearson(own[:, None].expand_as(others), others)
+    own = -(scored.prob * yes + (1 - scored.prob) * no)
+    others = -yes[:, None].where(scored.masks, no[:, None])
+    value = pearson(own[:, None], others)
     weight = scored.reader_weights * ~value.isnan()
     total = weight.sum(1)
-    return torch.where(total > 0, (weight * value.nan_to_num()).sum(1) / total, torch.nan)
+    return (weight * value.nan_to_num()).sum(1) / total.masked_fill(total == 0, float("nan"))
 
 
-def _spearman(x: str, y: str) -> Figure:
-    def over(values: Sums, weights: Floats) -> Floats:
-        return weighted_spearman(values[x], values[y], weights)
-
-    name = "spearman_std" if x == "std_mean" else "spearman_diversity"
-    text = {"std_mean": "mean standard deviation over samples and mean standard deviation over readers"}
-    formula = f"Spearman's ρ across images of {text.get(x, 'diversity and 1 − mean IoU of two readers')}"
-    return Figure(name, "ambiguity", "higher", (-1, 1), formula, "Spearman 1904", (x, y), "across",
-                  "undefined where one of the two is constant", over=over)  # fmt: skip
+@statistic("std_mean")
+def _std_mean(scored: Scored) -> Tensor:
+    return scored.std.double().mean(1)
 
 
-@metric(
-    "disagreement",
-    group="ambiguity",
-    direction="higher",
-    range=(-1, 1),
-    formula="Spearman's ρ across images of predicted and reader disagreement: `spearman_std` "
-    "(mean standard deviation), "
-    "`spearman_diversity` (diversity against 1 − mean IoU of two different readers)",
-    reference="Spearman 1904",
-    degenerate="images with one reader are left out of `spearman_diversity`; undefined where "
-    "one of the two is constant",
-    figures=(_spearman("std_mean", "reader_std_mean"), _spearman("diversity", "reader_disagreement")),
-)
-def _disagreement(scored: Scored) -> dict[str, Tensor]:
-    distinct = 1 - scored.reader_weights.square().sum(1)
-    return {
-        "std_mean": scored.std.mean((1, 2), dtype=torch.float64),
-        "reader_std_mean": _reader_variance(scored).sqrt().mean((1, 2)),
-        "reader_disagreement": torch.where(distinct > 1e-9, scored.among_readers / distinct, torch.nan),
-    }
+@statistic("reader_std_mean")
+def _reader_std_mean(scored: Scored) -> Tensor:
+    return scored.reader_variance.sqrt().mean(1)
 
 
-@metric(
-    "member_hits",
-    group="ambiguity",
-    direction="higher",
-    range=(0, 1),
-    formula="samples that touch the majority lesion [ȳ ≥ 0.5]: `hit_share` their share, `hit_three_quarters` the "
-    "share of images where at least 3/4 of them do; column `member_hits` counts them, `hit_counts` the images by count",
-    reference="this project",
-    degenerate="undefined where the majority is empty",
-    figures=(
-        Figure("hit_share", "ambiguity", "higher", (0, 1), "mean share of samples that touch [ȳ ≥ 0.5]", "this project",
-               ("hit_share",), degenerate="undefined where the majority is empty"),
-        Figure("hit_three_quarters", "ambiguity", "higher", (0, 1), "images where ≥ 3/4 of the samples touch it",
-               "this project", ("hit_three_quarters",), degenerate="undefined where the majority is empty"),
+_agree = partial(_ambiguity, tables=("agreement",), direction="higher", range=(-1, 1))
+declare(_agree("ncc_variance", "NCC, entropy", ("ncc_variance",), degenerate="undefined for a constant map",
+               formula="Pearson correlation over pixels of the total uncertainty, the entropy of p̄, and ȳ(1−ȳ)",
+               reference="Hu et al. 2019, arXiv:1907.01949; Kahl et al. 2024, arXiv:2401.08501"))  # fmt: skip
+declare(_agree("ncc_std", "NCC, std", ("ncc_std",), reference="Hu et al. 2019, arXiv:1907.01949",
+               formula="Pearson correlation over pixels of the standard deviation over samples and ȳ(1−ȳ)",
+               degenerate="undefined for a constant map, so for a single sample"))  # fmt: skip
+declare(_agree("ncc_samples", "NCC, samples", ("ncc_samples",), reference="Baumgartner et al. 2019, arXiv:1906.04045",
+               formula="Σ v_r corr(Σ w_s CE(p̄, p_s), Σ w_s CE(y_r, p_s)) over pixels, p_s clipped to [1e-6, 1−1e-6]",
+               degenerate="undefined where a map is constant; the mean is over the readers for whom it is defined",
+               same_as="PHiSeg but for its log(p + 1e-8): equal where p is not below 1e-4"))  # fmt: skip
+
+
+def _spearman(x: str, y: str) -> Callable[[Columns, Floats], Floats]:
+    return lambda values, weights: weighted_spearman(values[x], values[y], weights)
+
+
+for _end, _x, _y, _what in (
+    (
+        "std",
+        "std_mean",
+        "reader_std_mean",
+        "mean standard deviation over samples and mean standard deviation over readers",
     ),
-)  # fmt: skip
-def _member_hits(scored: Scored) -> dict[str, Tensor]:
-    touches = (scored.hypotheses & scored.majority[:, None]).flatten(2).any(2) & (scored.weights > 0)
-    lesion = scored.majority.flatten(1).any(1)
-    hits = torch.where(lesion, touches.sum(1).double(), torch.nan)
-    share = torch.where(lesion, (scored.weights * touches).sum(1).clamp(0, 1), torch.nan)
-    enough = torch.where(lesion, (share >= 0.75 - 1e-9).double(), torch.nan)
-    return {"member_hits": hits, "hit_share": share, "hit_three_quarters": enough}
+    ("diversity", "diversity", "reader_diversity", "diversity and 1 − mean IoU of two different readers"),
+):
+    declare(_agree(f"spearman_{_end}", f"Spearman, {_end}", (_x, _y), reference="Spearman 1904",
+                   formula=f"Spearman's ρ across images of {_what}", from_cases=_spearman(_x, _y),
+                   degenerate="undefined where one of the two is constant"))  # fmt: skip
+
+
+@statistic("member_hits")
+def _member_hits(scored: Scored) -> Tensor:
+    """How many samples touch the majority lesion [ȳ ≥ 0.5], NaN where there is none."""
+    hits = (scored.touches & (scored.weights > 0)).sum(1).double()
+    return hits.masked_fill(~scored.majority.any(1), float("nan"))
+
+
+@statistic("hit_share")
+def _hit_share(scored: Scored) -> Tensor:
+    share = (scored.weights * scored.touches).sum(1).clamp(0, 1)
+    return share.masked_fill(~scored.majority.any(1), float("nan"))
+
+
+@derived("hit_three_quarters", ("hit_share",))
+def _hit_three_quarters(x: Columns, drawn: Drawn) -> Floats:
+    share = x["hit_share"]
+    return np.where(np.isnan(share), np.nan, share >= 0.75 - 1e-6)  # 3/4 by rounding, also that of float32 in a file
+
+
+_hit = partial(_ambiguity, tables=("hits",), direction="higher", reference="this project",
+               degenerate="undefined where the majority is empty")  # fmt: skip
+declare(_hit("hit_share", "share of samples", ("hit_share",), formula="mean share of samples that touch [ȳ ≥ 0.5]"))
+declare(_hit("hit_three_quarters", "images with 3/4 of them", ("hit_three_quarters",), depends_on_samples=True,
+             formula="images where ≥ 3/4 of the samples touch it"))  # fmt: skip
 
 
 def hit_counts(member_hits: Floats, members: int) -> NDArray[np.int64]:

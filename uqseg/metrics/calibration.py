@@ -1,107 +1,101 @@
-"""Calibration metrics: do the probabilities mean what they say? The target is every reader's label at every pixel."""
+"""Calibration figures: do the probabilities mean what they say? The target is every reader's label at every pixel."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from uqseg.metrics.metric import Figure, Finish, Floats, Sums, metric, ratio
+from uqseg.metrics.ambiguity import unbiased
 from uqseg.metrics.ranks import weighted_auroc
-from uqseg.metrics.scored import Scored
+from uqseg.metrics.registry import Columns, Drawn, Figure, Floats, declare, derived, ratio, statistic
+from uqseg.metrics.threshold import mean_of_defined
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from uqseg.metrics.scored import Array, Scored
 
 BINS = 15
 FINE = 60
 ACTIVE = 0.01
+"""From here on a pixel is active; the bound lies in the first bin."""
+_ECE = "Naeini et al. 2015, doi:10.1609/aaai.v29i1.9602"
+_GNEITING = "Gneiting and Raftery 2007, doi:10.1198/016214506000001437"
 
 
-class Reliability(NamedTuple):
-    """Per image and bin, (B,bins) each: pixels (int64), sum of probabilities, sum of reader fractions (float64)."""
+def reliability(prob: Array, masks: Array, bins: int = BINS, *, read: Array | None = None) -> Tensor:
+    """Pixels, sum of probabilities and sum of reader fractions in equal-width bins: float64 (B,3,bins).
 
-    counts: Tensor
-    probabilities: Tensor
-    labels: Tensor
-
-
-def _histogram(index: Tensor, prob: Tensor, fraction: Tensor, keep: Tensor, bins: int) -> Reliability:
-    """Counts and sums of prob and fraction (B,H,W) by bin index (B,H,W), over the pixels of `keep`."""
-    B = len(prob)
-    index = torch.where(keep, index, bins) + (bins + 1) * torch.arange(B, device=prob.device)[:, None, None]
-    flat, size = index.flatten(), B * (bins + 1)
-    counts = torch.bincount(flat, minlength=size)
-    # Whole numbers below 2^53 add up exactly in any order, so the sums are the same on every device and in every run,
-    # which CUDA's bincount of fractions does not promise. A value is rounded by at most 2^-42 in an image of 64×64.
-    scale = 2.0 ** (53 - prob[0].numel().bit_length())
-    whole = ((x.double() * scale).round().flatten() for x in (prob, fraction))
-    sums = [torch.bincount(flat, x, minlength=size) / scale for x in whole]
-    return Reliability(*(x.view(B, bins + 1)[:, :bins] for x in (counts, *sums)))
-
-
-def reliability(
-    prob: Tensor, masks: Tensor, bins: int = BINS, *, read: Tensor | None = None, active: float = 0.0
-) -> Reliability:
-    """Counts and sums in equal-width bins [b/bins, (b+1)/bins), the last closed, of the pixels with prob ≥ active.
-
-    prob (B,H,W) in [0,1]; masks bool (B,R,H,W); read bool (B,R), default everybody.
+    Bins are [b/bins, (b+1)/bins), the last closed. prob (B,H,W) in [0,1]; masks bool (B,R,H,W); read bool (B,R),
+    default everybody. ValueError naming the argument for anything else.
     """
+    from uqseg.metrics.scored import Scored, tensor
+
     if bins < 1:
         raise ValueError(f"bins: expected at least 1, got {bins}")
-    if torch.as_tensor(prob).dim() != 3:
-        raise ValueError(f"prob: expected shape (B,H,W), got {tuple(torch.as_tensor(prob).shape)}")
-    scored = Scored(torch.as_tensor(prob)[:, None], masks, read)
-    return _equal_width(scored.prob, scored.fraction, bins, active)
+    given = tensor("prob", prob)
+    if given.dim() != 3:
+        raise ValueError(f"prob: expected shape (B,H,W), got {tuple(given.shape)}")
+    return Scored(given[:, None], masks, read).reliability(bins)
 
 
-def _equal_width(prob: Tensor, fraction: Tensor, bins: int = BINS, active: float = 0.0) -> Reliability:
-    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=prob.device)[1:-1].to(prob.dtype)
-    index = torch.bucketize(prob, edges, right=True)
-    return _histogram(index, prob, fraction, prob >= active, bins)
+@statistic("reliability", shape=(3, BINS), summed=True)
+def _reliability(scored: Scored) -> Tensor:
+    """Pixels, Σ p̄ and Σ ȳ in 15 bins of equal width."""
+    return scored.reliability(BINS)
 
 
-def _log_odds(prob: Tensor, fraction: Tensor) -> Reliability:
-    """Fine bins of equal width in log-odds from -9 to 9, from which equal-mass bins are merged after summing."""
-    index = (torch.logit(prob.double(), eps=1e-6) + 9) * (FINE / 18)
-    return _histogram(index.long().clamp(0, FINE - 1), prob, fraction, torch.ones_like(prob, dtype=torch.bool), FINE)
+@statistic("reliability_first_active", shape=(3,), summed=True)
+def _first_active(scored: Scored) -> Tensor:
+    """The same of the active pixels in the first bin: in all other bins every pixel is active."""
+    active = (scored.prob >= ACTIVE) & (scored.bin_of(BINS) == 0)
+    parts = (active, scored.prob * active, scored.fraction * active)
+    total = scored.weights.new_empty((scored.B, 3))
+    for k, part in enumerate(parts):
+        total[:, k] = part.double().sum(1)
+    return total
 
 
-def _columns(prefix: str, found: Reliability) -> dict[str, Tensor]:
-    parts = zip("npy", found, strict=True)
-    return {f"{prefix}_{k}_{b:02d}": part[:, b] for k, part in parts for b in range(part.shape[1])}
+@statistic("reliability_fine", shape=(3, FINE), summed=True)
+def _fine(scored: Scored) -> Tensor:
+    """Pixels, Σ p̄ and Σ ȳ in 60 bins of equal width in log-odds from -9 to 9, to be merged after summing."""
+    odds = scored.prob.double().logit(eps=1e-6)
+    return scored.histogram(((odds + 9) * (FINE / 18)).long().clamp(0, FINE - 1), FINE)
 
 
-def _names(prefix: str, bins: int = BINS) -> tuple[str, ...]:
-    return tuple(f"{prefix}_{k}_{b:02d}" for k in "npy" for b in range(bins))
+def active(sums: Columns) -> Floats:
+    """Reliability sums (...,3,BINS) of the active pixels, from those of all and of the first bin."""
+    bins = np.array(sums["reliability"], float)
+    bins[..., 0] = sums["reliability_first_active"]
+    return bins
 
 
-def _stack(prefix: str, sums: Sums, bins: int = BINS) -> tuple[Floats, Floats]:
-    """Pixels and |Σp - Σy| of each bin, bins last."""
-    n, p, y = (np.stack([np.asarray(sums[f"{prefix}_{k}_{b:02d}"], float) for b in range(bins)], -1) for k in "npy")
-    return n, np.abs(p - y)
+def _gaps(bins: Floats) -> tuple[Floats, Floats]:
+    """Pixels and |Σp − Σy| of each bin."""
+    return bins[..., 0, :], np.abs(bins[..., 1, :] - bins[..., 2, :])
 
 
-def _expected(prefix: str) -> Finish:
-    def finish(sums: Sums, counts: Sums) -> Floats:
-        n, gap = _stack(prefix, sums)
-        return ratio(gap.sum(-1), n.sum(-1))
-
-    return finish
+def _expected(bins: Floats) -> Floats:
+    n, gap = _gaps(bins)
+    return ratio(gap.sum(-1), n.sum(-1))
 
 
-def _average(sums: Sums, counts: Sums) -> Floats:
-    n, gap = _stack("rel", sums)
+def _average(bins: Floats) -> Floats:
+    n, gap = _gaps(bins)
     return ratio(ratio(gap, n, 0.0).sum(-1), (n > 0).sum(-1).astype(float))
 
 
-def _largest(sums: Sums, counts: Sums) -> Floats:
-    n, gap = _stack("rel", sums)
+def _largest(bins: Floats) -> Floats:
+    n, gap = _gaps(bins)
     return np.where(n.sum(-1) > 0, ratio(gap, n, 0.0).max(-1), np.nan)
 
 
-def _adaptive(sums: Sums, counts: Sums) -> Floats:
+def _adaptive(bins: Floats) -> Floats:
     """Merge the fine bins into 15 of nearly equal mass: a fine bin goes where the middle of its mass lies."""
-    n, p, y = (np.stack([np.asarray(sums[f"fine_{k}_{b:02d}"], float) for b in range(FINE)], -1) for k in "npy")
+    n, p, y = bins[..., 0, :], bins[..., 1, :], bins[..., 2, :]
     total = n.sum(-1, keepdims=True)
     middle = ratio(np.cumsum(n, -1) - n / 2, total, 0.0)
     group = np.minimum((middle * BINS).astype(int), BINS - 1)
@@ -109,177 +103,151 @@ def _adaptive(sums: Sums, counts: Sums) -> Floats:
     return ratio(np.sum(gaps, axis=0), total[..., 0])
 
 
-def _pooled(name: str, prefix: str, formula: str, reference: str, finish: Finish, bins: int = BINS) -> tuple[Figure]:
-    columns = _names(prefix, bins)
-    return (
-        Figure(
-            name, "calibration", "lower", (0, 1), formula, reference, columns, "pooled",
-            "undefined without a pixel", finish,
-        ),
-    )  # fmt: skip
+def _binned(name: str, title: str, finish: Callable[[Floats], Floats], **more: Any) -> None:
+    column = "reliability_fine" if name == "ece_adaptive" else "reliability"
+    of = ("reliability", "reliability_first_active") if name == "ece_active" else (column,)
+    from_sums = lambda sums, counts: finish(active(sums) if len(of) > 1 else np.asarray(sums[column]))  # noqa: E731
+    declare(Figure(name, title, of, "lower", from_sums=from_sums, degenerate="undefined without a pixel", **more))
 
 
-_ECE = "Naeini et al. 2015, doi:10.1609/aaai.v29i1.9602"
 _BINNED = "Σ_b n_b/N · |mean p̄ − mean ȳ| over 15 equal-width bins"
+_NETCAL = "netcal, MoSE (15 bins), torchmetrics"
+_MONAI = "MONAI, ValUES (per image, then the mean: 0.016 beside 0.008)"
+_home = ("calibration",)
+_binned("ece", "ECE", _expected, tables=_home, formula=f"{_BINNED}, all pixels", reference=_ECE, same_as=_NETCAL,
+        unlike=_MONAI)  # fmt: skip
+_binned("ece_active", "ECE, active", _expected, tables=("calibration", "summary"),
+        formula=f"{_BINNED}, pixels with p̄ ≥ {ACTIVE}: a region chosen by the prediction alone", reference=_ECE,
+        unlike="a foreground ECE, whose region the readers choose: it blames a perfect predictor")  # fmt: skip
+_binned("ece_adaptive", "ECE, adaptive", _adaptive, tables=_home,
+        formula="as ece over 15 bins of nearly equal mass, merged from 60 fine bins in log-odds",
+        reference="Nixon et al. 2019, arXiv:1904.01685")  # fmt: skip
+_binned("ace", "average CE", _average, tables=_home, formula="mean over non-empty bins of |mean p̄ − mean ȳ|",
+        reference="Neumann et al. 2018", same_as=_NETCAL, unlike=_MONAI)  # fmt: skip
+_binned("mce", "largest CE", _largest, tables=_home, formula="largest |mean p̄ − mean ȳ| of a bin", reference=_ECE,
+        same_as=_NETCAL, unlike=_MONAI)  # fmt: skip
 
 
-@metric(
-    "ece",
-    group="calibration",
-    direction="lower",
-    range=(0, 1),
-    formula=f"{_BINNED}, all pixels",
-    reference=_ECE,
-    degenerate="empty bins count nothing",
-    figures=_pooled("ece", "rel", f"{_BINNED}, all pixels", _ECE, _expected("rel"))
-    + _pooled("ace", "rel", "mean over non-empty bins of |mean p̄ − mean ȳ|", "Neumann et al. 2018", _average)
-    + _pooled("mce", "rel", "largest |mean p̄ − mean ȳ| of a bin", _ECE, _largest),
-)
-def _reliability(scored: Scored) -> dict[str, Tensor]:
-    return _columns("rel", _equal_width(scored.prob, scored.fraction))
-
-
-@metric(
-    "ece_active",
-    group="calibration",
-    direction="lower",
-    range=(0, 1),
-    formula=f"{_BINNED}, only pixels with p̄ ≥ {ACTIVE}: a region chosen by the prediction alone",
-    reference=_ECE,
-    degenerate="undefined where no pixel is active",
-    figures=_pooled("ece_active", "act", f"{_BINNED}, pixels with p̄ ≥ {ACTIVE}", _ECE, _expected("act")),
-)
-def _active(scored: Scored) -> dict[str, Tensor]:
-    return _columns("act", _equal_width(scored.prob, scored.fraction, active=ACTIVE))
-
-
-@metric(
-    "ece_adaptive",
-    group="calibration",
-    direction="lower",
-    range=(0, 1),
-    formula="as ece over 15 bins of nearly equal mass, merged from 60 fine bins in log-odds",
-    reference="Nixon et al. 2019, arXiv:1904.01685",
-    degenerate="equal probabilities stay in one bin",
-    figures=_pooled(
-        "ece_adaptive", "fine", "as ece, 15 bins of nearly equal mass", "Nixon et al. 2019", _adaptive, FINE
-    ),
-)
-def _fine(scored: Scored) -> dict[str, Tensor]:
-    return _columns("fine", _log_odds(scored.prob, scored.fraction))
-
-
-@metric(
-    "brier",
-    group="calibration",
-    direction="lower",
-    range=(0, 1),
-    formula="mean over pixels and readers of (p̄ − y_r)²",
-    reference="Brier 1950",
-)
-def _brier(scored: Scored) -> Tensor:
+@statistic("brier")
+def brier(scored: Scored) -> Tensor:
     p, y = scored.prob.double(), scored.fraction.double()
-    return (p * p - 2 * p * y + y).mean((1, 2))
+    return (p * p - 2 * p * y + y).mean(1)
 
 
-@metric(
-    "brier_excess",
-    group="calibration",
-    direction="lower",
-    range=(0, 1),
-    formula="mean over pixels of (p̄ − ȳ)²; brier less the readers' own variance ȳ(1−ȳ)",
-    reference="Brier 1950; Murphy 1973",
-)
-def _brier_excess(scored: Scored) -> Tensor:
-    return (scored.prob.double() - scored.fraction.double()).square().mean((1, 2))
+@statistic("brier_excess")
+def brier_excess(scored: Scored) -> Tensor:
+    return (scored.prob.double() - scored.fraction.double()).square().mean(1)
 
 
-@metric(
-    "nll",
-    group="calibration",
-    direction="lower",
-    range=(0, -float(np.log(1e-6))),
-    formula="mean over pixels of −ȳ log p̄ − (1−ȳ) log(1−p̄), p̄ clipped to [1e-6, 1−1e-6], nats",
-    reference="Gneiting and Raftery 2007",
-    degenerate="clipped at 0 and 1",
-)
-def _nll(scored: Scored) -> Tensor:
+@statistic("nll")
+def nll(scored: Scored) -> Tensor:
     p, y = scored.prob.double().clamp(1e-6, 1 - 1e-6), scored.fraction.double()
-    return -(y * p.log() + (1 - y) * torch.log1p(-p)).mean((1, 2))
+    return -(y * p.log() + (1 - y) * (-p).log1p()).mean(1)
 
 
-@metric(
-    "nll_joint",
-    group="calibration",
-    direction="lower",
-    range=(0, np.inf),
-    formula="− Σ_r v_r log Σ_s w_s Π_pixels p_s(y_r), p_s clipped to [1e-6, 1−1e-6], nats per image",
-    reference="Monteiro et al. 2020, arXiv:2006.06015",
-    degenerate="clipped at 0 and 1",
-)
-def _nll_joint(scored: Scored) -> Tensor:
-    mixed = torch.logsumexp(scored.logs.likelihood + scored.weights.log()[:, :, None], 1)
+@statistic("nll_joint")
+def nll_joint(scored: Scored) -> Tensor:
+    mixed = (scored.logs.likelihood + scored.weights.log()[:, :, None]).logsumexp(1)
     return -(scored.reader_weights * mixed).sum(1)
 
 
-def _presence_bins(values: Sums, weights: Floats) -> Floats:
-    # A share such as 8 × 0.1 may fall short of its bin's edge by rounding.
-    index = np.minimum((values["presence"] * BINS + 1e-9).astype(int), BINS - 1)
+_mean_of_draws = partial(Figure, direction="lower", depends_on_samples=True)
+declare(_mean_of_draws("brier", "Brier", ("brier",), tables=("calibration", "summary"),
+                       formula="mean over pixels and readers of (p̄ − y_r)²", reference="Brier 1950"))  # fmt: skip
+declare(_mean_of_draws("brier_excess", "Brier, excess", ("brier_excess",), tables=_home,
+                       formula="mean over pixels of (p̄ − ȳ)²; brier less the readers' own variance ȳ(1−ȳ)",
+                       reference="Brier 1950; Murphy 1973"))  # fmt: skip
+declare(_mean_of_draws("nll", "NLL", ("nll",), tables=_home, range=(0, -float(np.log(1e-6))),
+                       formula="mean over pixels of −ȳ log p̄ − (1−ȳ) log(1−p̄), p̄ clipped to [1e-6, 1−1e-6], nats",
+                       reference=_GNEITING, degenerate="clipped at 0 and 1"))  # fmt: skip
+declare(_mean_of_draws("nll_joint", "joint NLL (nats)", ("nll_joint",), tables=("presence",), range=(0, np.inf),
+                       formula="− Σ_r v_r log Σ_s w_s Π_pixels p_s(y_r), p_s clipped to [1e-6, 1−1e-6], nats per image",
+                       reference="Monteiro et al. 2020, arXiv:2006.06015", degenerate="clipped at 0 and 1"))  # fmt: skip
+
+
+@statistic("presence")
+def presence(scored: Scored) -> Tensor:
+    """P̂, the weighted share of samples that mark anything."""
+    return (scored.weights * (scored.areas[:, : scored.S] > 0)).sum(1).clamp(0, 1)
+
+
+@derived("presence_readers", ("areas_readers",))
+def presence_readers(columns: Columns, drawn: Drawn) -> Floats:
+    """P̄, the share of those who read the image that marked anything."""
+    areas = columns["areas_readers"][:, :-1]
+    return mean_of_defined(np.where(np.isfinite(areas), areas > 0, np.nan), 1)
+
+
+@derived("presence_brier", ("presence", "presence_readers"))
+def presence_brier(columns: Columns, drawn: Drawn) -> Floats:
+    p, f = columns["presence"], columns["presence_readers"]
+    return f * (1 - p) ** 2 + (1 - f) * p**2
+
+
+def _presence_bins(values: Columns, weights: Floats) -> Floats:
+    # A share such as 8 × 0.1 may fall short of its bin's edge by rounding, also that of float32 in a file.
+    index = np.minimum((values["presence"] * BINS + 1e-6).astype(int), BINS - 1)
     gap = (values["presence"] - values["presence_readers"])[:, None] * (index[:, None] == np.arange(BINS))
     return ratio(np.abs(weights @ gap).sum(-1), weights.sum(-1))
 
 
-def _dispute(values: Sums, weights: Floats) -> Floats:
+def _dispute(values: Columns, weights: Floats) -> Floats:
     disputed = (values["presence_readers"] > 0) & (values["presence_readers"] < 1)
-    return weighted_auroc(values["presence"] * (1 - values["presence"]), disputed, weights)
+    # In the order of P̂(1−P̂), which rounding does not change: p and 1 − p are equal.
+    less = np.minimum(values["presence"], 1 - values["presence"]).round(6)
+    return weighted_auroc(less, disputed, weights)
 
 
 _PRESENCE = "P̂ = Σ w_s [h_s ≠ ∅] against the share of readers who drew anything"
-_PRESENCE_COLUMNS = ("presence", "presence_readers")
-
-
-@metric(
-    "presence",
-    group="calibration",
-    direction="lower",
-    range=(0, 1),
-    formula=f"{_PRESENCE}: `presence_ece`, `presence_brier`, `presence_auroc`",
-    reference="this project",
-    degenerate="an empty set of drawn samples has P̂ = 0; `presence_auroc` needs images with and without dispute",
-    figures=(
-        Figure("presence_ece", "calibration", "lower", (0, 1), f"ECE over images, 15 bins, of {_PRESENCE}", _ECE,
-               _PRESENCE_COLUMNS, "across", over=_presence_bins),
-        Figure("presence_brier", "calibration", "lower", (0, 1), f"mean (P̂ − [y_r ≠ ∅])²; {_PRESENCE}", "Brier 1950",
-               ("presence_brier",)),
-        Figure("presence_auroc", "calibration", "higher", (0, 1),
+_both = ("presence", "presence_readers")
+declare(Figure("presence_ece", "presence ECE", _both, "lower", ("presence",), f"ECE over images, 15 bins, of {_PRESENCE}",
+               _ECE, from_cases=_presence_bins))  # fmt: skip
+declare(Figure("presence_brier", "presence Brier", ("presence_brier",), "lower", ("presence",),
+               f"mean (P̂ − [y_r ≠ ∅])²; {_PRESENCE}", "Brier 1950"))  # fmt: skip
+declare(Figure("presence_auroc", "AUROC of dispute", _both, "higher", ("presence",),
                "AUROC of P̂(1−P̂) for images where the readers disagree about presence", "Hanley and McNeil 1982",
-               _PRESENCE_COLUMNS, "across", "undefined with one class only", over=_dispute),
-    ),
-)  # fmt: skip
-def _presence(scored: Scored) -> dict[str, Tensor]:
-    drew = (scored.areas > 0).double()
-    p = (scored.weights * drew[:, : scored.S]).sum(1).clamp(0, 1)
-    f = (scored.reader_weights * drew[:, scored.S :]).sum(1).clamp(0, 1)
-    return {"presence": p, "presence_readers": f, "presence_brier": f * (1 - p) ** 2 + (1 - f) * p**2}
+               degenerate="undefined with one class only", from_cases=_dispute))  # fmt: skip
 
 
-@metric(
-    "area_crps",
-    group="calibration",
-    direction="lower",
-    range=(0, np.inf),
-    formula="Σ w_s v_r ‖|h_s| − |y_r|‖ − ½ Σ w_s w_s' ‖|h_s| − |h_s'|‖, pixels; `area_crps_mm2` in mm²",
-    reference="Gneiting and Raftery 2007",
-    degenerate="mm² undefined where the spacing is unknown",
-    figures=tuple(
-        Figure(name, "calibration", "lower", (0, np.inf), f"CRPS of the samples' areas for each reader's area, {unit}",
-               "Gneiting and Raftery 2007", (name,))
-        for name, unit in (("area_crps", "pixels"), ("area_crps_mm2", "mm²"))
-    ),
-)  # fmt: skip
-def _area_crps(scored: Scored) -> dict[str, Tensor]:
-    samples, readers, w = scored.areas[:, : scored.S], scored.areas[:, scored.S :], scored.weights
-    error = torch.einsum("bs,bsr,br->b", w, (samples[:, :, None] - readers[:, None]).abs(), scored.reader_weights)
-    spread = torch.einsum("bs,bst,bt->b", w, (samples[:, :, None] - samples[:, None]).abs(), w)
-    crps = error - spread / 2
-    return {"area_crps": crps, "area_crps_mm2": crps * scored.spacing.prod(1)}
+@statistic("area_error")
+def area_error(scored: Scored) -> Tensor:
+    """Σ w_s v_r ‖|h_s| − |y_r|‖, pixels."""
+    samples, readers = scored.areas[:, : scored.S], scored.areas[:, scored.S :]
+    gaps = (samples[:, :, None] - readers[:, None]).abs()
+    return (scored.weights[:, :, None] * gaps * scored.reader_weights[:, None]).sum((1, 2))
+
+
+@statistic("area_spread")
+def area_spread(scored: Scored) -> Tensor:
+    """Σ w_s w_s' ‖|h_s| − |h_s'|‖, pixels."""
+    areas = scored.areas[:, : scored.S]
+    gaps = (areas[:, :, None] - areas[:, None]).abs()
+    return (scored.weights[:, :, None] * gaps * scored.weights[:, None]).sum((1, 2))
+
+
+@statistic("pixel_mm2")
+def pixel_mm2(scored: Scored) -> Tensor:
+    """Area of a pixel, NaN where the spacing is unknown."""
+    return scored.spacing.prod(1)
+
+
+@derived("area_crps", ("area_error", "area_spread", "weights_squared"))
+def area_crps(columns: Columns, drawn: Drawn) -> Floats:
+    """In its fair form for independent draws: version 0.1 took the spread with its diagonal for them, too."""
+    spread = columns["area_spread"]
+    return (
+        columns["area_error"] - (unbiased(spread, columns["weights_squared"]) if drawn == "independent" else spread) / 2
+    )
+
+
+@derived("area_crps_mm2", ("area_crps", "pixel_mm2"))
+def area_crps_mm2(columns: Columns, drawn: Drawn) -> Floats:
+    return columns["area_crps"] * columns["pixel_mm2"]
+
+
+for _name, _unit in (("area_crps", "pixels"), ("area_crps_mm2", "mm²")):
+    declare(Figure(_name, f"area CRPS ({_unit})", (_name,), "lower", ("presence",),
+                   f"Σ w_s v_r ‖|h_s| − |y_r|‖ − ½ Σ w_s w_s' ‖|h_s| − |h_s'|‖, {_unit}; for independent draws the last "
+                   "term over 1 − Σ w_s² (the fair form)",
+                   f"{_GNEITING}; Ferro 2014, doi:10.1002/qj.2270", range=(-np.inf, np.inf),
+                   degenerate="undefined for a single draw; mm² also where the spacing is unknown"))  # fmt: skip

@@ -58,6 +58,26 @@ def weighted_aurc(uncertainty: Floats, risk: Floats, weights: Floats) -> Floats:
     return np.where(total > 0, (mass * selective).sum(1) / np.where(total > 0, total, 1), np.nan)
 
 
+def weighted_eaurc(uncertainty: Floats, risk: Floats, weights: Floats) -> Floats:
+    """Excess of the area over that of taking the images one by one in the order of risk (K,), never negative.
+
+    Images of equal risk are not grouped in that order; the lighter ones come first. With unequal weights another order
+    may be better by a little (a heavy image late); an excess that would be negative for that is 0.
+    """
+    if len(risk) == 0:
+        return np.full(len(weights), np.nan)
+    order = np.argsort(risk, kind="stable")
+    ordered, w = risk[order], weights[:, order]
+    starts = [*np.flatnonzero(np.diff(ordered, prepend=np.nan)), len(ordered)]
+    for start, end in zip(starts[:-1], starts[1:], strict=True):
+        if end - start > 1:
+            w[:, start:end] = np.sort(w[:, start:end], axis=1)
+    cover, total = np.cumsum(w, 1), w.sum(1)
+    selective = np.cumsum(w * ordered, 1) / np.where(cover > 0, cover, 1)
+    best = np.where(total > 0, (w * selective).sum(1) / np.where(total > 0, total, 1), np.nan)
+    return np.maximum(weighted_aurc(uncertainty, risk, weights) - best, 0.0)
+
+
 def weighted_augrc(uncertainty: Floats, risk: Floats, weights: Floats) -> Floats:
     """Area under the generalised risk-coverage curve (K,): risk of the accepted over all images, trapezoids."""
     if len(risk) == 0:

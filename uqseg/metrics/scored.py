@@ -1,24 +1,31 @@
-"""Scored: the samples and readers of a batch of images, checked, with the parts that many metrics share."""
+"""Scored: the samples and readers of a batch of images, checked, with the parts that many statistics share.
+
+Space is flattened to P pixels here; only `shape` remembers it.
+"""
 
 from __future__ import annotations
 
 from functools import cached_property
+from math import gcd
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from uqseg.metrics import maps
+from uqseg.metrics.scores import EXACT
+from uqseg.metrics.threshold import THRESHOLDS
 
 Array = Tensor | NDArray[np.generic]
+RUN = 16
 PART = 2**22
 """Numbers of a temporary array at most, where samples times pixels may be many more."""
 
 
 class Logs(NamedTuple):
-    """Σ w_s log p_s and Σ w_s log(1 - p_s), float32 (B,H*W) each; log Π_pixels p_s(y_r), float64 (B,S,R)."""
+    """Σ w_s log p_s and Σ w_s log(1 - p_s), float32 (B,P) each; log Π_pixels p_s(y_r), float64 (B,S,R)."""
 
     yes: Tensor
     no: Tensor
@@ -32,7 +39,6 @@ class Scored:
     read: bool (B,R), who read the image (default: everybody); an absent reader's mask is ignored
     weights: (B,S) of the samples, not negative, each row of sum 1; default equal
     reader_weights: (B,R), not negative, of any sum: scaled to sum to 1 over who read the image; default equal
-    exact: the samples are the whole distribution (finite support), not draws from it
     spacing: float (B,2), mm per pixel, above 0, NaN where unknown
     ValueError naming the argument, what was expected and what came, for anything else.
     """
@@ -45,23 +51,23 @@ class Scored:
         weights: Array | None = None,
         *,
         reader_weights: Array | None = None,
-        exact: bool = False,
         spacing: Array | None = None,
     ) -> None:
-        self._given = _samples(samples)
-        device = self._given.device
-        self.masks = _masks(masks, self._given)
-        self.B, self.S, self.H, self.W = self._given.shape
-        self.R = self.masks.shape[1]
-        self.exact = exact
+        given = _samples(samples)
+        device = given.device
+        self.B, self.S = given.shape[:2]
+        self.shape = tuple(given.shape[2:])
+        drawn = _masks(masks, given)
+        self.R = drawn.shape[1]
         self.read = _read(read, (self.B, self.R), device)
         self.equal = weights is None
         self.weights = _weights("weights", weights, torch.ones(self.B, self.S, dtype=torch.bool, device=device))
         self.reader_weights = _weights("reader_weights", reader_weights, self.read)
-        self.masks = self.masks & (self.reader_weights > 0)[:, :, None, None]
+        self._given = given.flatten(2)
+        self.masks = drawn.flatten(2) & (self.reader_weights > 0)[:, :, None]
         self.spacing = torch.full((self.B, 2), torch.nan, dtype=torch.float64, device=device)
         if spacing is not None:
-            self.spacing = torch.as_tensor(spacing, dtype=torch.float64, device=device)
+            self.spacing = tensor("spacing", spacing, device).double()
             _shape("spacing", self.spacing, (self.B, 2))
             wrong = self.spacing.isinf() | (self.spacing <= 0)
             if bool(wrong.any()):
@@ -69,37 +75,92 @@ class Scored:
                     f"spacing: expected mm above 0, NaN where unknown, got {float(self.spacing[wrong][0])}"
                 )
 
+    def part(self, rows: slice) -> Scored:
+        """Some of the images, which need no second check."""
+        part = object.__new__(Scored)
+        part.shape, part.S, part.R, part.equal = self.shape, self.S, self.R, self.equal
+        for name in ("_given", "masks", "read", "weights", "reader_weights", "spacing"):
+            setattr(part, name, getattr(self, name)[rows])
+        part.B = len(part.read)
+        return part
+
     @property
     def pixels(self) -> int:
-        return self.H * self.W
+        return self._given.shape[2]
 
     @cached_property
     def samples(self) -> Tensor:
-        """The samples as probabilities: float32 (B,S,H,W)."""
+        """The samples as probabilities: float32 (B,S,P)."""
         return self._given.float()
 
     @cached_property
     def prob(self) -> Tensor:
-        """Weighted mean of the samples: float32 (B,H,W). Equal weights: sum, then one division, so k of S is k/S."""
+        """Weighted mean of the samples: float32 (B,P)."""
         return maps.mean(self.samples, None if self.equal else self.weights).float()
 
     @cached_property
     def fraction(self) -> Tensor:
-        """Reader fraction: float32 (B,H,W), the weighted share of readers who marked a pixel."""
+        """Reader fraction: float32 (B,P), the weighted share of readers who marked a pixel."""
         scale = self.reader_weights.amax(1)  # equal weights become 1 exactly, so that k of R readers is k/R
         relative = self.reader_weights / scale[:, None]
-        total = torch.einsum("br,brhw->bhw", relative, self.masks.double())
-        return (total / relative.sum(1)[:, None, None]).float()
+        total = torch.zeros(self.B, self.pixels, dtype=torch.float64, device=self.masks.device)
+        for r in range(self.R):
+            total += relative[:, r, None] * self.masks[:, r]
+        return (total / relative.sum(1)[:, None]).float()
+
+    @cached_property
+    def reader_variance(self) -> Tensor:
+        """ȳ(1 − ȳ): float64 (B,P)."""
+        fraction = self.fraction.double()
+        return fraction * (1 - fraction)
+
+    @property
+    def _counting(self) -> torch.dtype:
+        """A type of numbers in which all pixels of an image can be counted."""
+        return torch.float32 if self.pixels <= EXACT else torch.float64
+
+    def _cut(self, map_: Tensor) -> Tensor:
+        return torch.stack([map_ >= t for t in THRESHOLDS], 1).to(self._counting)
+
+    @cached_property
+    def cuts(self) -> Tensor:
+        """[p̄ ≥ t] at the five thresholds: 0 or 1, (B,T,P)."""
+        return self._cut(self.prob)
+
+    @cached_property
+    def reader_cuts(self) -> Tensor:
+        """[ȳ ≥ t] at the five thresholds: 0 or 1, (B,T,P)."""
+        return self._cut(self.fraction)
 
     @cached_property
     def majority(self) -> Tensor:
-        """Pixels that at least half of the readers marked: bool (B,H,W)."""
+        """Pixels that at least half of the readers marked: bool (B,P)."""
         return self.fraction >= 0.5
 
     @cached_property
+    def references(self) -> Tensor:
+        """The readers' masks and last the majority: 0 or 1, (B,R+1,P)."""
+        return torch.cat([self.masks, self.majority[:, None]], 1).to(self._counting)
+
+    @cached_property
+    def overlaps(self) -> Tensor:
+        """Pixels in common of [p̄ ≥ t] with each reader, and last with the majority: float64 (B,T,R+1)."""
+        return torch.bmm(self.cuts, self.references.transpose(1, 2)).double()
+
+    def absent_as_nan(self, values: Tensor) -> Tensor:
+        """values (B,...,R+1), of the readers and last of the majority, with NaN for those who did not read."""
+        absent = torch.cat([self.reader_weights <= 0, self.read.new_zeros(self.B, 1)], 1)
+        return values.masked_fill(absent[:, None], torch.nan)
+
+    @cached_property
     def hypotheses(self) -> Tensor:
-        """Samples thresholded at 0.5: bool (B,S,H,W)."""
+        """Samples thresholded at 0.5: bool (B,S,P)."""
         return self._given if self._given.dtype == torch.bool else self._given >= 0.5
+
+    @cached_property
+    def touches(self) -> Tensor:
+        """Whether each hypothesis has a pixel in common with the majority: bool (B,S)."""
+        return (self.hypotheses & self.majority[:, None]).any(2)
 
     @cached_property
     def intersections(self) -> Tensor:
@@ -143,49 +204,90 @@ class Scored:
 
     @cached_property
     def std(self) -> Tensor:
-        """Standard deviation over samples: float32 (B,H,W)."""
+        """Standard deviation over samples: float32 (B,P)."""
         return maps.std(self.samples, None if self.equal else self.weights)
 
     @cached_property
     def entropy(self) -> Tensor:
-        """Total uncertainty, the entropy of the mean in nats: float32 (B,H,W)."""
+        """Total uncertainty, the entropy of the mean in nats: float32 (B,P)."""
         return maps.binary_entropy(self.prob)
+
+    @cached_property
+    def expected_entropy(self) -> Tensor:
+        """Mean entropy of the samples in nats: float32 (B,P)."""
+        return maps.expected_entropy(self.samples, None if self.equal else self.weights)
 
     @cached_property
     def logs(self) -> Logs:
         """What figures need of log p and log(1 - p), p clipped to [1e-6, 1 - 1e-6]; a part of the pixels at a time, so
         that memory does not grow with their number times that of the samples."""
-        samples, masks, weights = self.samples.flatten(2), self.masks.flatten(2), self.weights.float()
+        weights = self.weights.float()
         means: list[tuple[Tensor, Tensor]] = []
         likelihood = self.weights.new_zeros(self.B, self.S, self.R)
         step = max(1, PART // (self.B * self.S))
-        for p, drawn in zip(torch.split(samples, step, 2), torch.split(masks, step, 2), strict=True):
+        for start in range(0, self.pixels, step):
+            p, masks = self.samples[:, :, start : start + step], self.masks[:, :, start : start + step]
             yes, no = p.clamp(1e-6, 1 - 1e-6).log(), (1 - p).clamp(1e-6, 1 - 1e-6).log()
             means.append((torch.einsum("bs,bsp->bp", weights, yes), torch.einsum("bs,bsp->bp", weights, no)))
-            likelihood += torch.bmm((yes - no).double(), drawn.transpose(1, 2).double())
             likelihood += no.sum(2, dtype=torch.float64)[:, :, None]
+            for b, used in enumerate(masks.any(1)):  # where nobody marks anything, log(1 - p) is all
+                odds = yes[b][:, used] - no[b][:, used]
+                likelihood[b] += odds.double() @ masks[b][:, used].double().T
         yes, no = (torch.cat(parts, 1) for parts in zip(*means, strict=True))
         return Logs(yes, no, likelihood)
 
+    def bin_of(self, bins: int) -> Tensor:
+        """The bin of equal width that each pixel's mean probability lies in: int64 (B,P)."""
+        edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=self.prob.device)[1:-1]
+        return torch.bucketize(self.prob, edges.to(self.prob.dtype), right=True)
+
+    def reliability(self, bins: int) -> Tensor:
+        """Pixels, Σ p̄ and Σ ȳ in bins of equal width: float64 (B,3,bins)."""
+        return self.histogram(self.bin_of(bins), bins)
+
+    def histogram(self, index: Tensor, bins: int) -> Tensor:
+        """Pixels, Σ p̄ and Σ ȳ by bin index (B,P): float64 (B,3,bins)."""
+        offset = bins * torch.arange(self.B, device=index.device)[:, None]
+        flat, size = (index + offset).flatten(), self.B * bins
+        n = torch.bincount(flat, minlength=size).double()
+        sums = [torch.bincount(flat, whole, minlength=size) / self._scale for whole in self._whole_numbers]
+        return torch.stack([part.view(self.B, bins) for part in (n, *sums)], 1)
+
+    @property
+    def _scale(self) -> float:
+        return 2.0 ** (53 - self.pixels.bit_length())
+
+    @cached_property
+    def _whole_numbers(self) -> list[Tensor]:
+        """p̄ and ȳ as whole numbers below 2^53 in all, float64 (B·P,): they add up exactly in any order, so the sums are
+        the same on every device and in every run, which CUDA's bincount of fractions does not promise. A value is
+        rounded by at most 2^-42 in an image of 64×64."""
+        return [(x.double() * self._scale).round().flatten() for x in (self.prob, self.fraction)]
+
 
 def _in_common(hypotheses: Tensor, masks: Tensor) -> Tensor:
-    """Pixels in common of all pairs among hypotheses bool (S,H,W), then masks bool (R,H,W): float64 (S+R,S+R).
+    """Pixels in common of all pairs among hypotheses bool (S,P), then masks bool (R,P): float64 (S+R,S+R).
 
-    Only the box that holds them all is multiplied, and a few of its rows at a time: what one product counts is exact in
-    float32."""
-    sets = hypotheses.view(torch.uint8), masks.view(torch.uint8)  # converted to numbers much faster than bool
-    used = sets[0].amax(0) | sets[1].amax(0)
-    n, device = len(hypotheses) + len(masks), masks.device
-    total = torch.zeros(n, n, dtype=torch.float64, device=device)
-    rows, columns = used.amax(1).nonzero(), used.amax(0).nonzero()
-    if not len(rows):
-        return total
-    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    for part in range(top, bottom, step := max(1, PART // (n * (right - left)))):
-        box = slice(part, min(part + step, bottom)), slice(left, right)
-        numbers = torch.cat([s[:, *box] for s in sets]).flatten(1).float()
-        total += numbers @ numbers.T
-    return total
+    Only the runs of 16 pixels in which some set marks one are multiplied, a part of them at a time: what one product
+    counts is exact in float32.
+    """
+    run = gcd(RUN, masks.shape[1])
+    sets = [x.view(torch.uint8).unflatten(1, (-1, run)) for x in (hypotheses, masks)]  # numbers much faster than bool
+    used = (sets[0].amax(0) | sets[1].amax(0)).amax(1).nonzero()[:, 0]
+    products = []
+    for some in used.split(max(1, PART // (run * (len(hypotheses) + len(masks))))):
+        numbers = torch.cat([x.index_select(1, some) for x in sets]).flatten(1).float()
+        products.append((numbers @ numbers.T).double())
+    return products[0] if len(products) == 1 else torch.stack(products).sum(0)
+
+
+def tensor(name: str, given: object, device: torch.device | None = None) -> Tensor:
+    """The argument `name` as a tensor; ValueError where it is no array of numbers that torch can share."""
+    try:
+        return torch.as_tensor(given, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = f"{given.dtype} array" if isinstance(given, np.ndarray) else type(given).__name__
+        raise ValueError(f"{name}: expected a tensor or a plain array of numbers, got {kind}: {error}") from error
 
 
 def _shape(name: str, got: Tensor, expected: tuple[int, ...]) -> None:
@@ -194,7 +296,7 @@ def _shape(name: str, got: Tensor, expected: tuple[int, ...]) -> None:
 
 
 def _samples(samples: Array) -> Tensor:
-    given = torch.as_tensor(samples)
+    given = tensor("samples", samples)
     if given.dim() != 4 or 0 in given.shape:
         raise ValueError(f"samples: expected shape (B,S,H,W) with nothing empty, got {tuple(given.shape)}")
     if given.dtype == torch.bool:
@@ -208,7 +310,7 @@ def _samples(samples: Array) -> Tensor:
 
 
 def _masks(masks: Array, samples: Tensor) -> Tensor:
-    given = torch.as_tensor(masks, device=samples.device)
+    given = tensor("masks", masks, samples.device)
     if given.dim() != 4 or given.shape[1] == 0:
         raise ValueError(f"masks: expected shape (B,R,H,W) with at least one reader, got {tuple(given.shape)}")
     if given.dtype != torch.bool:
@@ -217,10 +319,10 @@ def _masks(masks: Array, samples: Tensor) -> Tensor:
     return given
 
 
-def _read(read: ArrayLike | Tensor | None, shape: tuple[int, int], device: torch.device) -> Tensor:
+def _read(read: Array | None, shape: tuple[int, int], device: torch.device) -> Tensor:
     if read is None:
         return torch.ones(shape, dtype=torch.bool, device=device)
-    given = torch.as_tensor(read, device=device)
+    given = tensor("read", read, device)
     if given.dtype != torch.bool:
         raise ValueError(f"read: expected bool, got {given.dtype}")
     _shape("read", given, shape)
@@ -231,10 +333,12 @@ def _weights(name: str, weights: Array | None, present: Tensor) -> Tensor:
     """Weights (B,n) float64 that sum to 1 over what is present."""
     given = present.double()
     if weights is not None:
-        given = torch.as_tensor(weights, dtype=torch.float64, device=present.device)
+        given = tensor(name, weights, present.device).double()
         _shape(name, given, tuple(present.shape))
         if not bool(torch.isfinite(given).all()) or bool((given < 0).any()):
             raise ValueError(f"{name}: expected finite values of at least 0, got {float(given.min())} at least")
+        if not bool(torch.isfinite(given.sum(1)).all()):
+            raise ValueError(f"{name}: expected rows of finite sum, got values up to {float(given.max()):g}")
         off = (given.sum(1) - 1).abs()
         if name == "weights" and bool((off > 1e-6).any()):
             image = int(off.argmax())
@@ -244,8 +348,8 @@ def _weights(name: str, weights: Array | None, present: Tensor) -> Tensor:
     total = given.sum(1, keepdim=True)
     if bool((total <= 0).any()):
         image = int((total[:, 0] <= 0).nonzero()[0, 0])
-        what = "read" if name == "reader_weights" else name
+        argument = "read" if name == "reader_weights" else name
         raise ValueError(
-            f"{what}: expected at least one reader or sample that counts in every image, got none in {image}"
+            f"{argument}: expected at least one reader or sample that counts in every image, got none in {image}"
         )
     return given / total

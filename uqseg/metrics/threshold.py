@@ -1,20 +1,21 @@
-"""Threshold metrics: the mean probability cut at five thresholds, against each reader, the first, the majority."""
+"""Threshold figures: the mean probability cut at five thresholds, against each reader, the first, the majority."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from uqseg.metrics.metric import Direction, Figure, Finish, Floats, Sums, metric, ratio
-from uqseg.metrics.scored import Scored
+from uqseg.metrics.registry import Columns, Drawn, Figure, Floats, declare, derived, ratio, statistic
 
-EXACT = 2**24
-"""Counts up to here are exact in float32; larger images are counted in float64."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from uqseg.metrics.scored import Scored
+
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
-REFERENCES = ("each", "first", "majority")
+REFERENCES = {"each": "each reader in turn", "first": "reader 0", "majority": "[ȳ ≥ 0.5]"}
 CELLS = ("tp", "fp", "fn", "tn")
 MEASURES = {
     "accuracy": ("(TP+TN)/(TP+FP+FN+TN)", ("tp", "tn"), ("tp", "fp", "fn", "tn")),
@@ -27,148 +28,119 @@ MEASURES = {
 """Formula, cells summed above and cells summed below the line."""
 EMPTY = {"iou": 1.0, "dice": 1.0}
 """Value where the denominator is 0; undefined (NaN) for all others."""
+DEGENERATE = {
+    "accuracy": "always defined",
+    "sensitivity": "undefined with no positive in the reference",
+    "specificity": "undefined with no negative in the reference",
+    "precision": "undefined with nothing predicted positive",
+    "iou": "1 where prediction and reference are empty",
+    "dice": "1 where prediction and reference are empty",
+}
+THRESHOLD_STATISTICS = ("overlaps", "areas_predicted", "areas_readers", "pixels")
+"""What threshold figures need: train and validation cases are scored with these alone."""
 
 
-def confusion(prob: Tensor, masks: Tensor, thresholds: Sequence[float] = THRESHOLDS) -> Tensor:
-    """Pixels counted as TP, FP, FN, TN: int64 (B,R,T,4) of [prob (B,H,W) ≥ t] against masks bool (B,R,H,W)."""
-    prob, masks = torch.as_tensor(prob), torch.as_tensor(masks)
-    if prob.dim() != 3 or masks.dim() != 4 or masks.shape[0] != len(prob) or masks.shape[2:] != prob.shape[1:]:
-        raise ValueError(
-            f"prob, masks: expected shapes (B,H,W) and (B,R,H,W), got {tuple(prob.shape)} and {tuple(masks.shape)}"
+@statistic("overlaps", shape=(len(THRESHOLDS), "R+1"))
+def overlaps(scored: Scored) -> Tensor:
+    """Pixels that [p̄ ≥ t] has in common with each reader, NaN for who did not read, and last with [ȳ ≥ 0.5]."""
+    return scored.absent_as_nan(scored.overlaps)
+
+
+@statistic("areas_predicted", shape=(len(THRESHOLDS),))
+def areas_predicted(scored: Scored) -> Tensor:
+    """Pixels of [p̄ ≥ t]."""
+    return scored.cuts.sum(2)
+
+
+@statistic("areas_readers", shape=("R+1",))
+def areas_readers(scored: Scored) -> Tensor:
+    """Pixels each reader marked, NaN for who did not read, and last those of [ȳ ≥ 0.5]."""
+    return scored.absent_as_nan(scored.references.sum(2)[:, None])[:, 0]
+
+
+@statistic("pixels")
+def pixels(scored: Scored) -> Tensor:
+    return scored.weights.new_full((scored.B,), scored.pixels)
+
+
+def mean_of_defined(values: Floats, axis: int) -> Floats:
+    """Mean over one axis of what is not NaN, NaN where nothing is."""
+    return ratio(np.nansum(values, axis), np.isfinite(values).sum(axis).astype(float))
+
+
+def cells(columns: Columns, reference: str) -> Floats:
+    """TP, FP, FN, TN of [p̄ ≥ t] against the Q masks of a reference: (N,T,Q,4), NaN for absent readers."""
+    part = {"each": slice(None, -1), "first": slice(1), "majority": slice(-1, None)}[reference]
+    tp = columns["overlaps"][:, :, part]
+    fp = columns["areas_predicted"][:, :, None] - tp
+    fn = columns["areas_readers"][:, None, part] - tp
+    return np.stack([tp, fp, fn, columns["pixels"][:, None, None] - tp - fp - fn], -1)
+
+
+def measure(name: str, counts: Floats) -> Floats:
+    """One of MEASURES from TP, FP, FN, TN on the last axis; NaN or 1 where its denominator is 0 (EMPTY)."""
+    _, above, below = MEASURES[name]
+    top, bottom = (sum(counts[..., CELLS.index(c)] for c in side) for side in (above, below))
+    return ratio(np.asarray(top), np.asarray(bottom), EMPTY.get(name, np.nan))
+
+
+def _derive(reference: str, suffix: str) -> None:
+    @derived(f"cells{suffix}", THRESHOLD_STATISTICS)
+    def _mean_cells(columns: Columns, drawn: Drawn) -> Floats:
+        return mean_of_defined(cells(columns, reference), 2)
+
+    for name in MEASURES:
+
+        @derived(f"{name}_image{suffix}", THRESHOLD_STATISTICS)
+        def _per_image(columns: Columns, drawn: Drawn, name: str = name) -> Floats:
+            counts = cells(columns, reference)
+            value = np.where(np.isfinite(counts[..., 0]), measure(name, counts), np.nan)
+            return mean_of_defined(value, 2)
+
+
+def _pooled(name: str, column: str, at: list[int]) -> Callable[[Columns, Columns], Floats]:
+    def finish(sums: Columns, counts: Columns) -> Floats:
+        some = np.asarray(counts[column])[..., at, 0] > 0
+        return np.where(some, measure(name, np.asarray(sums[column])[..., at, :]), np.nan).mean(-1)
+
+    return finish
+
+
+def _per_image(column: str, at: list[int]) -> Callable[[Columns, Columns], Floats]:
+    return lambda sums, counts: ratio(np.asarray(sums[column])[..., at], np.asarray(counts[column])[..., at]).mean(-1)
+
+
+def _declare(name: str, reference: str, suffix: str, t: float | None) -> None:
+    """The pooled and the per-image figure of a measure at one threshold, or averaged over the five."""
+    at = list(range(len(THRESHOLDS))) if t is None else [THRESHOLDS.index(t)]
+    end = "_mean" if t is None else f"@{t}"
+    cut = "mean over the five thresholds" if t is None else f"[p̄ ≥ {t}]"
+    formula = f"{MEASURES[name][0]}, {cut}, against {REFERENCES[reference]}"
+    label = {"iou": "IoU"}.get(name, name.capitalize()) + ("" if reference == "each" else f", {reference}")
+    title = f"{label}, mean of thresholds" if t is None else f"{label} at {t}"
+    for kind, column, finish, how in (
+        ("", f"cells{suffix}", _pooled(name, f"cells{suffix}", at), "counts summed over images first"),
+        ("_image", f"{name}_image{suffix}", _per_image(f"{name}_image{suffix}", at), "per image, then the mean"),
+    ):
+        declare(
+            Figure(
+                f"{name}{kind}{suffix}{end}",
+                f"{title}, per image" if kind else title,
+                (column,),
+                "higher",
+                ("threshold", "summary") if f"{name}{kind}{suffix}{end}" == "dice@0.5" else ("threshold",),
+                f"{formula}; {how}",
+                "Taha and Hanbury 2015, doi:10.1186/s12880-015-0068-x",
+                degenerate=DEGENERATE[name],
+                family=name,
+                from_sums=finish,
+            )
         )
-    pixels = prob[0].numel()
-    kind = torch.float32 if pixels <= EXACT else torch.float64
-    predicted = torch.stack([prob >= t for t in thresholds], 1).flatten(2).to(kind)
-    readers = masks.flatten(2).to(kind)
-    tp = torch.bmm(readers, predicted.transpose(1, 2)).long()
-    fp = predicted.sum(2, dtype=torch.float64).long()[:, None] - tp
-    fn = readers.sum(2, dtype=torch.float64).long()[:, :, None] - tp
-    return torch.stack([tp, fp, fn, pixels - tp - fp - fn], -1)
 
 
-def measure(name: str, cells: Mapping[str, Tensor]) -> Tensor:
-    """One of MEASURES from its confusion cells, float64 of their shape; NaN or 1 where the denominator is 0 (EMPTY)."""
-    _, above, below = MEASURES[name]
-    top, bottom = (torch.stack([cells[c].double() for c in side]).sum(0) for side in (above, below))
-    return torch.where(bottom > 0, top / bottom, EMPTY.get(name, torch.nan))
-
-
-def _cells(scored: Scored) -> dict[str, tuple[Tensor, Tensor]]:
-    """For each reference: counts (B,Q,T,4) float64 against its Q masks, and the weights (B,Q) of these masks."""
-    counts = confusion(scored.prob, torch.cat([scored.masks, scored.majority[:, None]], 1)).double()
-    one = torch.ones_like(scored.reader_weights[:, :1])
-    first = torch.where(scored.read[:, :1], one, 0.0)
-    return {
-        "each": (counts[:, :-1], scored.reader_weights),
-        "first": (counts[:, :1], first),
-        "majority": (counts[:, -1:], one),
-    }
-
-
-def _suffix(reference: str) -> str:
-    return "" if reference == "each" else f"_{reference}"
-
-
-@metric(
-    "confusion",
-    group="threshold",
-    direction="none",
-    range=(0, np.inf),
-    formula="pixels counted TP, FP, FN, TN with [p̄ ≥ t], t = 0.1, 0.3, 0.5, 0.7, 0.9; for `each`, their mean Σ v_r",
-    reference="the counts behind the pooled threshold figures",
-    degenerate="`first` is undefined where reader 0 is absent",
-    figures=(),
-)
-def _confusion(scored: Scored) -> dict[str, Tensor]:
-    columns: dict[str, Tensor] = {}
-    for reference, (counts, weights) in _cells(scored).items():
-        mean = torch.einsum("bq,bqtc->btc", weights, counts)
-        mean = torch.where(weights.sum(1)[:, None, None] > 0, mean, torch.nan)
-        for c, cell in enumerate(CELLS):
-            columns |= {f"{cell}_{reference}@{t}": mean[:, i, c] for i, t in enumerate(THRESHOLDS)}
-    return columns
-
-
-def _image_columns(name: str, scored: Scored) -> dict[str, Tensor]:
-    """One measure per image: its mean over the readers of the reference for whom it is defined."""
-    columns: dict[str, Tensor] = {}
-    for reference, (counts, weights) in _cells(scored).items():
-        value = measure(name, dict(zip(CELLS, counts.unbind(-1), strict=True)))
-        weight = weights[:, :, None] * ~value.isnan()
-        total = weight.sum(1)
-        mean = torch.where(total > 0, (weight * value.nan_to_num()).sum(1) / total, torch.nan)
-        columns |= {f"{name}_image{_suffix(reference)}@{t}": mean[:, i] for i, t in enumerate(THRESHOLDS)}
-    return columns
-
-
-def _pooled(name: str, reference: str, thresholds: Sequence[float]) -> Finish:
-    _, above, below = MEASURES[name]
-
-    def at(sums: Sums, counts: Sums, t: float) -> Floats:
-        top, bottom = (np.sum([sums[f"{c}_{reference}@{t}"] for c in side], axis=0) for side in (above, below))
-        seen = np.asarray(counts[f"tp_{reference}@{t}"]) > 0
-        return np.where(seen, ratio(top, bottom, EMPTY.get(name, np.nan)), np.nan)
-
-    return lambda sums, counts: np.mean([at(sums, counts, t) for t in thresholds], axis=0)
-
-
-def _mean_over(columns: Sequence[str]) -> Finish:
-    return lambda sums, counts: np.mean([ratio(np.asarray(sums[c]), np.asarray(counts[c])) for c in columns], axis=0)
-
-
-def _figures(name: str, direction: Direction) -> list[Figure]:
-    """Pooled and per-image, against each reference, at each threshold and averaged over the five."""
-    formula, above, below = MEASURES[name]
-    made = []
-    for reference in REFERENCES:
-        s = _suffix(reference)
-        against = {"each": "each reader in turn", "first": "reader 0", "majority": "[ȳ ≥ 0.5]"}[reference]
-        for t in (*THRESHOLDS, None):
-            ts = THRESHOLDS if t is None else (t,)
-            end = "_mean" if t is None else f"@{t}"
-            cells = tuple(f"{c}_{reference}@{u}" for u in ts for c in dict.fromkeys((*above, *below)))
-            at = "mean over the five thresholds" if t is None else f"[p̄ ≥ {t}]"
-            text = f"{formula}, {at}, against {against}"
-            source, empty = "Taha and Hanbury 2015", _degenerate(name)
-            images = tuple(f"{name}_image{s}@{u}" for u in ts)
-            made += [
-                Figure(
-                    f"{name}{s}{end}", "threshold", direction, (0, 1), f"{text}; counts summed over images first",
-                    columns=tuple(dict.fromkeys((*cells, *(f"tp_{reference}@{u}" for u in ts)))),
-                    kind="pooled", finish=_pooled(name, reference, ts), reference=source, degenerate=empty,
-                ),
-                Figure(
-                    f"{name}_image{s}{end}", "threshold", direction, (0, 1), f"{text}; per image, then the mean",
-                    columns=images, kind="mean" if t is not None else "pooled", finish=_mean_over(images),
-                    reference=source, degenerate=empty,
-                ),
-            ]  # fmt: skip
-    return made
-
-
-def _degenerate(name: str) -> str:
-    if name in EMPTY:
-        return "1 where prediction and reference are empty"
-    missing = {"sensitivity": "no positive in the reference", "specificity": "no negative in the reference"}
-    missing["precision"] = "nothing predicted positive"
-    return f"undefined with {missing[name]}" if name in missing else "always defined"
-
-
-def _register(name: str) -> None:
-    @metric(
-        name,
-        group="threshold",
-        direction="higher",
-        range=(0, 1),
-        formula=f"{MEASURES[name][0]} of [p̄ ≥ t]: `{name}@t` pooled, `{name}_image@t` per image, `_first`, `_majority` "
-        "for the other references, `_mean` over the five t",
-        reference="Taha and Hanbury 2015, doi:10.1186/s12880-015-0068-x",
-        degenerate=_degenerate(name),
-        figures=_figures(name, "higher"),
-    )
-    def _column(scored: Scored) -> dict[str, Tensor]:
-        return _image_columns(name, scored)
-
-
+for _reference in REFERENCES:
+    _derive(_reference, "" if _reference == "each" else f"_{_reference}")
 for _name in MEASURES:
-    _register(_name)
+    for _reference in REFERENCES:
+        for _t in (*THRESHOLDS, None):
+            _declare(_name, _reference, "" if _reference == "each" else f"_{_reference}", _t)

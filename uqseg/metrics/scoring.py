@@ -1,0 +1,118 @@
+"""Scoring: samples and readers in, Scores out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uqseg.errors import unknown
+from uqseg.metrics.registry import Drawn, Floats, Statistic, figures, statistics
+from uqseg.metrics.scored import Array, Scored
+from uqseg.metrics.scores import Scores
+from uqseg.metrics.threshold import mean_of_defined
+
+if TYPE_CHECKING:
+    from uqseg.samples import Samples
+
+PART = 2**20
+"""Samples times pixels that are scored at a time at most: what passes between the steps stays in a processor's cache."""
+
+
+def score(
+    samples: Samples | Array,
+    masks: Array,
+    read: Array | None = None,
+    *,
+    weights: Array | None = None,
+    drawn: Drawn = "independent",
+    spacing: Array | None = None,
+    statistics: Sequence[str] | None = None,
+    cases: Sequence[str] | None = None,
+    patients: Sequence[str] | None = None,
+) -> Scores:
+    """Statistics of each case, all or those named.
+
+    samples: Samples, or float (B,S,H,W) in [0,1], or bool hypotheses, then with weights (B,S) and drawn; masks, read,
+    spacing as in Scored. cases: names, default their numbers; patients: default each case its own. Images are scored in
+    parts of bounded memory; no statistic depends on the other images.
+    """
+    if not isinstance(samples, (Tensor, np.ndarray)) and hasattr(samples, "prob"):
+        samples, weights, drawn = samples.prob, samples.weights, samples.drawn
+    if drawn not in get_args(Drawn):
+        raise ValueError(f"drawn: expected one of {', '.join(get_args(Drawn))}, got {drawn!r}")
+    chosen = _chosen(statistics)
+    scored = Scored(samples, masks, read, weights, spacing=spacing)  # checks everything before any work
+    names = np.array([str(c) for c in (range(scored.B) if cases is None else cases)], dtype=np.str_)
+    owners = names if patients is None else np.array([str(p) for p in patients], dtype=np.str_)
+    for name, got in (("cases", names), ("patients", owners)):
+        if len(got) != scored.B:
+            raise ValueError(f"{name}: expected one for each of {scored.B} images, got {len(got)}")
+    step = max(1, PART // (scored.S * scored.pixels))
+    parts: dict[str, list[Floats]] = {name: [] for name in chosen}
+    with torch.inference_mode():
+        for start in range(0, scored.B, step):
+            part = scored.part(slice(start, start + step))
+            for name, statistic in chosen.items():
+                parts[name].append(statistic.compute(part).double().cpu().numpy())
+    values = {name: np.concatenate(some) for name, some in parts.items()}
+    return Scores(names, owners, values, scored.S, drawn)
+
+
+def _chosen(names: Sequence[str] | None) -> dict[str, Statistic]:
+    known = statistics()
+    for name in names or ():
+        if name not in known:
+            raise unknown("statistic", name, known)
+    return known if names is None else {name: known[name] for name in names}
+
+
+ACROSS = {f.of[0] for f in figures() if f.kind == "cases"} - {c for f in figures() if f.kind == "sums" for c in f.of}
+"""Columns of samples that only figures of all cases at once read: without them these figures are undefined."""
+
+
+def leave_one_out(
+    masks: Array,
+    read: Array | None = None,
+    *,
+    spacing: Array | None = None,
+    statistics: Sequence[str] | None = None,
+    cases: Sequence[str] | None = None,
+    patients: Sequence[str] | None = None,
+) -> Scores:
+    """Scores of the yardstick `human`: each reader in turn against the other readers' masks, mean over the readers.
+
+    masks: bool (B,R,H,W); the others count the same. Every figure compares the R − 1 others with ONE reader, so those of
+    two sets (GED, HM-IoU, validity, NCC of samples) do not reach what they would against all readers. Undefined is what
+    one reader cannot tell: figures against the majority, figures across images (there a mean over the readers would put
+    every reader on both sides), and what is measured by the readers' variance. `_first` stands for reader 0 alone. An
+    image that fewer than two readers read is undefined in every column. All that figures need is stored, since nothing
+    can be derived from means.
+    """
+    checked = Scored(masks, masks, read, spacing=spacing)
+    if checked.R < 2:
+        raise ValueError(f"masks: expected at least two readers, one to be left out, got {checked.R}")
+    drawn, present = checked.masks.unflatten(2, checked.shape), checked.read
+    turns: dict[str, list[Floats]] = {}
+    for r in range(checked.R):
+        only, others = torch.zeros_like(present), present.clone()
+        only[:, r], others[:, r] = True, False
+        usable = present[:, r] & others.any(1)
+        share = torch.where(usable[:, None], others, True).double()  # unusable rows are scored too, then left out
+        one = score(drawn, drawn, only, weights=share / share.sum(1, keepdim=True), drawn="independent",
+                    spacing=checked.spacing, statistics=statistics, cases=cases, patients=patients)  # fmt: skip
+        for name in (c for c in {c: None for f in figures() for c in f.of} if one.has(c)):
+            column = one.column(name).astype(float)
+            column[~usable.cpu().numpy()] = np.nan
+            turns.setdefault(name, []).append(np.full_like(column, np.nan) if _untold(name) else column)
+    values = {name: mean_of_defined(np.stack(columns), 0) for name, columns in turns.items()}
+    return replace(one, values=values, samples=checked.R - 1, averaged=True)
+
+
+def _untold(name: str) -> bool:
+    """Whether one reader cannot tell this."""
+    return name in ACROSS or name.endswith("_majority")
