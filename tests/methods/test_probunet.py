@@ -44,7 +44,9 @@ def test_probunet_folds_its_first_layer_exactly() -> None:
     x = torch.einsum("oc,bschw->bsohw", weight, tiled) + method.of_features.bias[:, None, None]
     for layer in method.head:
         x = layer(x.relu().flatten(0, 1)).unflatten(0, (2, 3))
-    assert torch.allclose(x.squeeze(2), decode(method.of_features(features), method.of_latent(z), method.head), atol=1e-5)
+    assert torch.allclose(
+        x.squeeze(2), decode(method.of_features(features), method.of_latent(z), method.head), atol=1e-5
+    )
 
 
 def test_kl_of_gaussians_against_torch_and_quadrature() -> None:

@@ -11,7 +11,7 @@ from tests.methods.test_contract import arrays, noise
 from uqseg import predict, wrappers
 from uqseg.errors import UsageError
 from uqseg.methods import build, find
-from uqseg.methods.losses import count_entropy, cross_entropy, expected_share
+from uqseg.methods.losses import count_entropy, cross_entropy, expected_share, reader_fraction, reader_weights
 from uqseg.wrappers.levels import rescaled
 
 each_network = pytest.mark.parametrize("name", ["unet", "segnet"])
@@ -26,12 +26,21 @@ def test_fraction_is_the_mean_over_the_readers_who_read(name: str) -> None:
     images, masks, read = arrays()
     read[2, 1] = read[4, 0] = False
     method = small(name, target="fraction").eval()
-    each = torch.stack([cross_entropy(method.logits(images, noise()), masks[:, k]).sum((1, 2)) / 50 for k in range(4)], 1)
+    each = torch.stack(
+        [cross_entropy(method.logits(images, noise()), masks[:, k]).sum((1, 2)) / 50 for k in range(4)], 1
+    )
     assert torch.allclose(method.loss(images, masks, read, noise()), (each * read).sum(1) / read.sum(1), rtol=1e-5)
     with pytest.raises(ValueError, match="nobody read"):
         method.loss(images, masks, torch.zeros_like(read), noise())
     with pytest.raises(UsageError, match="set only one of both"):
         small(name, target="fraction", reader=1)
+
+
+def test_the_fraction_of_three_readers_is_not_rounded() -> None:
+    masks = torch.ones(1, 3, 2, 2, dtype=torch.bool)
+    with torch.autocast("cpu", torch.bfloat16):
+        fraction = reader_fraction(masks, reader_weights(masks[:, :, 0, 0], noise(1)))
+    assert torch.allclose(fraction, torch.ones(1, 2, 2))
 
 
 def test_count_entropy_is_that_of_the_number_of_readers_who_drew() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from pydantic import Field, model_validator
@@ -68,7 +69,9 @@ class CCDM(Method[CCDMOptions]):
     """CCDM: categorical diffusion, from a coin for each pixel to a mask in many steps."""
 
     Options = CCDMOptions
-    version, small = 1, {"levels": (4, 4), "blocks": 1, "times": 4, "steps": 2}
+    version, small = 1, {"levels": (4, 4, 4), "blocks": 1, "times": 4, "steps": 2}
+
+    left: Tensor
 
     def __init__(self, options: CCDMOptions, *, channels: int, readers: int) -> None:
         super().__init__(options, channels=channels, readers=readers)
@@ -80,10 +83,10 @@ class CCDM(Method[CCDMOptions]):
         return self.network(torch.cat([2 * x[:, None] - 1, images], 1), t / self.options.times).sigmoid()  # type: ignore[no-any-return]
 
     def loss(self, images: Tensor, masks: Tensor, read: Tensor, noise: Noise) -> Tensor:
-        """KL(q(x_{t−1} | x_t, x_0) ‖ p(x_{t−1} | x_t)) summed over pixels, at a random t; at t = 1 the cross-entropy."""
+        """KL(q(x_{t−1} | x_t, x_0) ‖ p(x_{t−1} | x_t)) summed over pixels, at a random t; at t = 1 a cross-entropy."""
         target = masks[torch.arange(len(images), device=images.device), random_reader(read, noise)].float()
         t = 1 + (noise.of_cases((), "uniform") * self.options.times).long()
-        left, earlier = self.left[t, None, None], self.left[t - 1, None, None]  # type: ignore[index]
+        left, earlier = self.left[t, None, None], self.left[t - 1, None, None]
         x = (noise.of_cases(tuple(target.shape[1:]), "uniform") < left * target + (1 - left) / 2).float()
         true, predicted = (posterior(x, start, left / earlier, earlier) for start in (target, self.start(images, x, t)))
         return bernoulli_kl(true, predicted).sum((1, 2)) / PIXELS
@@ -96,9 +99,9 @@ class CCDM(Method[CCDMOptions]):
         shape, times = tuple(images.shape[2:]), self.options.times
         x = (noise.of_cases(shape, "uniform") < 0.5).float()
         visited = torch.linspace(times, 0, self.options.steps + 1).round().long().tolist()
-        for now, following in zip(visited, visited[1:], strict=False):
+        for now, following in pairwise(visited):
             start = self.start(images, x, torch.full((len(images),), now, device=images.device))
             if following:
-                kept, earlier = self.left[now] / self.left[following], self.left[following]  # type: ignore[index]
+                kept, earlier = self.left[now] / self.left[following], self.left[following]
                 x = (noise.of_cases(shape, "uniform") < posterior(x, start, kept, earlier)).float()
         return start

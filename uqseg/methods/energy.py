@@ -13,7 +13,6 @@ from uqseg.nets.conditioned import ConditionedHead
 from uqseg.nets.pooled import PooledHead
 from uqseg.nets.unet import UNet
 from uqseg.noise import Noise
-from uqseg.samples import Batch
 
 TINY = 1e-6
 
@@ -21,7 +20,9 @@ TINY = 1e-6
 class EnergyOptions(UNetOptions):
     latent: int = Field(8, ge=1, description="dimensions of the code, which scales and shifts the head's first layer")
     draws: int = Field(8, ge=2, description="samples per image in a step (K)")
-    codes: int = Field(0, ge=0, description="learned codes instead of random ones: the samples are then a whole support")
+    codes: int = Field(
+        0, ge=0, description="learned codes instead of random ones: the samples are then a whole support"
+    )
     c: float = Field(4.0, ge=0, description="pixels added to the union: below it a mask is nearly empty")
     energy_weight: float = Field(8.0, ge=0, description="weight of the energy distance")
     mean_weight: float = Field(0.02, ge=0, description="weight of the mean map's cross-entropy summed over pixels")
@@ -83,7 +84,7 @@ class Energy(Method[EnergyOptions]):
         return noise.of_cases((n, self.options.latent))
 
     def loss(self, images: Tensor, masks: Tensor, read: Tensor, noise: Noise) -> Tensor:
-        """Weighted sum of the energy distance and of the cross-entropy of the mean map against the readers' fraction."""
+        """Weighted sum of the energy distance and the cross-entropy of the mean map against the readers' fraction."""
         o, weights = self.options, reader_weights(read, noise)
         deepest, features = self.network.features(images)
         prob = self.head(features, self.latents(images, o.draws, noise)).float().sigmoid().flatten(2)
@@ -91,7 +92,7 @@ class Energy(Method[EnergyOptions]):
             energy = energy_distance(prob, masks.flatten(2).float(), weights, o.c, drawn=not o.codes)
         fraction, mean = reader_fraction(masks, weights).flatten(1), prob.mean(1)
         entropy = -fraction * (mean + TINY).log() - (1 - fraction) * (1 - mean + TINY).log()
-        loss = o.energy_weight * energy + o.mean_weight * entropy.sum(1)
+        loss: Tensor = o.energy_weight * energy + o.mean_weight * entropy.sum(1)
         if o.presence:
             loss = loss + PRESENCE_WEIGHT * count_entropy(self.presence(deepest, features), masks, read)
         return loss
@@ -99,8 +100,5 @@ class Energy(Method[EnergyOptions]):
     def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
         return self.head(self.network(images), self.latents(images, n, noise)).float().sigmoid()  # type: ignore[no-any-return]
 
-    def predicted_presence(self, batch: Batch) -> Tensor | None:
-        if not self.options.presence:
-            return None
-        pieces = self.pieces(batch)
-        return torch.cat([expected_share(self.presence(*self.network.features(images))) for _, images in pieces])
+    def presence_of(self, images: Tensor) -> Tensor | None:
+        return expected_share(self.presence(*self.network.features(images))) if self.options.presence else None

@@ -14,7 +14,9 @@ from uqseg.noise import Noise
 
 
 class FlowSSNOptions(UNetOptions):
-    flow: tuple[int, ...] = Field((16, 16, 16), min_length=1, description="channels of each level of the flow's network")
+    flow: tuple[int, ...] = Field(
+        (16, 16, 16), min_length=1, description="channels of each level of the flow's network"
+    )
     steps: int = Field(10, ge=1, description="Euler steps of a sample (50 in the paper's tables)")
 
 

@@ -34,7 +34,7 @@ def reader_weights(read: Tensor, noise: Noise, readers: Readers = "all") -> Tens
 
 def reader_fraction(masks: Tensor, weights: Tensor) -> Tensor:
     """Weighted share of the readers who marked each pixel: float (B,H,W) of masks (B,R,H,W) and weights (B,R)."""
-    return torch.einsum("br,brhw->bhw", weights, masks.float())
+    return (masks * weights[..., None, None]).sum(1)  # no product of matrices: autocast would round it
 
 
 def _refuse_unread(read: Tensor) -> None:

@@ -83,8 +83,8 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
         """Called once, when the weights that are kept are in place, with one pass over the training set in random
         order: images, masks and read as `loss` gets them, not augmented; for example to fit a posterior."""
 
-    def predicted_presence(self, batch: Batch) -> Tensor | None:
-        """The share of readers expected to mark anything, float32 (B,) in [0,1] on the method's device, where the method
+    def presence_of(self, images: Tensor) -> Tensor | None:
+        """The share of readers (B,) in [0,1] expected to mark anything on images float (B,C,H,W), from a method that
         was trained to predict it; else None. `+levels` scales the mean map by it."""
         return None
 
@@ -105,6 +105,11 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
         return Samples.concatenate(
             [self._checked(self.draw(images, n, noise.rows(part)), images, n) for part, images in pieces]
         )
+
+    def predicted_presence(self, batch: Batch) -> Tensor | None:
+        """`presence_of` a batch, on the method's device."""
+        shares = [self.presence_of(images) for _, images in self.pieces(batch)]
+        return None if shares[0] is None else torch.cat([share for share in shares if share is not None])
 
     def pieces(self, batch: Batch) -> list[tuple[slice, Tensor]]:
         """The batch in pieces to evaluate, a few images at a time on a processor: rows and their normalised images."""

@@ -65,6 +65,8 @@ class MoSE(Method[MoSEOptions]):
     Options = MoSEOptions
     version, small = 1, {"width": 4, "depth": 3, "draws": 2}
 
+    progress: Tensor
+
     def __init__(self, options: MoSEOptions, *, channels: int, readers: int) -> None:
         super().__init__(options, channels=channels, readers=readers)
         self.network = UNet(channels, options.width, options.depth)
@@ -92,7 +94,8 @@ class MoSE(Method[MoSEOptions]):
         plan = torch.from_numpy(np.stack([transport(*one, capacity) for one in each])).to(cost)
         mass = plan.sum(1)
         divergence = torch.xlogy(mass, mass).sum(1) - (mass * log_gate).sum(1)
-        return (plan * cost).sum((1, 2)) + o.beta / expert.shape[1] * divergence
+        loss: Tensor = (plan * cost).sum((1, 2)) + o.beta / expert.shape[1] * divergence
+        return loss
 
     def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor | Samples:
         o = self.options

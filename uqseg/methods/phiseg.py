@@ -23,7 +23,9 @@ class PHiSegOptions(Options):
     @model_validator(mode="after")
     def _quarter_size(self) -> PHiSegOptions:
         if len(self.levels) - self.latents != 2:
-            raise ValueError(f"expected two levels more than latents, got {len(self.levels)} levels, {self.latents} latents")
+            raise ValueError(
+                f"expected two levels more than latents, got {len(self.levels)} levels, {self.latents} latents"
+            )
         return self
 
 
@@ -59,7 +61,7 @@ class PHiSeg(Method[PHiSegOptions]):
         entropy = [cross_entropy(sums.squeeze(1), target).sum((1, 2)) for sums in self.likelihood(latents)][::-1]
         self.terms = {f"kl_{k}": float(term.detach().mean()) for k, term in enumerate(kl)}
         self.terms |= {f"cross_entropy_{k}": float(term.detach().mean()) for k, term in enumerate(entropy)}
-        loss: Tensor = sum(entropy) + self.options.beta * sum(4**k * term for k, term in enumerate(kl))  # type: ignore[assignment]
+        loss: Tensor = sum(entropy) + self.options.beta * sum(4**k * term for k, term in enumerate(kl))
         return loss
 
     def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:

@@ -6,12 +6,11 @@ hurdle: whether a reader marks anything is then a Bernoulli of its own, and the 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from uqseg.methods.losses import Readers, cross_entropy, gaussian_kl, random_reader, reader_weights, readers_who_drew
 from uqseg.methods.method import Method, Options, method
@@ -20,7 +19,6 @@ from uqseg.nets.latent import LatentEncoder, Mixture
 from uqseg.nets.pooled import PooledHead
 from uqseg.nets.unet import UNet, mask_head
 from uqseg.noise import Noise
-from uqseg.samples import Batch
 
 COLLAPSED = 0.01
 """KL in nats below which a latent dimension carries nothing."""
@@ -38,7 +36,9 @@ class ProbUNetOptions(Options):
         None, gt=0, lt=1, description="share of the KL that moves the prior, the rest moves the posterior; none: both"
     )
     readers: Readers = Field("one", description="masks in a step: of one random reader, or of all")
-    hurdle: bool = Field(False, description="presence as a Bernoulli of its own; outlines from masks that mark something")
+    hurdle: bool = Field(
+        False, description="presence as a Bernoulli of its own; outlines from masks that mark something"
+    )
 
 
 @method("probunet")
@@ -85,7 +85,9 @@ class ProbUNet(Method[ProbUNetOptions]):
         posterior, prior = self.posterior(inputs), self.prior(images).rows(image)
         z = posterior.mean[:, 0] + draws * (0.5 * posterior.log_variance[:, 0]).exp()
         pixels = self.of_features(features)
-        logits = decode(pixels if o.readers == "one" and not o.hurdle else pixels[image], self.of_latent(z)[:, None], self.head)
+        logits = decode(
+            pixels if o.readers == "one" and not o.hurdle else pixels[image], self.of_latent(z)[:, None], self.head
+        )
         elbo = cross_entropy(logits.squeeze(1), target).sum((1, 2)) + o.beta * self.divergence(posterior, prior, z)
         return loss.index_add(0, image, elbo * share[image])
 
@@ -132,15 +134,15 @@ class ProbUNet(Method[ProbUNetOptions]):
         if not self.options.hurdle:
             return prob
         # An outline marks something: where none of its pixels reaches one half, those above half of the largest do.
-        outline = prob / prob.amax((2, 3), keepdim=True).clamp(1e-12, 1).where(prob.amax((2, 3), keepdim=True) < 0.5, 1)
-        marks = noise.of_cases((n,), "uniform") < self.presence(deepest, features).sigmoid()
+        peak = prob.amax((2, 3), keepdim=True)
+        outline = torch.where(peak < 0.5, prob / peak.clamp_min(1e-12), prob)
+        marks: Tensor = noise.of_cases((n,), "uniform") < self.presence(deepest, features).sigmoid()
         return outline * marks[..., None, None]
 
-    def predicted_presence(self, batch: Batch) -> Tensor | None:
+    def presence_of(self, images: Tensor) -> Tensor | None:
         if not self.options.hurdle:
             return None
-        pieces = [self.presence(*self.network.features(images)) for _, images in self.pieces(batch)]
-        return torch.cat(pieces).squeeze(1).sigmoid()
+        return self.presence(*self.network.features(images)).squeeze(1).sigmoid()  # type: ignore[no-any-return]
 
     def watch(self) -> dict[str, float]:
         return {f"kl_{k}": value for k, value in enumerate(self.kl)}

@@ -25,9 +25,7 @@ class SSNOptions(UNetOptions):
     readers: Readers = Field("all", description="masks in a step: of one random reader (as in the paper), or of all")
 
 
-def low_rank_draws(
-    mean: Tensor, factor: Tensor, log_diagonal: Tensor, of_factor: Tensor, of_pixels: Tensor
-) -> Tensor:
+def low_rank_draws(mean: Tensor, factor: Tensor, log_diagonal: Tensor, of_factor: Tensor, of_pixels: Tensor) -> Tensor:
     """Draws (B,M,P) of N(mean, factor·factorᵀ + diagonal), by hand: no r×r system that could fail to factorise.
 
     mean, log_diagonal (B,P), factor (B,r,P); standard normal numbers of_factor (B,M,r) and of_pixels (B,M,P).
@@ -52,6 +50,8 @@ class SSN(Method[SSNOptions]):
     Options = SSNOptions
     version, small = 1, {"width": 4, "depth": 3, "rank": 3, "draws": 4, "pretrain": 0.0}
 
+    progress: Tensor
+
     def __init__(self, options: SSNOptions, *, channels: int, readers: int) -> None:
         super().__init__(options, channels=channels, readers=readers)
         self.network = UNet(channels, options.width, options.depth)
@@ -73,7 +73,8 @@ class SSN(Method[SSNOptions]):
         """Logits (B,n,P)."""
         mean, factor, log_diagonal = self.gaussian(images)
         of_factor = noise.of_cases((n, factor.shape[1]))
-        return low_rank_draws(mean, factor, log_diagonal, of_factor, noise.of_cases((n, mean.shape[1])))
+        with torch.autocast(images.device.type, enabled=False):
+            return low_rank_draws(mean, factor, log_diagonal, of_factor, noise.of_cases((n, mean.shape[1])))
 
     def loss(self, images: Tensor, masks: Tensor, read: Tensor, noise: Noise) -> Tensor:
         """Negative log-likelihood in nats, the mean over readers; at first cross-entropy of the mean's logits."""

@@ -20,7 +20,6 @@ from uqseg.methods.method import Method, Options, method
 from uqseg.nets.pooled import PooledHead
 from uqseg.nets.unet import UNet, mask_head
 from uqseg.noise import Noise
-from uqseg.samples import Batch
 
 PIXELS = 50
 """Divisor of a cross-entropy summed over pixels, so that it stands beside one number per image: half an outline."""
@@ -47,7 +46,9 @@ class SingleOptions(UNetOptions):
     @model_validator(mode="after")
     def _one_target(self) -> SingleOptions:
         if self.target == "fraction" and self.reader is not None:
-            raise ValueError(f"target=fraction uses all readers, reader={self.reader} one of them: set only one of both")
+            raise ValueError(
+                f"target=fraction uses all readers, reader={self.reader} one of them: set only one of both"
+            )
         return self
 
 
@@ -135,11 +136,8 @@ class PresenceNetwork(SingleNetwork[P]):
         counts = count_entropy(self.presence(deepest, features), masks, read)
         return self.entropy(self.head(features).squeeze(1), target) * weight + PRESENCE_WEIGHT * counts
 
-    def predicted_presence(self, batch: Batch) -> Tensor | None:
-        if not self.options.presence:
-            return None
-        pieces = self.pieces(batch)
-        return torch.cat([expected_share(self.presence(*self.network.features(images))) for _, images in pieces])
+    def presence_of(self, images: Tensor) -> Tensor | None:
+        return expected_share(self.presence(*self.network.features(images))) if self.options.presence else None
 
 
 @method("unet")

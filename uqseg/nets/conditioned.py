@@ -37,7 +37,7 @@ def decode_in_cache(pixels: Tensor, shift: Tensor, layers: Iterable[nn.Module], 
     dtype = pixels.dtype if width >= WORTH_BF16 else torch.float32
     flat = pixels.to(dtype).permute(0, 2, 3, 1).reshape(B, H * W, width)
     scale = torch.ones_like(shift) if scale is None else scale
-    weights = [part.to(dtype) for layer in layers for part in (layer.weight[:, :, 0, 0].t(), layer.bias)]  # type: ignore[index,union-attr,operator]
+    weights = [part.to(dtype) for layer in layers for part in (layer.weight[:, :, 0, 0].t(), layer.bias)]  # type: ignore[index]
     with torch.autocast("cpu", enabled=False):
         logits: Tensor = _InCache.apply(flat, scale.to(dtype), shift.to(dtype), *weights)  # type: ignore[no-untyped-call]
     return logits.view(B, S, H, W)
@@ -52,7 +52,9 @@ class _InCache(torch.autograd.Function):
         logits = flat.new_empty(len(flat), shift.shape[1], flat.shape[1])
         for b, part in _InCache.pieces(flat, shift):
             activations = _InCache.activations(flat[b, part], scale[b], shift[b], weights[:-2])
-            logits[b, :, part] = torch.addmm(weights[-1], activations[-1], weights[-2]).view(-1, logits[b, :, part].shape[1])
+            logits[b, :, part] = torch.addmm(weights[-1], activations[-1], weights[-2]).view(
+                -1, logits[b, :, part].shape[1]
+            )
         return logits
 
     @staticmethod
@@ -69,7 +71,7 @@ class _InCache(torch.autograd.Function):
         return x
 
     @staticmethod
-    def backward(ctx: Any, upper: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def backward(ctx: Any, upper: Tensor) -> tuple[Tensor, ...]:
         flat, scale, shift, *weights = ctx.saved_tensors
         to_flat = torch.empty_like(flat)
         to_scale, to_shift, *to_weights = (torch.zeros_like(t, dtype=torch.float32) for t in (scale, shift, *weights))
@@ -85,7 +87,9 @@ class _InCache(torch.autograd.Function):
             to_shift[b] += g.sum(1)
             to_scale[b] += (g * pixels).sum(1)
             to_flat[b, part] = (g * scale[b, :, None]).sum(0)
-        return to_flat, *(g.to(t.dtype) for g, t in zip((to_scale, to_shift, *to_weights), (scale, shift, *weights), strict=True))
+        return to_flat, *(
+            g.to(t.dtype) for g, t in zip((to_scale, to_shift, *to_weights), (scale, shift, *weights), strict=True)
+        )
 
 
 class ConditionedHead(nn.Module):

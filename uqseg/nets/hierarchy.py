@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from uqseg.nets.latent import LOG_VARIANCE
-from uqseg.nets.unet import Block, check_size, mask_head
+from uqseg.nets.unet import Block, channels_last, check_size, mask_head
 
 
 class GaussianMap(NamedTuple):
@@ -23,7 +24,16 @@ Choose = Callable[[int, GaussianMap], Tensor]
 
 
 def double(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    """Twice the height and width, bilinear."""
+    x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    if x.requires_grad:
+        x.register_hook(channels_last)  # type: ignore[no-untyped-call]
+    return x
+
+
+class Double(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return double(x)
 
 
 class LatentHierarchy(nn.Module):
@@ -36,13 +46,11 @@ class LatentHierarchy(nn.Module):
     def __init__(self, channels: int, levels: list[int], latents: int, latent: int) -> None:
         super().__init__()
         self.latents = latents
-        inputs = [channels, *levels[:-1]]
+        width, inputs = levels[0], [channels, *levels[:-1]]
         self.down = nn.ModuleList(Block(i, o) for i, o in zip(inputs, levels, strict=True))
-        self.chain = nn.ModuleList(
-            Block(latent + (width if k < latents - 2 else 0), width) for k, width in enumerate([levels[0]] * (latents - 1))
-        )
-        self.join = nn.ModuleList(Block(width + levels[0], width) for width in levels[-latents:-1])
-        self.heads = nn.ModuleList(nn.Conv2d(width, 2 * latent, 1) for width in levels[-latents:])
+        self.chain = nn.ModuleList(Block(latent + width * (level < latents - 2), width) for level in range(latents - 1))
+        self.join = nn.ModuleList(Block(channels + width, channels) for channels in levels[-latents:-1])
+        self.heads = nn.ModuleList(nn.Conv2d(channels, 2 * latent, 1) for channels in levels[-latents:])
 
     def encode(self, inputs: Tensor) -> list[Tensor]:
         """Features of the levels that have latents, finest first."""
@@ -80,18 +88,18 @@ class Likelihood(nn.Module):
     def __init__(self, levels: list[int], latent: int) -> None:
         super().__init__()
         self.rise = nn.ModuleList(
-            nn.ModuleList([Block(latent, width), Block(width, width, 1), Block(width, width, 1)]) for width in levels
+            nn.Sequential(Block(latent, width), Double(), Block(width, width, 1), Double(), Block(width, width, 1))
+            for width in levels
         )
-        self.join = nn.ModuleList(Block(fine + deep, fine) for fine, deep in zip(levels[:-1], levels[1:], strict=True))
+        self.join = nn.ModuleList(Block(fine + deep, fine) for fine, deep in pairwise(levels))
         self.heads = nn.ModuleList([*(nn.Conv2d(width, 1, 1) for width in levels[:-1]), mask_head(levels[-1])])
 
     def forward(self, latents: list[Tensor]) -> list[Tensor]:
-        """Sums (B,1,H,W) of the logits from the coarsest level to each level, coarsest first; the last is the output."""
+        """Sums (B,1,H,W) of the logits from the coarsest level to each, coarsest first; the last is the output."""
         sums: list[Tensor] = []
         x = None
         for level in range(len(latents) - 1, -1, -1):
-            start, middle, end = self.rise[level]  # type: ignore[misc]
-            y = end(double(middle(double(start(latents[level])))))
+            y = self.rise[level](latents[level])
             x = y if x is None else self.join[level](torch.cat([y, double(x)], 1))
             logits = F.interpolate(self.heads[level](x).float(), scale_factor=2**level)
             sums.append(logits + sums[-1] if sums else logits)
