@@ -56,13 +56,11 @@ class SSN(Method[SSNOptions]):
         super().__init__(options, channels=channels, readers=readers)
         self.network = UNet(channels, options.width, options.depth)
         self.head = nn.Conv2d(options.width, 2 + options.rank, 1)
-        nn.init.normal_(self.head.weight, std=0.01)  # wider, the first draws would saturate
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
-        with torch.no_grad():
-            self.head.bias[0] = math.log(0.01 / 0.99)  # type: ignore[index]
-            self.head.bias[2:] = 0.1 / math.sqrt(options.rank)  # type: ignore[index]
+        with torch.no_grad():  # wider, the first draws would saturate
+            self.head.weight[1:].normal_(std=0.01)
+            self.head.bias.zero_()  # type: ignore[union-attr]
+            self.head.bias[:2] = torch.tensor([math.log(0.01 / 0.99), -2.0])  # type: ignore[index]
         self.register_buffer("progress", torch.zeros(()))
-        self.parts: dict[str, float] = {}
 
     def gaussian(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean (B,P), factor (B,rank,P) and logarithm of the diagonal (B,P), float32."""
