@@ -84,4 +84,6 @@ class Noise:
 
     def named(self, *names: object) -> Noise:
         """The same noise of the cases (sampling only), with shared numbers of these names' own."""
-        return self._of_sources(self._sources, (*self._names, *names), self.device)
+        noise = self.rows(slice(None))
+        noise._names = (*self._names, *names)
+        return noise
