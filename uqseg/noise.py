@@ -78,13 +78,12 @@ class Noise:
 
         Raises ValueError for the noise of a training step, whose rows are chosen by `for_step`.
         """
-        return self._of_sources(self._of_cases_only()[part], self._names, self.device)
+        if self._sources is None:
+            raise ValueError("noise: expected that of for_cases, got that of a training step, which has no rows")
+        return self._of_sources(self._sources[part], self._names, self.device)
 
     def named(self, *names: object) -> Noise:
         """The same noise of the cases (sampling only), with shared numbers of these names' own."""
-        return self._of_sources(self._of_cases_only(), (*self._names, *names), self.device)
-
-    def _of_cases_only(self) -> Sequence[torch.Generator]:
-        if self._sources is None:
-            raise ValueError("noise: expected that of for_cases, got that of a training step, which has no rows")
-        return self._sources
+        noise = self.rows(slice(None))
+        noise._names = (*self._names, *names)
+        return noise

@@ -146,9 +146,20 @@ def test_presence_gives_marked_samples_the_share_of_readers_who_drew() -> None:
     share = torch.einsum("bs,bs->b", samples.weights, samples.hypotheses().flatten(2).any(2).float())
     assert torch.allclose(share, torch.tensor([0.375, 0.375, 0.5, 1.0]))
     # Case 0 has no marked sample: the pixels at half the mean's maximum or above; 5 of 50 are not.
-    assert samples.prob[0, 0].nonzero().tolist() == [[5, 5]]
+    assert samples.hypotheses()[0, 0].nonzero().tolist() == [[5, 5]]
+    assert samples.prob[0, 0, 5, 5:7].tolist() == pytest.approx([1, 0.1])
     assert samples.weights[0].tolist() == pytest.approx([0.375, 0, 0, 0, 0.625])
     assert samples.weights[2].tolist() == pytest.approx([0.25, 0.25, 0, 0, 0.5])
+
+
+def test_presence_divides_a_soft_sample_by_its_maximum() -> None:
+    images = np.zeros((6, 1, 8, 8))
+    images[:, 0, 1, 1:4] = 204, 153, 51
+    sampler = build("presence")
+    sampler.fit(Shown(1), cases(images, np.arange(4)[None, :, None, None] < np.full((6, 4, 8, 8), 3)))
+    samples = predict(sampler, images.astype(np.uint8), 1)
+    assert samples.prob[0, 0, 1, 1:4].tolist() == pytest.approx([1, 0.75, 0.25])
+    assert samples.mean()[0, 1, 1:4].tolist() == pytest.approx([0.75, 0.5625, 0.1875])
 
 
 def test_presence_of_an_image_without_any_probability_is_nothing() -> None:

@@ -23,8 +23,9 @@ def strength(samples: Samples) -> Tensor:
 class Presence(Calibration[CalibrationOptions]):
     """Presence: the samples that mark anything share a calibrated weight g, one empty sample has 1 − g.
 
-    g is a rising function of `strength`. Where no sample marks anything, the pixels above half of the mean map's
-    maximum stand for what is marked.
+    g is a rising function of `strength`. As the weights say whether, the samples only say where: each that marks
+    anything is divided by its maximum, which changes soft ones alone (whose mean would hold the doubt about presence
+    twice). Where no sample marks anything, the mean map divided by its maximum stands for them.
     """
 
     Options = CalibrationOptions
@@ -58,9 +59,10 @@ class Presence(Calibration[CalibrationOptions]):
         marks = samples.hypotheses().flatten(2).any(2)
         weights = marks / samples.prob.shape[1] if samples.weights is None else marks * samples.weights
         silent = ~marks.any(1)
-        prob, mean = samples.prob.clone(), samples.mean()
-        prob[silent, 0] = (mean >= mean.amax((1, 2), keepdim=True) / 2)[silent].to(prob)
-        weights[silent, 0] = 1
+        prob, mean = samples.prob.clone(), samples.mean().to(samples.prob)
+        prob[silent, 0], weights[silent, 0] = mean[silent], 1
+        largest = prob.amax((2, 3), keepdim=True)
+        prob = torch.where((weights > 0)[..., None, None] & (largest > 0), prob / largest, prob)
         share = torch.where(mean.amax((1, 2)) > 0, share, 0)
         weights = weights / weights.sum(1, keepdim=True) * share[:, None]
         drawn: Drawn = "stratified" if self.support is None else "support"
