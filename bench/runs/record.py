@@ -130,10 +130,10 @@ def new_method(cell: Cell, splits: Splits) -> Method[Any]:
     train = splits.train
     return methods.build(
         cell.method,
+        cell.options.model_dump(),
         channels=train.images.shape[1],
         readers=train.readers,
         seed=cell.seed(train.name),
-        **cell.options.model_dump(),
     )
 
 
