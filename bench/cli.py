@@ -108,7 +108,7 @@ def run(
     from bench.runs import gallery as gallery_file
     from bench.runs.results import write_json
     from bench.runs.splits import load_splits
-    from bench.runs.work import Job, is_done
+    from bench.runs.work import Job, is_done, title
     from uqseg.device import pick_device
 
     spec.run_plugins(plugin or [])
@@ -150,13 +150,13 @@ def run(
         launch(folder, left, use)
     if gallery and (left or not (folder / gallery_file.FILE).exists()):
         gallery_file.write(folder, use)
-    failed = {cell: read_json(file)["error"] for cell, file in job.failures.items()}
-    undone = [cell for cell, what in job.entries.items() if not is_done(folder / "cells" / cell, what)]
+    undone = {cell: what for cell, what in job.entries.items() if not is_done(folder / "cells" / cell, what)}
     if not undone and (left or not (folder / "finished.json").exists()):
         write_json(folder / "finished.json", {"seconds": time.perf_counter() - started})
     _report(folder, pictures)
     if undone:
-        reasons = "; ".join(f"{cell}: {failed.get(cell, 'not done')}" for cell in undone)
+        failures = {cell: read_json(file)["error"] for cell, file in job.failures.items()}
+        reasons = "; ".join(f"{title(what)}: {failures.get(cell, 'not done')}" for cell, what in undone.items())
         raise FileError(f"{len(undone)} of {len(job.entries)} cells failed, the others are kept: {reasons}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -98,6 +98,11 @@ def attempt(folder: Path, cell: str, settings: Settings) -> str | None:
         return text
     (path / "failure.json").unlink(missing_ok=True)
     return None
+
+
+def title(entry: Mapping[str, Any]) -> str:
+    """What messages call a cell or yardstick."""
+    return entry["label"] + (f", repetition {entry['repetition']}" if "repetition" in entry else "")
 
 
 def one_line(error: BaseException) -> str:
@@ -197,7 +202,10 @@ def fitted(cell: Cell, name: str, splits: Splits, store: Store, settings: Settin
                 )
             publish(partial, final)
     method = new_method(cell, splits)  # not by load_method: the file of an outside class may have moved since
-    load_weights(method, final)
+    try:
+        load_weights(method, final)
+    except FileError as error:
+        raise FileError(f"{error}; delete this folder to train anew") from error
     return method.to(pick_device(settings.device)).eval()
 
 
@@ -248,8 +256,8 @@ def _scored(
                 return stored
             if stored[0].averaged:  # what was derived before averaging is derived from all anew
                 stored, names = None, list(versions)
-        title = f"score {entry['label']} {split}"
-        scores, milliseconds = _score(lazy.sampler, data, job.run.samples, names, settings.progress, title)
+        task = f"score {entry['label']} {split}"
+        scores, milliseconds = _score(lazy.sampler, data, job.run.samples, names, settings.progress, task)
         computed = {statistic: versions[statistic] for statistic in names}
         if stored:
             scores, computed = _joined(stored[0], scores), stored[1]["statistics"] | computed
@@ -276,13 +284,13 @@ def _described(entry: dict[str, Any], sampler: Sampler, scores: Scores) -> dict[
 
 
 def _score(
-    sampler: Sampler, data: AnnotatedSet, n: int, names: list[str], progress: bool, title: str
+    sampler: Sampler, data: AnnotatedSet, n: int, names: list[str], progress: bool, text: str
 ) -> tuple[Scores, float]:
     """Scores of the named statistics, and the milliseconds that sampling took per image (the first batch warms up)."""
     parts, seconds = [], []
     device = getattr(sampler, "device", torch.device("cpu"))
     with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
-        task = bar.add_task(title, total=len(data))
+        task = bar.add_task(text, total=len(data))
         batches, started = predict_batches(sampler, data, n, batch=BATCH), time.perf_counter()
         while (drawn := next(batches, None)) is not None:
             part, samples = drawn

@@ -82,7 +82,7 @@ def load_method(folder: str | Path, device: str | torch.device = "cpu") -> Metho
     try:
         if model["format"] != FORMAT:
             raise ValueError(f"expected format {FORMAT}, got {model['format']}")
-        method = build(model["method"], channels=model["channels"], readers=model["readers"], **model["options"])
+        method = build(model["method"], model["options"], channels=model["channels"], readers=model["readers"])
     except (*UNREADABLE, AttributeError) as error:
         raise FileError(f"cannot use {folder / MODEL}: {_line(error)}") from error
     load_weights(method, folder)

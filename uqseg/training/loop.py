@@ -64,6 +64,7 @@ class State:
     best: float | None = None
     best_step: int | None = None
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    average: dict[str, Tensor] = field(default_factory=dict)
 
 
 def fit(
@@ -104,8 +105,7 @@ def fit(
             run.log = stack.enter_context((folder / "history.jsonl").open("a", encoding="utf-8"))
         bar = Progress(*COLUMNS, console=Console(stderr=True), disable=not progress, transient=True)
         run.take_steps(stack.enter_context(bar))
-    if recipe.keep == "best" and run.state.best_weights:
-        method.load_state_dict(run.state.best_weights)
+    run.finish()
     if name := not_finite(method.state_dict()):
         raise DivergenceError(
             f"training diverged: '{name}' holds numbers that are not finite. {_advice(recipe, False)}"
@@ -199,6 +199,7 @@ class _Run:
         started = saved = time.perf_counter()
         before = state.seconds - started, state.cpu_seconds - time.process_time()
         self.method.train()
+        self.method.before_steps(len(self.train), self.total)
         try:
             while state.step < self.total:
                 with defer_sigint():
@@ -227,10 +228,47 @@ class _Run:
         norm = torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.recipe.clip or math.inf)
         self.optimizer.step()
         self.state.step += 1
+        self.average()
         self.method.after_step(self.state.step, self.total)
-        if self.state.step == self.total:
-            self.method.finish(one_pass(self.gather, len(self.train), self.recipe.batch))
         return loss.detach(), norm
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Take the weights, and the running statistics that belong to them, into their exponential average.
+
+        Its decay rises to that of the recipe, so that the first weights are soon forgotten.
+        """
+        if self.recipe.ema is None:
+            return
+        decay, average = min(self.recipe.ema, self.state.step / (9 + self.state.step)), self.state.average
+        for name, tensor in self.averaged_tensors().items():
+            average.setdefault(name, tensor.clone()).lerp_(tensor, 1 - decay)
+
+    def averaged_tensors(self) -> dict[str, Tensor]:
+        """The method's own tensors that have an average: what is learned, and batch normalisation's statistics."""
+        buffers = {n: t for n, t in self.method.named_buffers() if n.endswith(("running_mean", "running_var"))}
+        return {n: p.detach() for n, p in self.method.named_parameters()} | buffers
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the method's weights and their average, if there is one."""
+        tensors = self.averaged_tensors()
+        for name, average in self.state.average.items():
+            current = tensors[name].clone()
+            tensors[name].copy_(average)
+            average.copy_(current)
+
+    def finish(self) -> None:
+        """Give the method the weights that are kept, and its `finish` a pass over the training images."""
+        self.swap()
+        if self.recipe.keep == "best" and self.state.best_weights:
+            self.method.load_state_dict(self.state.best_weights)
+        started, cpu_started = time.perf_counter(), time.process_time()
+        batches = one_pass(self.gather, len(self.train), self.recipe.batch, self.seed)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            self.method.finish(batches)
+        self.state.seconds += time.perf_counter() - started
+        self.state.cpu_seconds += time.process_time() - cpu_started
 
     def loss(self, batch: Arrays, noise: Noise) -> Tensor:
         """Mean loss of a batch, augmented as the recipe says."""
@@ -268,11 +306,13 @@ class _Run:
     def validated(self) -> float:
         """The validation score; the weights are kept if it is the best so far."""
         assert self.val is not None
+        self.swap()
         score, state = validate(self.method, self.val, self.recipe), self.state
-        self.method.train()
         if self.recipe.keep == "best" and (state.best is None or score < state.best):
             state.best, state.best_step = score, state.step
             state.best_weights = {n: t.detach().clone() for n, t in self.method.state_dict().items()}
+        self.swap()
+        self.method.train()
         return score
 
     def save(self) -> None:
@@ -281,6 +321,7 @@ class _Run:
             return
         tensors = {f"weights/{n}": t for n, t in self.method.state_dict().items()}
         tensors |= {f"best/{n}": t for n, t in self.state.best_weights.items()}
+        tensors |= {f"average/{n}": t for n, t in self.state.average.items()}
         for k, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{k}/{n}": t for n, t in values.items()}
         numbers = {n: getattr(self.state, n) for n in ("step", "seconds", "cpu_seconds", "best", "best_step")}
@@ -311,7 +352,8 @@ class _Run:
             # The fused kernel reads moments and weights as flat memory: the moments need the weights' memory layout.
             values.setdefault(int(k), {})[n] = torch.empty_like(like).copy_(tensor) if tensor.ndim else tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": values})
-        self.state = State(**numbers, best_weights={n: t.to(self.device) for n, t in part("best/").items()})
+        best, average = ({n: t.to(self.device) for n, t in part(kind).items()} for kind in ("best/", "average/"))
+        self.state = State(**numbers, best_weights=best, average=average)
 
     def cost(self) -> dict[str, Any]:
         """What the training took; peak memory is that of the process, null where the system does not tell."""
