@@ -124,7 +124,7 @@ def _content_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> lis
     return [f"the code of {label} has changed" for label in dict.fromkeys(labels)]
 
 
-def new_method(cell: Cell, splits: Splits) -> Method:
+def new_method(cell: Cell, splits: Splits) -> Method[Any]:
     """The cell's method, untrained."""
     train = splits.train
     return methods.build(

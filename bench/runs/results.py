@@ -182,8 +182,8 @@ def read_gallery(file: Path) -> Gallery:
         labels = index["labels"]
         samples = {label: arrays[f"samples_{i}"] for i, label in enumerate(labels)}
         weights = {label: arrays[f"weights_{i}"] for i, label in enumerate(labels) if f"weights_{i}" in arrays}
-        kept = (arrays[name] for name in ("images", "masks", "read"))
-        return Gallery(index["rules"], tuple(index["cases"]), *kept, samples, weights)
+        images, masks, read = (arrays[name] for name in ("images", "masks", "read"))
+        return Gallery(index["rules"], tuple(index["cases"]), images, masks, read, samples, weights)
 
 
 def write_gallery(file: Path, gallery: Gallery) -> None:

@@ -28,7 +28,7 @@ from uqseg import wrappers
 from uqseg.data import AnnotatedSet
 from uqseg.device import pick_device
 from uqseg.errors import FileError
-from uqseg.files import publish
+from uqseg.files import publish, read_json, sha256, write
 from uqseg.metrics import THRESHOLD_STATISTICS, Scores, leave_one_out, score, statistics
 from uqseg.prediction import predict_batches
 from uqseg.samples import Sampler
@@ -102,7 +102,7 @@ def attempt(folder: Path, cell: str, settings: Settings) -> str | None:
 
 def title(entry: Mapping[str, Any]) -> str:
     """What messages call a cell or yardstick."""
-    return entry["label"] + (f", repetition {entry['repetition']}" if "repetition" in entry else "")
+    return f"{entry['label']}, repetition {entry['repetition']}" if "repetition" in entry else str(entry["label"])
 
 
 def one_line(error: BaseException) -> str:
@@ -125,20 +125,20 @@ def work(folder: Path, cell: str, settings: Settings) -> None:
     described = info["test"] | {"scores": entry["scores"], "statistics": wanted("test")}
     if "fit" in entry:
         final = job.store.fit(entry["fit"])
-        cost = results.read_json(final / "fit.json") | {"sample_ms": info["test"]["sample_ms"]}
+        cost = read_json(final / "fit.json") | {"sample_ms": info["test"]["sample_ms"]}
         results.write_json(path / "cost.json", cost)
-        results.write(path / "history.jsonl", (final / "history.jsonl").read_bytes())
+        write(path / "history.jsonl", (final / "history.jsonl").read_bytes())
     results.write_cell(path, kept, described)
 
 
 def is_done(path: Path, entry: dict[str, Any]) -> bool:
     """Whether the results in `path` are those that the record asks for, in the present versions, and undamaged."""
     try:
-        info = results.read_json(path / "cell.json")
+        info = read_json(path / "cell.json")
         return (
             info["scores"] == entry["scores"]
             and info["statistics"] == wanted("test")
-            and all(results.sha256(path / file) == digest for file, digest in info["sha256"].items())
+            and all(sha256(path / file) == digest for file, digest in info["sha256"].items())
         )
     except (FileError, KeyError, TypeError):
         return False
@@ -152,7 +152,7 @@ def wanted(split: str) -> dict[str, int]:
 def missing(store: Store, entry: dict[str, Any], split: str) -> list[str]:
     """The statistics that the store does not hold of a split in their present versions."""
     try:
-        known = results.read_json(store.scores(entry["scores"][split]) / "cell.json")["statistics"]
+        known = read_json(store.scores(entry["scores"][split]) / "cell.json")["statistics"]
     except (FileError, KeyError, TypeError):
         known = {}
     return [name for name, version in wanted(split).items() if known.get(name) != version]
@@ -299,6 +299,7 @@ def _score(
             seconds.append((time.perf_counter() - started) / len(samples.prob))
             batch, patients = data.batch(part).to(device), data.table["patient"].to_numpy()[part].tolist()
             known = {"spacing": batch.spacing, "statistics": names, "cases": batch.keys, "patients": patients}
+            assert batch.masks is not None
             if getattr(sampler, "leave_one_out", False):
                 parts.append(leave_one_out(batch.masks, batch.read, **known))
             else:
@@ -318,7 +319,8 @@ def _only(scores: Scores, names: Container[str]) -> Scores:
     """The named statistics alone; averaged scores hold derived ones too, and stay as they are."""
     if scores.averaged:
         return scores
-    values, sums = (
-        {name: value for name, value in kept.items() if name in names} for kept in (scores.values, scores.patient_sums)
+    return replace(
+        scores,
+        values={name: value for name, value in scores.values.items() if name in names},
+        patient_sums={name: pair for name, pair in scores.patient_sums.items() if name in names},
     )
-    return replace(scores, values=values, patient_sums=sums)

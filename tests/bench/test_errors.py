@@ -117,7 +117,9 @@ def test_wrong_words_name_the_help(finished: Run) -> None:
     help_page = bench()
     assert (help_page.code, help_page.err) == (0, "")
     assert "compare" in help_page.out
-    refused(bench("compare", finished.folder, finished.folder, "--figures", "geed"), 2, "unknown figure 'geed'", "'ged'")
+    refused(
+        bench("compare", finished.folder, finished.folder, "--figures", "geed"), 2, "unknown figure 'geed'", "'ged'"
+    )
 
 
 def test_debug_shows_the_traceback() -> None:
@@ -136,7 +138,9 @@ def copy(finished: Run, tmp_path: Path) -> Run:
 def test_methods_that_raise_stop_no_other(images: Path, tmp_path: Path) -> None:
     words = options(images, tmp_path, f"{HERE}:Raises", "unet", f"{HERE}:Unbuildable")
     answer = bench(*words)
-    refused(answer, 1, "2 of 9 cells failed, the others are kept", "ZeroDivisionError: no step today", "no weights today")
+    refused(
+        answer, 1, "2 of 9 cells failed, the others are kept", "ZeroDivisionError: no step today", "no weights today"
+    )
     assert sum("-unet-" in name for name in tables(tmp_path)) == 3
     folder = results_in(tmp_path)
     text = (folder / "report.md").read_text()

@@ -97,7 +97,9 @@ def test_only_a_statistic_of_a_new_version_is_computed_and_old_results_are_read(
         in " ".join(bench("report", folder).out.split()) + (folder / "report.md").read_text()
     )
     asked: list[list[str]] = []
-    monkeypatch.setattr(work, "score", lambda *given, **named: asked.append(named["statistics"]) or score(*given, **named))
+    monkeypatch.setattr(
+        work, "score", lambda *given, **named: asked.append(named["statistics"]) or score(*given, **named)
+    )
     answer = bench(*words)
     assert answer.code == 0, answer.err
     assert "trained; score" in answer.out
