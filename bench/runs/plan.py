@@ -13,10 +13,13 @@ from bench.runs.spec import Cell
 from bench.runs.splits import Splits
 from bench.runs.store import Store
 from bench.runs.work import Job, in_words, is_done, missing
+from uqseg.data import AnnotatedSet
 from uqseg.prediction import predict_batches
+from uqseg.samples import Sampler
 from uqseg.training import Training, fit
 
 TRIAL = 6  # images in the trial step
+SLOW = 0.2  # seconds of a sample from which on the trial draws no more
 
 
 def plan(job: Job, device: str) -> pd.DataFrame:
@@ -76,9 +79,17 @@ def _speed(cell: Cell, splits: Splits, n: int, device: str) -> tuple[float, floa
         started = time.perf_counter()
         fit(method, few, recipe=recipe, device=device, progress=False)
         seconds.append(time.perf_counter() - started)
-    for _ in range(2):
+    return seconds[1] / TRIAL, _sampling_speed(method, few, n)
+
+
+def _sampling_speed(method: Sampler, few: AnnotatedSet, n: int) -> float:
+    """Seconds per image of n samples; of a slow sampler from one sample of one image, which takes long enough."""
+    one = few.take(slice(0, 1))
+    for data, samples in ((one, 1), (one, 1), (few, n)):
         started = time.perf_counter()
-        for _ in predict_batches(method, few, n):
+        for _ in predict_batches(method, data, samples):
             pass
-        seconds.append(time.perf_counter() - started)
-    return seconds[1] / TRIAL, seconds[3] / len(few)
+        seconds = time.perf_counter() - started
+        if seconds > SLOW:
+            return seconds * n / samples / len(data)
+    return seconds / len(few)
