@@ -175,12 +175,9 @@ def make_sampler(job: Job, name: str, settings: Settings) -> Sampler:
     if "fit" not in entry:
         return yardsticks.build(entry["label"], job.splits.train)
     cell = job.cells[name]
-    sampler: Sampler = fitted(cell, entry["fit"], job.splits, job.store, settings)
-    for name, options in cell.wrappers:
-        wrapper = wrappers.build(name, **options.model_dump())
-        wrapper.fit(sampler, job.splits.val)
-        sampler = wrapper
-    return sampler
+    method = fitted(cell, entry["fit"], job.splits, job.store, settings)
+    chain = [wrappers.build(wrapper, **options.model_dump()) for wrapper, options in cell.wrappers]
+    return wrappers.wrap(method, chain, job.splits.val)
 
 
 def fitted(cell: Cell, name: str, splits: Splits, store: Store, settings: Settings) -> Any:
