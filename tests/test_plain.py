@@ -8,9 +8,10 @@ from baselines.peers import plain
 from tests.conftest import discs
 from uqseg import predict
 from uqseg.methods import Method, build
-from uqseg.methods.draws import normal, random_reader
-from uqseg.metrics import ambiguity
-from uqseg.prediction import normalise
+from uqseg.methods.losses import random_reader
+from uqseg.methods.method import normalise
+from uqseg.metrics import score
+from uqseg.noise import Noise
 from uqseg.seeds import generator
 
 PLAIN = {
@@ -30,27 +31,27 @@ CASES = [
 
 def used(name: str, **options: object) -> Method:
     """A method whose normalisation and biases are no longer those of the start, so that its samples differ."""
-    made = build(name, **options)
+    method = build(name, **options)
     noise = generator("used")
     with torch.no_grad():
-        for key, value in made.state_dict().items():
+        for key, value in method.state_dict().items():
             if key.endswith(("bias", "running_mean")):
                 value.uniform_(-0.3, 0.3, generator=noise)
             elif key.endswith("running_var"):
                 value.uniform_(0.1, 0.5, generator=noise)
-    return made.eval()
+    return method.eval()
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_samples_equal_the_plain_ones(name: str, options: dict[str, object]) -> None:
     method, images = used(name, **options), discs(3).images
-    noise = [generator("sample", 0, k) for k in range(3)]
+    noise = Noise.for_cases(range(3), "sample", 0)
     with torch.inference_mode():
         expected = PLAIN[name](method, normalise(torch.from_numpy(images)), 5, noise)
-    found = torch.from_numpy(predict(method, images, 5, precision="fp32"))
+    samples = predict(method, images, 5, precision="fp32").prob
     assert expected.std() > 0.002
-    assert torch.allclose(found, expected, atol=2e-5)
-    coarse = torch.from_numpy(predict(method, images, 5, precision="bf16"))
+    assert torch.allclose(samples, expected, atol=2e-5)
+    coarse = predict(method, images, 5, precision="bf16").prob
     assert (coarse - expected).abs().mean() < 0.01
 
 
@@ -58,13 +59,13 @@ def test_training_loss_and_gradient_equal_the_plain_ones() -> None:
     data = discs(6)
     images, masks, read = (torch.from_numpy(a) for a in (data.images, data.masks, data.read))
     method = used("probunet", levels=(4, 8)).train()
-    loss = method.loss(normalise(images), masks, read, generator("l"))
+    loss = method.loss(normalise(images), masks, read, Noise.for_step(6, "l")).mean()
     loss.backward()
     gradient = [p.grad.clone() for p in method.parameters()]
     method.zero_grad()
-    noise = generator("l")
+    noise = Noise.for_step(6, "l")
     target = masks[torch.arange(6), random_reader(read, noise)].float()
-    other = plain.probunet_loss(method, normalise(images), target, normal((6, 6), noise, images.device))
+    other = plain.probunet_loss(method, normalise(images), target, noise.of_cases((6,)))
     other.backward()
     assert torch.allclose(loss, other, rtol=1e-5)
     for a, p in zip(gradient, method.parameters(), strict=True):
@@ -75,15 +76,15 @@ def test_an_ensemble_learns_the_sum_of_what_its_members_learn() -> None:
     data = discs(6)
     images, masks, read = (torch.from_numpy(a) for a in (data.images, data.masks, data.read))
     method = used("ensemble", width=4, depth=3)
-    whole = method.loss(normalise(images), masks, read, generator("l"))
+    loss = method.loss(normalise(images), masks, read, Noise.for_step(6, "l")).mean()
     each = [plain.member_loss(method, r, normalise(images), masks[:, r].float()) for r in range(4)]
-    assert torch.allclose(whole, torch.stack(each).sum(), rtol=1e-5)
+    assert torch.allclose(loss, torch.stack(each).sum(), rtol=1e-5)
 
 
 def test_pairwise_metrics_equal_the_loops() -> None:
     rng = np.random.default_rng(0)
     samples, readers = rng.random((3, 6, 12, 12)) > 0.7, rng.random((3, 4, 12, 12)) > 0.7
     samples[0, :2], readers[0, 0] = False, False
+    scores = score(torch.from_numpy(samples), torch.from_numpy(readers))
     for name, expected in plain.pairwise(samples, readers).items():
-        found = getattr(ambiguity, name)(samples, readers)
-        assert np.allclose(found.numpy(), expected, atol=1e-12), name
+        assert np.allclose(scores.column(name), expected, atol=1e-12), name

@@ -96,6 +96,8 @@ def test_a_step_draws_for_the_global_batch_and_keeps_its_rows() -> None:
         assert torch.equal(drawn, torch.cat([part.of_cases(shape, distribution) for part in parts]))
         assert torch.equal(drawn, draw(6, *shape, generator=source))
     assert torch.equal(parts[0].shared(0, (2,)), parts[1].shared(0, (2,)))
+    with pytest.raises(ValueError, match="got that of a training step"):
+        everything.rows(slice(0, 2))
 
 
 class Recorder:

@@ -30,7 +30,7 @@ class Noise:
         self, draw: Callable[[Shape, Distribution], Tensor], names: tuple[object, ...], device: torch.device
     ) -> None:
         self._draw, self._names, self.device = draw, names, device
-        self._sources: Sequence[torch.Generator] = ()
+        self._sources: Sequence[torch.Generator] | None = None
         self._shared: dict[int, torch.Generator] = {}
 
     @classmethod
@@ -74,5 +74,10 @@ class Noise:
         return _draw(shape, distribution, self._shared[sample])
 
     def rows(self, part: slice) -> Noise:
-        """The noise of some of the cases (sampling only); its shared numbers begin anew, alike in every part."""
+        """The noise of some of the cases; its shared numbers begin anew, alike in every part.
+
+        Raises ValueError for the noise of a training step, whose rows are chosen by `for_step`.
+        """
+        if self._sources is None:
+            raise ValueError("noise: expected that of for_cases, got that of a training step, which has no rows")
         return self._of_sources(self._sources[part], self._names, self.device)

@@ -19,9 +19,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from uqseg.data import AnnotatedSet
-from uqseg.methods.draws import normal
 from uqseg.methods.mcdropout import dropout
-from uqseg.methods.method import Method, Noise
+from uqseg.noise import Noise
 
 Masks = NDArray[np.bool_]
 
@@ -83,11 +82,11 @@ def decode(method: Any, features: Tensor, z: Tensor) -> Tensor:
     return x[:, 0]
 
 
-def probunet_samples(method: Method, images: Tensor, n: int, noise: Noise) -> Tensor:
+def probunet_samples(method: Any, images: Tensor, n: int, noise: Noise) -> Tensor:
     """n samples (B,n,H,W) of a probabilistic U-Net, one after another; the features are computed once."""
     features = unet(method.network, images)
     mean, log_variance = gaussian(method.prior, images)
-    draws = normal((len(images), n, mean.shape[1]), noise, images.device)
+    draws = noise.of_cases((n, mean.shape[1]))
     samples = []
     for s in range(n):
         z = mean + draws[:, s] * torch.exp(0.5 * log_variance)
@@ -95,22 +94,22 @@ def probunet_samples(method: Method, images: Tensor, n: int, noise: Noise) -> Te
     return torch.stack(samples, 1)
 
 
-def mcdropout_samples(method: Method, images: Tensor, n: int, noise: Noise) -> Tensor:
-    """n samples (B,n,H,W): one pass of the whole network a sample."""
+def mcdropout_samples(method: Any, images: Tensor, n: int, noise: Noise) -> Tensor:
+    """n samples (B,n,H,W): one pass of the network per sample."""
     passes = []
     for _ in range(n):
         features = unet(method.network, images, lambda x: dropout(x, method.options.rate, noise))
-        passes.append(torch.sigmoid(method.head(features)[:, 0]))  # type: ignore[operator]
+        passes.append(torch.sigmoid(method.head(features)[:, 0]))
     return torch.stack(passes, 1)
 
 
-def ensemble_samples(method: Method, images: Tensor, n: int, noise: Noise) -> Tensor:
+def ensemble_samples(method: Any, images: Tensor, n: int, noise: Noise) -> Tensor:
     """The members' maps (B,K,H,W), one after another; n and noise do not enter."""
-    maps = [head(unet(network, images))[:, 0] for network, head in method.members]  # type: ignore[union-attr]
+    maps = [head(unet(network, images))[:, 0] for network, head in method.members]
     return torch.stack([torch.sigmoid(m) for m in maps], 1)
 
 
-def probunet_loss(method: Method, images: Tensor, target: Tensor, draw: Tensor) -> Tensor:
+def probunet_loss(method: Any, images: Tensor, target: Tensor, draw: Tensor) -> Tensor:
     """Negative ELBO against target float (B,H,W) with the standard normal draw (B,latent), averaged over the batch."""
     of = torch.distributions.Normal
     prior, posterior = (
@@ -127,9 +126,9 @@ def probunet_loss(method: Method, images: Tensor, target: Tensor, draw: Tensor) 
     return loss
 
 
-def member_loss(method: Method, slot: int, images: Tensor, target: Tensor) -> Tensor:
+def member_loss(method: Any, slot: int, images: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy of member `slot` of an ensemble against target float (B,H,W)."""
-    network, head = method.members[slot]  # type: ignore[index]
+    network, head = method.members[slot]
     return F.binary_cross_entropy_with_logits(head(unet(network, images))[:, 0], target)
 
 

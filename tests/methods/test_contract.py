@@ -134,6 +134,12 @@ def test_a_size_that_cannot_be_halved_is_refused(name: str) -> None:
 
 
 @every_method
+def test_other_channels_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="images: expected 1 channels, got 3"):
+        predict(small(name), np.zeros((1, 3, 32, 32), np.uint8), 1)
+
+
+@every_method
 def test_saving_and_loading_gives_the_same_samples(name: str, tmp_path: Path) -> None:
     data = discs(3)
     method = small(name, seed=3)

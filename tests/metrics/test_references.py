@@ -7,10 +7,11 @@ import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from uqseg.metrics import figures, score
+from uqseg.metrics import Scores, figure, figures, score
 from uqseg.metrics.ambiguity import hit_counts
 from uqseg.metrics.calibration import reliability
 from uqseg.metrics.ranks import weighted_augrc
+from uqseg.metrics.registry import derivations
 from uqseg.seeds import generator
 
 B, S, R, SIDE = 5, 6, 3, 12
@@ -38,7 +39,7 @@ def by_formula(p: np.ndarray, w: np.ndarray, y: np.ndarray) -> dict[str, float]:
     expected = float(w @ entropy(p).mean((1, 2)))
     majority = fraction >= 0.5
     return {
-        "area_crps": np.mean([w @ abs(area - a) for a in drawn]) - own / 2,
+        "area_crps": np.mean([w @ abs(area - a) for a in drawn]) - own / (1 - (w**2).sum()) / 2,
         "nll_joint": -np.mean(np.log(likelihood)),
         "presence": present,
         "presence_brier": np.mean((present - (drawn > 0)) ** 2),
@@ -63,34 +64,33 @@ def test_columns_equal_their_formulas_with_weights_an_absent_and_an_empty_reader
     read[2, 1] = False
     weights = torch.rand(B, S, generator=noise, dtype=torch.float64)
     weights /= weights.sum(1, keepdim=True)
-    table = score(samples, masks, read, weights)
+    scores = score(samples, masks, read, weights=weights)
     for b in range(B):
         present = read[b].numpy()
         slow = by_formula(samples[b].double().numpy(), weights[b].numpy(), masks[b].numpy()[present])
         for name, value in slow.items():
-            assert table[name][b] == pytest.approx(value, rel=1e-5, abs=1e-7, nan_ok=True), name
+            assert scores.column(name)[b] == pytest.approx(value, rel=1e-5, abs=1e-7, nan_ok=True), name
 
 
 def test_image_level_rank_correlations_equal_scipy() -> None:
     noise = generator("ranks")
-    table = score(torch.rand(40, 4, 8, 8, generator=noise), torch.rand(40, 4, 8, 8, generator=noise) > 0.7)
-    by_name = {f.name: f for f in figures()}
+    scores = score(torch.rand(40, 4, 8, 8, generator=noise), torch.rand(40, 4, 8, 8, generator=noise) > 0.7)
     for name in ("spearman_std", "spearman_diversity"):
-        x, y = by_name[name].columns
-        assert by_name[name].of(table) == pytest.approx(spearmanr(table[x], table[y]).statistic)
+        x, y = (scores.column(c) for c in figure(name).of)
+        assert figure(name).value(scores) == pytest.approx(spearmanr(x, y).statistic)
 
 
 def test_dispute_auroc_equals_scikit_learn_when_images_are_drawn_again() -> None:
-    figure = next(f for f in figures() if f.name == "presence_auroc")
     noise = generator("dispute")
     samples = torch.rand(60, 4, 4, 4, generator=noise) * torch.rand(60, 4, 1, 1, generator=noise)
     masks = (torch.rand(60, 4, 4, 4, generator=noise) > 0.5) & (torch.rand(60, 4, 1, 1, generator=noise) > 0.3)
-    table = score(samples, masks, groups=["calibration"])
+    scores = score(samples, masks)
     times = np.random.default_rng(0).integers(0, 3, 60)
     p = (samples >= 0.5).any(3).any(2).double().mean(1)
     seen = masks.any(3).any(2).double().mean(1)
     disputed = ((seen > 0) & (seen < 1)).numpy()
-    assert figure.of(table, times) == pytest.approx(roc_auc_score(disputed, (p * (1 - p)).numpy(), sample_weight=times))
+    expected = roc_auc_score(disputed, (p * (1 - p)).numpy(), sample_weight=times)
+    assert figure("presence_auroc").value(scores, times) == pytest.approx(expected)
 
 
 def test_augrc_equals_the_area_under_the_generalised_risk() -> None:
@@ -104,67 +104,72 @@ def test_augrc_equals_the_area_under_the_generalised_risk() -> None:
 def test_adaptive_active_average_and_presence_calibration_equal_loops() -> None:
     noise = generator("bins")
     samples, masks = torch.rand(4, 5, 32, 32, generator=noise) ** 3, torch.rand(4, 4, 32, 32, generator=noise) > 0.7
-    table, by_name = score(samples, masks, groups=["calibration"]), {f.name: f for f in figures("calibration")}
+    scores = score(samples, masks)
     p, y = samples.double().mean(1).flatten().numpy(), masks.double().mean(1).flatten().numpy()
     at = np.minimum((p * 15).astype(int), 14)
     gaps = [abs((p - y)[at == b].mean()) for b in range(15) if (at == b).any()]
-    assert by_name["ace"].of(table) == pytest.approx(np.mean(gaps), rel=1e-5)
+    assert figure("ace").value(scores) == pytest.approx(np.mean(gaps), rel=1e-5)
     active = p >= 0.01
     error = sum(abs((p - y)[active & (at == b)].sum()) for b in range(15)) / active.sum()
-    assert by_name["ece_active"].of(table) == pytest.approx(error, rel=1e-5)
+    assert figure("ece_active").value(scores) == pytest.approx(error, rel=1e-5)
     order = np.argsort(p)
     equal_mass = sum(abs((p - y)[part].sum()) for part in np.array_split(order, 15)) / len(p)
-    assert by_name["ece_adaptive"].of(table) == pytest.approx(equal_mass, rel=0.05)
+    assert figure("ece_adaptive").value(scores) == pytest.approx(equal_mass, rel=0.05)
     present = (samples >= 0.5).any(3).any(2).double().mean(1).numpy()
-    assert by_name["presence_ece"].of(table) == pytest.approx(abs(present - 1).mean())
+    assert figure("presence_ece").value(scores) == pytest.approx(abs(present - 1).mean())
 
 
 def test_areas_equal_the_integral_form_of_the_crps() -> None:
-    """∫ (F(x) − [x ≥ y])² dx over whole pixels, a formula that shares nothing with the double sum."""
+    """∫ (F(x) − [x ≥ y])² dx over whole pixels, a formula that shares nothing with the double sum; for independent
+    draws less what their finite number adds."""
     noise = generator("areas")
     samples, masks = torch.rand(6, 5, 8, 8, generator=noise), torch.rand(6, 3, 8, 8, generator=noise) > 0.6
     spacing = torch.tensor([[0.5, 0.7]] * 5 + [[torch.nan, torch.nan]])
-    table = score(samples, masks, groups=["calibration"], spacing=spacing)
+    whole, draws = (score(samples, masks, drawn=drawn, spacing=spacing) for drawn in ("support", "independent"))
     for b in range(6):
         areas, drawn = (samples[b] >= 0.5).sum((1, 2)).numpy(), masks[b].sum((1, 2)).numpy()
         x = np.arange(65)
         below = (areas[:, None] <= x).mean(0)
         crps = np.mean([((below - (x >= a)) ** 2).sum() for a in drawn])
-        assert table["area_crps"][b] == pytest.approx(crps)
-        assert table["area_crps_mm2"][b] == pytest.approx(crps * 0.35 if b < 5 else np.nan, nan_ok=True)
+        assert whole.column("area_crps")[b] == pytest.approx(crps)
+        assert whole.column("area_crps_mm2")[b] == pytest.approx(crps * 0.35 if b < 5 else np.nan, nan_ok=True)
+        pairs = np.abs(areas[:, None] - areas).sum() / (5 * 4)
+        fair = np.mean([np.abs(areas - a).mean() for a in drawn]) - pairs / 2
+        assert draws.column("area_crps")[b] == pytest.approx(fair)
 
 
 def test_risk_coverage_areas_and_failure_equal_loops_and_scikit_learn() -> None:
     rng = np.random.default_rng(0)
-    table = pd.DataFrame({"risk": rng.random(60), "uncertainty_mean": rng.integers(0, 20, 60) / 20})
-    by_name, u, risk = {f.name: f for f in figures()}, table["uncertainty_mean"].to_numpy(), table["risk"].to_numpy()
+    risk, u = rng.random(60), rng.integers(0, 20, 60) / 20
+    names = np.array([f"{i:02d}" for i in range(60)])
+    scores = Scores(names, names, {"risk": risk, "uncertainty_mean": u}, 1, "support")
     aurc = np.mean([risk[u <= v].mean() for v in u])
-    assert by_name["aurc_mean"].of(table) == pytest.approx(aurc)
-    best = np.mean([risk[risk <= v].mean() for v in risk])
-    assert by_name["eaurc_mean"].of(table) == pytest.approx(aurc - best)
-    assert by_name["failure_auroc_mean"].of(table) == pytest.approx(roc_auc_score(risk > 0.5, u))
+    assert figure("aurc_mean").value(scores) == pytest.approx(aurc)
+    best = np.mean(np.cumsum(np.sort(risk)) / np.arange(1, 61))
+    assert figure("eaurc_mean").value(scores) == pytest.approx(aurc - best)
+    assert figure("failure_auroc_mean").value(scores) == pytest.approx(roc_auc_score(risk > 0.5, u))
 
 
 def test_pixel_figures_equal_scikit_learn_and_numpy() -> None:
     noise = generator("pixels")
     samples, masks = torch.rand(4, 4, SIDE, SIDE, generator=noise), torch.rand(4, R, SIDE, SIDE, generator=noise) > 0.6
-    table = score((samples * 8).round() / 8, masks)  # binary fractions: ties are exact
+    scores = score((samples * 8).round() / 8, masks)  # binary fractions: ties are exact
     for b in range(4):
         p, y = ((samples[b] * 8).round() / 8).double().mean(0).numpy(), masks[b].double().mean(0).numpy()
         u = np.nan_to_num(entropy(p))
         wrong = (p.astype(np.float32) >= 0.5) != (y >= 0.5)
         shown = u.round(6).ravel()
-        assert table["error_auprc"][b] == pytest.approx(average_precision_score(wrong.ravel(), shown), abs=1e-6)
+        assert scores.column("error_auprc")[b] == pytest.approx(average_precision_score(wrong.ravel(), shown), abs=1e-6)
         share = (p >= 0.5).mean()
         above = u[u >= np.quantile(u, 1 - share, method="higher")]
         highest = np.sort(u.ravel())[::-1][: int((p >= 0.5).sum())]
-        assert table["uncertainty_top"][b] == pytest.approx(highest.mean(), rel=1e-5)
+        assert scores.column("uncertainty_top")[b] == pytest.approx(highest.mean(), rel=1e-5)
         assert above.min() == pytest.approx(highest.min())
-        assert table["uncertainty_sum"][b] == pytest.approx(u.sum(), rel=1e-5)
+        assert scores.column("uncertainty_sum")[b] == pytest.approx(u.sum(), rel=1e-5)
         spread = ((samples[b] * 8).round() / 8).double().numpy().std(0)
-        assert table["ncc_std"][b] == pytest.approx(correlation(spread, y * (1 - y)), abs=1e-5)
+        assert scores.column("ncc_std")[b] == pytest.approx(correlation(spread, y * (1 - y)), abs=1e-5)
         soft = [f1_score((y >= t).ravel(), (p >= t).ravel(), zero_division=1) for t in (0.1, 0.3, 0.5, 0.7, 0.9)]
-        assert table["soft_dice"][b] == pytest.approx(np.mean(soft), abs=1e-6)
+        assert scores.column("soft_dice")[b] == pytest.approx(np.mean(soft), abs=1e-6)
 
 
 def test_hits_are_counted_by_image() -> None:
@@ -178,8 +183,7 @@ def test_calibration_sums_do_not_depend_on_the_order_of_pixels() -> None:
     p, masks = torch.rand(2, 1, 16, 16, generator=noise), torch.rand(2, 3, 16, 16, generator=noise) > 0.5
     turn = torch.randperm(256, generator=noise)
     turned = [x.flatten(2)[..., turn].view(x.shape) for x in (p, masks)]
-    for a, b in zip(reliability(p[:, 0], masks), reliability(turned[0][:, 0], turned[1]), strict=True):
-        assert torch.equal(a, b)
+    assert torch.equal(reliability(p[:, 0], masks), reliability(turned[0][:, 0], turned[1]))
 
 
 def test_all_columns_keep_with_order_batches_weights_and_absent_readers() -> None:
@@ -189,17 +193,26 @@ def test_all_columns_keep_with_order_batches_weights_and_absent_readers() -> Non
     weights /= weights.sum(1, keepdim=True)
     read = torch.rand(6, 4, generator=noise) > 0.3
     read[:, 1] = True
-    given = (samples, masks, read, weights)
-    before = [x.clone() for x in given]
-    whole = score(*given)
-    parts = pd.concat([score(*(x[k : k + 1] for x in given)) for k in range(6)], ignore_index=True)
-    assert np.allclose(whole.astype(float), parts.astype(float), rtol=1e-6, atol=1e-6, equal_nan=True)
-    turned = score(*(x.flip(1) for x in given))
-    same = [c for c in whole if "_first" not in c]
-    assert np.allclose(whole[same].astype(float), turned[same].astype(float), rtol=1e-5, atol=1e-6, equal_nan=True)
-    assert all(torch.equal(a, b) for a, b in zip(before, given, strict=True))
-    for figure in figures():
-        low, high = figure.range
+    before = [x.clone() for x in (samples, masks, read, weights)]
+
+    def scored(turn: bool = False, rows: slice = slice(None)) -> Scores:
+        parts = [x[rows].flip(1) if turn else x[rows] for x in (samples, masks, read, weights)]
+        return score(*parts[:3], weights=parts[3])
+
+    whole, turned = scored(), scored(turn=True)
+    parts = Scores.concatenate([scored(rows=slice(k, k + 1)) for k in range(6)])
+    for name in (*whole.values, *derivations()):
+        same = np.allclose(whole.column(name), parts.column(name), rtol=1e-6, atol=1e-6, equal_nan=True)
+        assert same, name
+        x, y = whole.column(name), turned.column(name)
+        if name == "overlaps":
+            x, y = (np.concatenate([np.sort(z[..., :-1]), z[..., -1:]], -1) for z in (x, y))
+        if name == "areas_readers":
+            x, y = (np.concatenate([np.sort(z[:, :-1]), z[:, -1:]], 1) for z in (x, y))
+        assert name.endswith("_first") or np.allclose(x, y, rtol=1e-5, atol=1e-6, equal_nan=True), name
+    assert all(torch.equal(a, b) for a, b in zip(before, (samples, masks, read, weights), strict=True))
+    for f in figures():
+        low, high = f.range
         for k in range(6):
-            value = figure.of(whole.iloc[[k]])
-            assert np.isnan(value) or low - 1e-9 <= value <= high + 1e-9, figure.name
+            value = f.value(whole.take([k]))
+            assert np.isnan(value) or low - 1e-9 <= value <= high + 1e-9, f.name

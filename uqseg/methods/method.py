@@ -91,8 +91,11 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
     def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:
         """Samples of a batch, float32 on the method's device: n each, or the whole support.
 
-        On a processor a few images are drawn at a time. Raises ValueError where `draw` breaks its promise.
+        On a processor a few images are drawn at a time. Raises ValueError where the images have other channels than the
+        method, or `draw` breaks its promise.
         """
+        if batch.images.shape[1] != self.channels:
+            raise ValueError(f"images: expected {self.channels} channels, got {batch.images.shape[1]}")
         if self.training:
             self.eval()
         images = normalise(batch.images.to(self.device)).contiguous(memory_format=torch.channels_last)

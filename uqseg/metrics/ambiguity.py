@@ -38,39 +38,11 @@ def hm_iou(
     return _hm_iou(_pair(samples, readers, sample_weights, reader_weights))
 
 
-def coverage(
-    samples: Array, readers: Array, *, sample_weights: Array | None = None, reader_weights: Array | None = None
-) -> Tensor:
-    """Mean over readers of the best Dice among samples, float64 (B,) in [0,1]; arguments as in `ged`."""
-    return _coverage(_pair(samples, readers, sample_weights, reader_weights))
-
-
-def validity(
-    samples: Array, readers: Array, *, sample_weights: Array | None = None, reader_weights: Array | None = None
-) -> Tensor:
-    """Mean over samples of the best Dice among readers, float64 (B,) in [0,1]; arguments as in `ged`."""
-    return _validity(_pair(samples, readers, sample_weights, reader_weights))
-
-
 def diversity(
     samples: Array, readers: Array, *, sample_weights: Array | None = None, reader_weights: Array | None = None
 ) -> Tensor:
     """Expected distance of two hypotheses, float64 (B,) in [0,1); the readers are checked but do not enter."""
     return _pair(samples, readers, sample_weights, reader_weights).among_samples
-
-
-def soft_dice(
-    samples: Array, readers: Array, *, sample_weights: Array | None = None, reader_weights: Array | None = None
-) -> Tensor:
-    """Mean over five thresholds of the Dice of mean sample and reader fraction, float64 (B,); samples may be float."""
-    return _soft_dice(_pair(samples, readers, sample_weights, reader_weights))
-
-
-def ncc(
-    samples: Array, readers: Array, *, sample_weights: Array | None = None, reader_weights: Array | None = None
-) -> Tensor:
-    """Normalised cross-correlation of Baumgartner et al. 2019, float64 (B,) in [-1,1], NaN where a map is constant."""
-    return _ncc_samples(_pair(samples, readers, sample_weights, reader_weights))
 
 
 def _pair(samples: Array, readers: Array, sample_weights: Array | None, reader_weights: Array | None) -> Scored:
@@ -190,7 +162,7 @@ declare(
 declare(
     _ambiguity(
         "ged_unbiased", "GED, unbiased", ("ged_unbiased",), tables=("limit",), range=(-2, 2),
-        formula=f"{_GED}, without the diagonals of both sides", same_as="D-Persona's second form but for d(∅,∅) = 0",
+        formula=f"{_GED}, without the diagonals of both sides (D-Persona's second form)",
         degenerate="only for independent draws, two at least, and two readers at least",
     )
 )  # fmt: skip
@@ -207,12 +179,17 @@ declare(_ambiguity("ged_samples", "E d(sample, sample)", ("ged_samples",), table
                    formula="Σ w_s w_s' d(h_s,h_s')", depends_on_samples=True))  # fmt: skip
 declare(_ambiguity("ged_readers", "E d(reader, reader)", ("ged_readers",), tables=("parts",), direction="none",
                    formula="Σ v_r v_r' d(y_r,y_r')"))  # fmt: skip
+
+
+def _mean_at(sums: Columns, counts: Columns, i: int) -> Floats:
+    return ratio(np.asarray(sums["ged_by_draws"])[..., i], np.asarray(counts["ged_by_draws"])[..., i])
+
+
 for _i, _k in enumerate(CURVE):
     declare(_ambiguity(f"ged@{_k}", f"GED of {_k}", ("ged_by_draws",), tables=("draws",), range=(-1, 2), family="ged@k",
                        formula="GED expected from k draws: the debiased sample term times 1 − 1/k",
                        degenerate="undefined for a single draw if k > 1, and for stratified samples",
-                       from_sums=lambda sums, counts, i=_i: ratio(np.asarray(sums["ged_by_draws"])[..., i],
-                                                                  np.asarray(counts["ged_by_draws"])[..., i])))  # fmt: skip
+                       from_sums=partial(_mean_at, i=_i)))  # fmt: skip
 
 
 # Whether, and where: d(a,b) = [exactly one is empty] + [both drawn]·(1 − IoU).
@@ -290,7 +267,7 @@ declare(_place("ged_presence_excess", "presence, excess", ("ged_presence_excess"
                degenerate="undefined for one reader or a single independent draw"))  # fmt: skip
 declare(_place("ged_drawn", "GED of those that draw", ("ged_drawn",), range=(0, 2), depends_on_samples=True,
                common_cases=True, formula="GED between the samples that draw anything and the readers who did",
-               degenerate="undefined where nobody draws on one side; of independent draws two at least must"))  # fmt: skip
+               degenerate="undefined where nobody draws on one side, or one of independent draws"))  # fmt: skip
 
 
 @derived("diversity", ("ged_samples",))
@@ -307,7 +284,7 @@ def _diversity_unbiased(x: Columns, drawn: Drawn) -> Floats:
 @derived("readers_present", ("areas_readers",))
 def _readers_present(x: Columns, drawn: Drawn) -> Floats:
     """How many readers read the image."""
-    return np.isfinite(x["areas_readers"][:, :-1]).sum(1).astype(float)
+    return np.asarray(np.isfinite(x["areas_readers"][:, :-1]).sum(1), np.float64)
 
 
 @derived("reader_diversity", ("ged_readers", "readers_present"))
@@ -336,8 +313,8 @@ declare(_diverse("reader_diversity", "of different readers", ("reader_diversity"
 declare(_diverse("diversity_ratio", "ratio of the two", ("diversities",), range=(0, np.inf), reference="this project",
                  formula="mean of diversity_unbiased over mean of reader_diversity, over the images that have both",
                  degenerate="undefined where the readers agree everywhere",
-                 from_sums=lambda sums, counts: ratio(np.asarray(sums["diversities"])[..., 0],
-                                                      np.asarray(sums["diversities"])[..., 1])))  # fmt: skip
+                 from_sums=lambda sums, counts: ratio(sums["diversities"][..., 0],
+                                                      sums["diversities"][..., 1])))  # fmt: skip
 
 
 # Matching samples and readers
@@ -392,18 +369,22 @@ def _soft_dice(scored: Scored) -> Tensor:
 _match = partial(_ambiguity, direction="higher", depends_on_samples=True, degenerate="Dice(∅,∅) = 1")
 _NAMED = "this project's name; called D_max in several papers"
 declare(_match("hm_iou", "HM-IoU", ("hm_iou",), tables=("ambiguity", "summary"), degenerate="IoU(∅,∅) = 1",
-               formula="mean IoU of samples and readers, repeated to lcm(S,R) and optimally assigned; optimal transport "
-               "with weights", reference="Kohl et al. 2019, arXiv:1905.13077",
-               same_as="CCDM, BerDiff, MoSE (also weighted)", unlike="Flow-SSN (each reader to its best of 100)"))  # fmt: skip
+               formula="mean IoU of samples and readers, repeated to lcm(S,R) and optimally assigned; optimal "
+               "transport with weights", reference="Kohl et al. 2019, arXiv:1905.13077",
+               same_as="CCDM, BerDiff, MoSE (also weighted)",
+               unlike="Flow-SSN (each reader to its best of 100)"))  # fmt: skip
 _PERSONA = "ValUES (empty against empty = 0)"
-declare(_match("coverage", "coverage", ("coverage",), formula="Σ v_r max_s Dice(h_s, y_r), samples of weight 0 left out",
-               reference=_NAMED, same_as="D-Persona's dice_max_reverse", unlike=_PERSONA))  # fmt: skip
+declare(_match("coverage", "coverage", ("coverage",),
+               formula="Σ v_r max_s Dice(h_s, y_r), samples of weight 0 left out", reference=_NAMED,
+               same_as="D-Persona's dice_max_reverse", unlike=_PERSONA))  # fmt: skip
 declare(_match("validity", "validity", ("validity",), formula="Σ w_s max_r Dice(h_s, y_r), absent readers left out",
-               reference=_NAMED, same_as="D-Persona's dice_max", unlike=_PERSONA, depends_on_samples=False))  # fmt: skip
+               reference=_NAMED, same_as="D-Persona's dice_max", unlike=_PERSONA,
+               depends_on_samples=False))  # fmt: skip
 declare(_match("dice_max", "mean of both", ("dice_max",), formula="(coverage + validity)/2", reference=_NAMED))
-declare(_match("dice_match", "Dice, matched", ("dice_match",), same_as="D-Persona's dice_match",
+declare(_match("dice_match", "Dice, matched", ("dice_match",),
                formula="mean over readers of Dice, each matched to another sample so that it is largest; rises with S",
-               reference="Wu et al. 2024, arXiv:2403.16078", degenerate="Dice(∅,∅) = 1; undefined where S < R"))  # fmt: skip
+               reference="Wu et al. 2024 (D-Persona), CVPR",
+               degenerate="Dice(∅,∅) = 1; undefined where S < R"))  # fmt: skip
 declare(_match("soft_dice", "soft Dice", ("soft_dice",), depends_on_samples=False, same_as="MRNet (≥)",
                formula="mean over t = 0.1, 0.3, 0.5, 0.7, 0.9 of Dice([p̄ ≥ t], [ȳ ≥ t])",
                reference="Ji et al. 2021, doi:10.1109/CVPR46437.2021.01216",

@@ -161,8 +161,9 @@ declare(_mean_of_draws("nll", "NLL", ("nll",), tables=_home, range=(0, -float(np
                        formula="mean over pixels of −ȳ log p̄ − (1−ȳ) log(1−p̄), p̄ clipped to [1e-6, 1−1e-6], nats",
                        reference=_GNEITING, degenerate="clipped at 0 and 1"))  # fmt: skip
 declare(_mean_of_draws("nll_joint", "joint NLL (nats)", ("nll_joint",), tables=("presence",), range=(0, np.inf),
-                       formula="− Σ_r v_r log Σ_s w_s Π_pixels p_s(y_r), p_s clipped to [1e-6, 1−1e-6], nats per image",
-                       reference="Monteiro et al. 2020, arXiv:2006.06015", degenerate="clipped at 0 and 1"))  # fmt: skip
+                       formula="− Σ_r v_r log Σ_s w_s Π_pixels p_s(y_r), p_s clipped to [1e-6, 1−1e-6]",
+                       reference="Monteiro et al. 2020, arXiv:2006.06015",
+                       degenerate="clipped at 0 and 1"))  # fmt: skip
 
 
 @statistic("presence")
@@ -200,8 +201,8 @@ def _dispute(values: Columns, weights: Floats) -> Floats:
 
 _PRESENCE = "P̂ = Σ w_s [h_s ≠ ∅] against the share of readers who drew anything"
 _both = ("presence", "presence_readers")
-declare(Figure("presence_ece", "presence ECE", _both, "lower", ("presence",), f"ECE over images, 15 bins, of {_PRESENCE}",
-               _ECE, from_cases=_presence_bins))  # fmt: skip
+declare(Figure("presence_ece", "presence ECE", _both, "lower", ("presence",),
+               f"ECE over images, 15 bins, of {_PRESENCE}", _ECE, from_cases=_presence_bins))  # fmt: skip
 declare(Figure("presence_brier", "presence Brier", ("presence_brier",), "lower", ("presence",),
                f"mean (P̂ − [y_r ≠ ∅])²; {_PRESENCE}", "Brier 1950"))  # fmt: skip
 declare(Figure("presence_auroc", "AUROC of dispute", _both, "higher", ("presence",),
@@ -247,7 +248,7 @@ def area_crps_mm2(columns: Columns, drawn: Drawn) -> Floats:
 
 for _name, _unit in (("area_crps", "pixels"), ("area_crps_mm2", "mm²")):
     declare(Figure(_name, f"area CRPS ({_unit})", (_name,), "lower", ("presence",),
-                   f"Σ w_s v_r ‖|h_s| − |y_r|‖ − ½ Σ w_s w_s' ‖|h_s| − |h_s'|‖, {_unit}; for independent draws the last "
-                   "term over 1 − Σ w_s² (the fair form)",
+                   f"Σ w_s v_r ‖|h_s| − |y_r|‖ − ½ Σ w_s w_s' ‖|h_s| − |h_s'|‖, {_unit}; for independent draws the "
+                   "last term over 1 − Σ w_s² (the fair form)",
                    f"{_GNEITING}; Ferro 2014, doi:10.1002/qj.2270", range=(-np.inf, np.inf),
                    degenerate="undefined for a single draw; mm² also where the spacing is unknown"))  # fmt: skip

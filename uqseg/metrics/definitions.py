@@ -8,12 +8,12 @@ NOTATION = (
     "Undefined values are left out of a mean and counted."
 )
 DRAWS = (
-    "Samples are independent draws, a whole finite support, or stratified (chosen to represent a distribution). Figures "
-    "marked S depend on the number and the kind of the samples and are compared only where both are equal."
+    "Samples are independent draws, a whole finite support, or stratified (chosen to represent a distribution). "
+    "Figures marked S depend on the number and the kind of the samples and are compared only where both are equal."
 )
 MAJORITY = (
-    "The majority is [ȳ ≥ 0.5]: two of four readers make a lesion. With > 0.5 they would not, which changes the majority "
-    "mask of 72 % of the real LIDC slices, and the mean Dice of a map at 0.5 from 0.66 to 0.84."
+    "The majority is [ȳ ≥ 0.5]: two of four readers make a lesion. With > 0.5 they would not, which changes the "
+    "majority mask of 72 % of the real LIDC slices, and the mean Dice of a map at 0.5 from 0.66 to 0.84."
 )
 
 

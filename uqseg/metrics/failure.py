@@ -110,7 +110,8 @@ _AREAS: dict[str, tuple[str, Direction, str, str, Callable[[Floats, Floats, Floa
     "augrc": ("AUGRC", "lower", "area under accepted risk over all images against coverage, trapezoids",
               "Traub et al. 2024, arXiv:2407.01032", weighted_augrc, "fd-shifts, exactly, ties too",
               "torch-uncertainty (starts at coverage 1/N and ignores ties)"),
-    "failure_auroc": ("AUROC of failure", "higher", "AUROC of the uncertainty for Dice < 0.5", _JAEGER, _failed, "", ""),
+    "failure_auroc": ("AUROC of failure", "higher", "AUROC of the uncertainty for Dice < 0.5", _JAEGER, _failed,
+                      "", ""),
 }  # fmt: skip
 for _area, (_title, _direction, _formula, _source, _function, _same, _unlike) in _AREAS.items():
     for _how, _by in AGGREGATIONS.items():

@@ -39,25 +39,12 @@ def binary_entropy(prob: Tensor) -> Tensor:
     return -(prob * prob.clamp_min(least).log() + other * other.clamp_min(least).log())
 
 
-def entropy(samples: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Total uncertainty: entropy of the mean probability, (B,...) in [0, ln 2]."""
-    return binary_entropy(mean(samples, weights).to(samples.dtype))
-
-
 def expected_entropy(samples: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean entropy of the samples, (B,...) in [0, ln 2]: what is left when the sample is known."""
     total = torch.zeros_like(samples[:, 0], dtype=torch.float64)
     for sample, weight in _each(samples, weights):
         total += weight * binary_entropy(sample)
     return (total / samples.shape[1] if weights is None else total).to(samples.dtype)
-
-
-def mutual_information(samples: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Entropy of the mean less mean entropy, (B,...) in [0, ln 2]: what the sample tells (Houlsby et al. 2011).
-
-    Never negative in exact arithmetic (Jensen); rounding below 0 is set to 0.
-    """
-    return (entropy(samples, weights) - expected_entropy(samples, weights)).clamp_min(0)
 
 
 def pearson(a: Tensor, b: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Rank statistics over images, for K sets of image weights at once: Spearman, AUROC, risk-coverage areas."""
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -68,8 +70,7 @@ def weighted_eaurc(uncertainty: Floats, risk: Floats, weights: Floats) -> Floats
         return np.full(len(weights), np.nan)
     order = np.argsort(risk, kind="stable")
     ordered, w = risk[order], weights[:, order]
-    starts = [*np.flatnonzero(np.diff(ordered, prepend=np.nan)), len(ordered)]
-    for start, end in zip(starts[:-1], starts[1:], strict=True):
+    for start, end in pairwise([*np.flatnonzero(np.diff(ordered, prepend=np.nan)), len(ordered)]):
         if end - start > 1:
             w[:, start:end] = np.sort(w[:, start:end], axis=1)
     cover, total = np.cumsum(w, 1), w.sum(1)

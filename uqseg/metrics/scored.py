@@ -272,11 +272,11 @@ def _in_common(hypotheses: Tensor, masks: Tensor) -> Tensor:
     counts is exact in float32.
     """
     run = gcd(RUN, masks.shape[1])
-    sets = [x.view(torch.uint8).unflatten(1, (-1, run)) for x in (hypotheses, masks)]  # numbers much faster than bool
+    sets = [x.view(torch.uint8).view(len(x), -1, run) for x in (hypotheses, masks)]  # numbers much faster than bool
     used = (sets[0].amax(0) | sets[1].amax(0)).amax(1).nonzero()[:, 0]
-    products = []
-    for some in used.split(max(1, PART // (run * (len(hypotheses) + len(masks))))):
-        numbers = torch.cat([x.index_select(1, some) for x in sets]).flatten(1).float()
+    products, step = [], max(1, PART // (run * (len(hypotheses) + len(masks))))
+    for start in range(0, max(1, len(used)), step):
+        numbers = torch.cat([x.index_select(1, used[start : start + step]) for x in sets]).flatten(1).float()
         products.append((numbers @ numbers.T).double())
     return products[0] if len(products) == 1 else torch.stack(products).sum(0)
 

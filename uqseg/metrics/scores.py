@@ -209,9 +209,10 @@ def _of_split(cases: Any, sums: Any, split: str, facts: Mapping[str, Any]) -> Sc
     values, totals = _columns(cases, split, facts["shapes"]), _columns(sums, split, facts["shapes"])
     pairs = {n: x for n, x in totals.items() if f"{n}:cases" in totals}
     counts = {n: totals[f"{n}:cases"].astype(float).reshape(-1, *[1] * (x.ndim - 1)) for n, x in pairs.items()}
-    texts = [values.pop(n).astype(np.str_) for n in ("case", "patient")]
+    names, patients = (values.pop(n).astype(np.str_) for n in ("case", "patient"))
     return Scores(
-        *texts,
+        names,
+        patients,
         {n: x.astype(np.float64) for n, x in values.items()},
         facts["samples"],
         facts["drawn"],

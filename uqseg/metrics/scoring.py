@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from uqseg.errors import unknown
 from uqseg.metrics.registry import Drawn, Floats, Statistic, figures, statistics
 from uqseg.metrics.scored import Array, Scored
 from uqseg.metrics.scores import Scores
 from uqseg.metrics.threshold import mean_of_defined
-
-if TYPE_CHECKING:
-    from uqseg.samples import Samples
+from uqseg.samples import Samples
 
 PART = 2**20
-"""Samples times pixels that are scored at a time at most: what passes between the steps stays in a processor's cache."""
+"""Samples times pixels that are scored at a time at most, so that intermediate results stay in a processor's cache."""
 
 
 def score(
@@ -41,8 +38,8 @@ def score(
     spacing as in Scored. cases: names, default their numbers; patients: default each case its own. Images are scored in
     parts of bounded memory; no statistic depends on the other images.
     """
-    if not isinstance(samples, (Tensor, np.ndarray)) and hasattr(samples, "prob"):
-        samples, weights, drawn = samples.prob, samples.weights, samples.drawn
+    if isinstance(samples, Samples):
+        weights, drawn, samples = samples.weights, samples.drawn, samples.prob
     if drawn not in get_args(Drawn):
         raise ValueError(f"drawn: expected one of {', '.join(get_args(Drawn))}, got {drawn!r}")
     chosen = _chosen(statistics)
@@ -86,17 +83,17 @@ def leave_one_out(
 ) -> Scores:
     """Scores of the yardstick `human`: each reader in turn against the other readers' masks, mean over the readers.
 
-    masks: bool (B,R,H,W); the others count the same. Every figure compares the R − 1 others with ONE reader, so those of
-    two sets (GED, HM-IoU, validity, NCC of samples) do not reach what they would against all readers. Undefined is what
-    one reader cannot tell: figures against the majority, figures across images (there a mean over the readers would put
-    every reader on both sides), and what is measured by the readers' variance. `_first` stands for reader 0 alone. An
-    image that fewer than two readers read is undefined in every column. All that figures need is stored, since nothing
-    can be derived from means.
+    masks: bool (B,R,H,W); the others count the same and are independent draws. Every figure compares the R − 1 others
+    with ONE reader, so those of two sets (GED, HM-IoU, validity, NCC of samples) do not reach what they would against
+    all readers. Undefined is what one reader cannot tell: figures against the majority, figures across images (there a
+    mean over the readers would put every reader on both sides), and what is measured by the readers' variance. `_first`
+    stands for reader 0 alone. An image that fewer than two readers read is undefined in every column. All that figures
+    need is stored, since nothing can be derived from means.
     """
     checked = Scored(masks, masks, read, spacing=spacing)
     if checked.R < 2:
         raise ValueError(f"masks: expected at least two readers, one to be left out, got {checked.R}")
-    drawn, present = checked.masks.unflatten(2, checked.shape), checked.read
+    drawn, present = checked.masks.view(checked.B, checked.R, *checked.shape), checked.read
     turns: dict[str, list[Floats]] = {}
     for r in range(checked.R):
         only, others = torch.zeros_like(present), present.clone()

@@ -101,7 +101,8 @@ def _derive(reference: str, suffix: str) -> None:
 def _pooled(name: str, column: str, at: list[int]) -> Callable[[Columns, Columns], Floats]:
     def finish(sums: Columns, counts: Columns) -> Floats:
         some = np.asarray(counts[column])[..., at, 0] > 0
-        return np.where(some, measure(name, np.asarray(sums[column])[..., at, :]), np.nan).mean(-1)
+        value = np.where(some, measure(name, np.asarray(sums[column])[..., at, :]), np.nan)
+        return np.asarray(value.mean(-1))
 
     return finish
 
