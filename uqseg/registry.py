@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from uqseg.errors import UsageError, unknown
-from uqseg.outside import TREE, load_file, source_hash
+from uqseg.outside import TREE, load_file, running_outside_code, source_hash
 
 
 class Options(BaseModel):
@@ -76,11 +76,16 @@ class Registry(Generic[R]):
     def _find_outside(self, label: str) -> type[R]:
         module, _, attribute = label.rpartition(":")
         try:
-            loaded = load_file(module) if module.endswith(".py") else importlib.import_module(module)
+            if module.endswith(".py"):
+                loaded = load_file(module)
+            else:
+                with running_outside_code():
+                    loaded = importlib.import_module(module)
             cls = getattr(loaded, attribute)
-        except (ImportError, AttributeError, ValueError) as error:
+        except Exception as error:  # whatever a module raises while it is imported
+            reason = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
             raise UsageError(
-                f"{self.kind} '{label}': expected importable package.module:Class or path/to/file.py:Class, got {error}"
+                f"{self.kind} '{label}': expected importable package.module:Class or path/to/file.py:Class, got {reason}"
             ) from error
         if not (inspect.isclass(cls) and issubclass(cls, self.base)):
             expected = f"{self.package}.{self.base.__name__}"
