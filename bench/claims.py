@@ -130,7 +130,8 @@ def _bootstraps(scores: ScoresBySplit) -> dict[str, stats.Bootstrap]:
         labels = dict.fromkeys(t.label for t in terms if t.split == split and t.label in scores.get(split, {}))
         wanted = dict.fromkeys(t.figure for t in terms if t.split == split)
         if labels:
-            boots[split] = stats.bootstrap({n: scores[split][n] for n in labels}, [figure(name) for name in wanted])
+            tables = {n: scores[split][n] for n in labels}
+            boots[split] = stats.bootstrap(tables, [figure(name) for name in wanted], resamples=stats.RESAMPLES)
     return boots
 
 

@@ -50,6 +50,13 @@ Plugins = Annotated[
 ]
 RunFolder = Annotated[Path, typer.Argument(help="Results folder of a run, such as runs/NAME, or its published copy.")]
 
+
+class Format(StrEnum):
+    png = "png"
+    svg = "svg"
+
+
+Pictures = Annotated[Format, typer.Option(help="Format of the page's pictures.")]
 STOPPED = 130  # what Typer makes of Ctrl-C
 
 
@@ -98,17 +105,17 @@ def run(
     plugin: Plugins = None,
     launcher: Annotated[str, typer.Option(help="Where cells are worked on, see `list launchers`.")] = "here",
     gallery: Annotated[bool, typer.Option(help="Keep images and samples of a few cases for the page.")] = True,
-    pictures: Annotated[str, typer.Option(help="Format of the page's pictures: png or svg.")] = "png",
+    pictures: Pictures = Format.png,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Train, sample and score methods, and write a report. The same command goes on where it was stopped."""
     from bench import launchers
-    from bench.runs import plan, record, spec
     from bench.runs import gallery as gallery_file
+    from bench.runs import plan, record, spec
     from bench.runs.results import write_json
     from bench.runs.splits import load_splits
-    from bench.runs.work import Job, is_done
+    from bench.runs.work import Job, is_done, title
     from uqseg.device import pick_device
 
     spec.run_plugins(plugin or [])
@@ -150,21 +157,21 @@ def run(
         launch(folder, left, use)
     if gallery and (left or not (folder / gallery_file.FILE).exists()):
         gallery_file.write(folder, use)
-    failed = {cell: read_json(file)["error"] for cell, file in job.failures.items()}
-    undone = [cell for cell, what in job.entries.items() if not is_done(folder / "cells" / cell, what)]
+    undone = {cell: what for cell, what in job.entries.items() if not is_done(folder / "cells" / cell, what)}
     if not undone and (left or not (folder / "finished.json").exists()):
         write_json(folder / "finished.json", {"seconds": time.perf_counter() - started})
     _report(folder, pictures)
     if undone:
-        reasons = "; ".join(f"{cell}: {failed.get(cell, 'not done')}" for cell in undone)
+        failures = {cell: read_json(file)["error"] for cell, file in job.failures.items()}
+        reasons = "; ".join(f"{title(what)}: {failures.get(cell, 'not done')}" for cell, what in undone.items())
         raise FileError(f"{len(undone)} of {len(job.entries)} cells failed, the others are kept: {reasons}")
 
 
-def _report(folder: Path, pictures: str) -> None:
+def _report(folder: Path, pictures: Format) -> None:
     from bench import report as pages
 
     typer.echo("")
-    for line in pages.write(folder, pictures=pictures):
+    for line in pages.write(folder, pictures="svg" if pictures is Format.svg else "png"):
         typer.echo(line)
     typer.echo(f"Report: {folder / 'report.md'}")
 
@@ -184,7 +191,7 @@ def work(
 @app.command()
 def report(
     folder: RunFolder,
-    pictures: Annotated[str, typer.Option(help="Format of the pictures: png or svg.")] = "png",
+    pictures: Pictures = Format.png,
     plugin: Plugins = None,
 ) -> None:
     """Write the report of a run anew from its results folder alone; no data, weights or torch are needed."""
@@ -222,7 +229,7 @@ def publish(
     anonymize: Annotated[
         bool, typer.Option("--anonymize", "--anonymous", help="Replace names of cases and patients by numbers.")
     ] = False,
-    pictures: Annotated[str, typer.Option(help="Format of the pictures: png or svg.")] = "png",
+    pictures: Pictures = Format.png,
 ) -> None:
     """Make the copy of a run to commit: without gallery and paths; says what it keeps."""
     from bench.runs import publish as copies
@@ -239,9 +246,7 @@ def data(
     split: Annotated[str | None, typer.Option(help="train, val or test. Default: all.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many images, drawn evenly over patients.")] = None,
     cases: Annotated[int, typer.Option(min=1, help="Cases on the contact sheet.")] = 24,
-    problems: Annotated[bool, typer.Option("--problems", help="List every problem, not a few of each kind.")] = (
-        False
-    ),
+    problems: Annotated[bool, typer.Option("--problems", help="List every problem, not a few of each kind.")] = (False),
     out: Annotated[Path | None, typer.Option(help="PNG to write. Default: runs/data/NAME/contact-sheet.png.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of converted data. Default: $UQSEG_CACHE.")] = None,
 ) -> None:

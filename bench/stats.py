@@ -315,8 +315,9 @@ def _values_of(
 
 def _common(scores: Sequence[Scores], figure: Figure) -> Rows:
     """The cases (N,) for which a figure is defined in every table that has it at all."""
-    defined = [~_undefined(s, figure) for s in scores]
-    return np.all([rows for rows in defined if rows.any()] or [np.zeros(len(scores[0]), bool)], axis=0)
+    defined = [rows for s in scores if (rows := ~_undefined(s, figure)).any()]
+    common: Rows = np.all(defined or [np.zeros(len(scores[0]), bool)], axis=0)
+    return common
 
 
 def _undefined(scores: Scores, figure: Figure) -> Rows:
@@ -324,4 +325,5 @@ def _undefined(scores: Scores, figure: Figure) -> Rows:
     if not scores.has(*figure.of):
         return np.ones(len(scores), bool)
     columns = [scores.column(n).reshape(len(scores), -1) for n in figure.of if n not in scores.patient_sums]
-    return np.any([np.isnan(x).all(1) for x in columns] or [np.zeros(len(scores), bool)], axis=0)
+    undefined: Rows = np.any([np.isnan(x).all(1) for x in columns] or [np.zeros(len(scores), bool)], axis=0)
+    return undefined

@@ -45,9 +45,10 @@ class Report:
         cells = self.results.cells.get(label) or [self.results.yardsticks[label]]
         return [cell.scores[split] for cell in cells if split in cell.scores]
 
-    def mean(self, label: str, statistic: str) -> np.ndarray:
+    def mean(self, label: str, statistic: str) -> plots.Floats:
         """A statistic per test case, mean over the repetitions: (N,*shape)."""
-        return np.mean([scores.column(statistic) for scores in self.scores(label)], axis=0)
+        mean: plots.Floats = np.mean([scores.column(statistic) for scores in self.scores(label)], axis=0)
+        return mean
 
     def has(self, figure: Figure) -> bool:
         """Whether any method has a value of the figure."""

@@ -53,21 +53,23 @@ def draw(gallery: Gallery, place: int) -> Figure:
 
     share = masks.mean(0)
     tile(0, 0, _pixels(image), "image", **GREY)
-    above = tile(0, 1, share, "readers' mean", **PROBABILITY), tile(0, 2, _deviation(share, share), "readers' deviation",
-                                                                    **DEVIATION)  # fmt: skip
+    above = [tile(0, 1, share, "readers' mean", **PROBABILITY)]
+    above.append(tile(0, 2, _deviation(share, share), "readers' deviation", **DEVIATION))
     for r, mask in enumerate(masks):
         title = f"reader {r + 1}" + ("" if mask.any() else ": nothing")
         ax = tile(r // wide, 3 + r % wide, _pixels(image), title, **GREY)
         outline(ax, mask[window], colors=OUTLINES[r % len(OUTLINES)])
     for row, (label, every) in enumerate(gallery.samples.items(), heads):
         samples = every[place] / 255.0
-        weights = gallery.weights[label][place] if label in gallery.weights else np.full(len(samples), 1 / len(samples))
+        equal = np.full(len(samples), 1 / len(samples))
+        weights = gallery.weights[label][place] if label in gallery.weights else equal
         mean = np.tensordot(weights, samples, 1)
-        outside = 1 - mean[window].sum() / mean.sum() if mean.sum() > 0 else 0.0
-        note = f"\n\n{round(100 * outside)} % of its probability\nlies outside the crop" if outside >= 0.01 else ""
-        middle = grid[row, 0].get_position(figure)
+        marked = np.tensordot(weights, samples >= 0.5, 1)
+        outside = 1 - marked[window].sum() / max(marked.sum(), 1e-9)
+        note = f"\n\n{round(100 * outside)} % of what it marks\nlies outside the crop" if 1 > outside >= 0.01 else ""
         name = plain(label).replace("[", "\n[").replace(",", ",\n") + note
-        figure.text(*middle.get_points().mean(0), name, ha="center", va="center", fontsize=9)
+        x, y, length, height = grid[row, 0].get_position(figure).bounds
+        figure.text(x + length / 2, y + height / 2, name, ha="center", va="center", fontsize=9)
         ax = tile(row, 1, mean, "mean", **PROBABILITY)
         if len(samples) == 1:
             outline(ax, mean[window] >= 0.5)
@@ -78,9 +80,10 @@ def draw(gallery: Gallery, place: int) -> Figure:
             nothing = "" if (sample >= 0.5).any() else ": nothing"
             ax = tile(row, 3 + k, sample, f"sample {k + 1}{weight}{nothing}", **PROBABILITY)
             outline(ax, sample[window] >= 0.5)
-    for column, (ax, title) in enumerate(zip(above, ("probability, or share of readers", "standard deviation"),
-                                             strict=True), 1):  # fmt: skip
-        bar = figure.add_subplot(grid[rows, column])
+    titles = ("probability, or share of readers", "standard deviation")
+    for column, (ax, title) in enumerate(zip(above, titles, strict=True), 1):
+        x, y, length, thickness = grid[rows, column].get_position(figure).bounds
+        bar = figure.add_axes((x + 0.08 * length, y, 0.84 * length, thickness))
         figure.colorbar(ax.images[0], cax=bar, orientation="horizontal").set_label(title, fontsize=8)
         bar.tick_params(labelsize=8)
     return figure
@@ -123,7 +126,7 @@ def outlined(ax: Axes, image: NDArray[np.uint8], masks: NDArray[np.bool_], read:
     """Draw an image (C,H,W) with the outline of every reader (R,H,W) who read it (R,) and marked something."""
     ax.imshow(_pixels(image), cmap="gray", vmin=0, vmax=255)
     for r in np.flatnonzero(read):
-        outline(ax, masks[r], linewidths=0.9, **line(r))
+        outline(ax, masks[r], linewidths=0.9, **line(int(r)))
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
 

@@ -20,7 +20,12 @@ from bench.runs.results import RULES, SPLITS, Results, read_results
 from uqseg.files import write as write_file
 from uqseg.metrics import figure, figures, older_figures
 
-BEST_BY = ("ged_limit", "dice@0.5", "brier")  # in the page's first sentences
+BEST_BY = {
+    "ged_limit": "whether the samples disagree as the readers do",
+    "dice@0.5": "overlap of the mean map with each reader",
+    "brier": "the mean map's probabilities",
+}
+"""The figures of the page's first sentences; the first decides which method the rest speaks of."""
 YARDSTICKS = {
     "background": "all zero",
     "prevalence": "the training set's pixel-wise frequency of foreground",
@@ -64,7 +69,7 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
         _files(report),
     ]
     body = "\n\n".join(part.strip() for part in parts if part)
-    page = "\n\n".join([_head(results), *_warnings(report), _contents(body), body])
+    page = "\n\n".join([_head(results), *warnings_of(results, boot.patients), _contents(body), body])
     write_file(folder / "report.md", f"{page}\n".encode())
     for path in (*folder.glob("tables/*.csv"), *folder.glob("pictures/*.png"), *folder.glob("pictures/*.svg")):
         if path not in report.written:
@@ -113,9 +118,9 @@ def without_paths(command: str) -> str:
     return re.sub(r"(^|[\s:=])[/~]\S*", r"\1PATH", command)
 
 
-def _warnings(report: Report) -> list[str]:
-    """What a reader must know before any number: few patients, and figures of an older version."""
-    patients, warnings = report.boot.patients, []
+def warnings_of(results: Results, patients: int) -> list[str]:
+    """What a reader must know before any number: few test patients, and figures of an older version."""
+    warnings = []
     if patients < stats.FEW:
         held = ", ".join(f"{round(100 * share)} % with {n}" for n, share in stats.COVERAGE.items())
         measured = f"In simulations, intervals meant to hold the truth in 95 % of data sets held it in {held} patients."
@@ -125,7 +130,7 @@ def _warnings(report: Report) -> list[str]:
             else "So the intervals below are too narrow, and ties and bold are less sure than they look."
         )
         warnings.append(f"> **Only {patients} test patients.** {measured} {consequence}")
-    versions = {name: min(v) for name, v in report.results.statistics.items()}
+    versions = {name: min(v) for name, v in results.statistics.items()}
     if older := older_figures(versions):
         names = ", ".join(map(code, older))
         warnings.append(f"> **Computed by an older version of their statistics** than this program's: {names}.")
@@ -141,6 +146,7 @@ def _contents(body: str) -> str:
 def _answer(report: Report) -> str:
     """Which method, how sure, what it costs, where it fails: in sentences made from the figures."""
     boot, methods, lines = report.boot, report.methods, ["## In short", ""]
+    main = next(iter(BEST_BY))
     chosen = methods[0]
     for f in map(figure, reversed(BEST_BY)):
         best, ties = boot.best(f.name, methods)
@@ -152,7 +158,7 @@ def _answer(report: Report) -> str:
         doubt = "" if boot.learned(best, f.name) else "; **not shown to be better than an answer that sees no image**"
         untested = boot.patients < stats.FEWEST
         sure = "; not tested, too few patients" if untested else tied + doubt
-        lines.insert(2, f"- **Best by {f.title}:** {escape(best)}, {value}{sure}.")
+        lines.insert(2, f"- **Best by {f.title}** ({BEST_BY[f.name]})**:** {escape(best)}, {value}{sure}.")
     if boot.patients >= stats.FEWEST:
         lines.append(_beaten(report))
     cost = sections.cost_table(report)
@@ -161,7 +167,7 @@ def _answer(report: Report) -> str:
             f"- **What it costs:** {escape(chosen)} trained for {row['train_seconds']:.0f} s and takes "
             f"{row['sample_ms']:.1f} ms for the samples of an image; the others are under *What does it cost?*."
         )
-    readers, ged = report.mean(chosen, "presence_readers"), report.mean(chosen, BEST_BY[0])
+    readers, ged = report.mean(chosen, "presence_readers"), report.mean(chosen, main)
     groups = {
         "no reader marked": readers == 0,
         "some readers marked": (readers > 0) & (readers < 1),
@@ -170,7 +176,7 @@ def _answer(report: Report) -> str:
     parts = [
         f"{np.nanmean(ged[rows]):.3f} where {name}" for name, rows in groups.items() if np.isfinite(ged[rows]).any()
     ]
-    title = figure(BEST_BY[0]).title
+    title = figure(main).title
     lines.append(
         f"- **Where it fails:** {title} of {escape(chosen)} is {', '.join(parts)}; more under *Where does it fail?*."
     )
@@ -189,13 +195,18 @@ def _beaten(report: Report) -> str:
 def _note(report: Report) -> str:
     boot = report.boot
     known = "; ".join(f"*{name}*: {YARDSTICKS[name]}" for name in report.yardsticks if name in YARDSTICKS)
-    return (
+    marks = (
         f"Values with 95 % intervals from {boot.draws.shape[1]} resamples of the {boot.patients} patients of "
         f"{boot.images} test images and of the repetitions. **Bold**: the best method by value, where it beats the "
         "better of *background* and *prevalence*; ≈: a tie, its paired difference from the best has an interval that "
         "holds 0 or a Holm-adjusted p of 0.05 or more. Figures that depend on how many samples there are, and of which "
-        "kind, have a best only among methods with the same. ↓ lower is better, ↑ higher is better. In italics the "
-        f"yardsticks: {known}. Every figure: {report.csv(boot.summary(), 'figures')}."
+        "kind, have a best only among methods with the same."
+    )
+    if boot.patients < stats.FEWEST:
+        marks = f"Values without intervals, over {boot.images} test images of {boot.patients} patients."
+    return (
+        f"{marks} ↓ lower is better, ↑ higher is better. In italics the yardsticks: {known}. Every figure: "
+        f"{report.csv(boot.summary(), 'figures')}."
     )
 
 

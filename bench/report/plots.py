@@ -184,6 +184,8 @@ def ged_of_samples(curves: Mapping[str, Sequence[Estimate]], counts: Sequence[in
     for label, estimates in curves.items():
         value, low, high = np.array(estimates).T
         known = np.isfinite(value)
+        if not known.any():  # stratified samples stand for all draws at once
+            continue
         x = np.array(counts)[known]
         axes.plot(x, value[known], markersize=4, label=plain(label), **styles[label])
         axes.fill_between(x, low[known], high[known], color=styles[label]["color"], alpha=0.12, linewidth=0)
@@ -250,5 +252,6 @@ def ranks(ranked: Mapping[str, pd.DataFrame], ties: Mapping[str, Sequence[str]])
         ax.scatter(table["rank"], y, s=45, color=np.where(tied, "white", "black"), edgecolor="black", zorder=3)
         names = [f"{plain(m)} ({round(100 * p)} %)" for m, p in zip(table["method"], table["first"], strict=True)]
         ax.set_yticks(y, names, fontsize=8)
-        ax.set(xlabel=f"rank by {title} (1 is best)", xlim=(0.6, most + 0.4), xticks=range(1, most + 1))
+        ax.set(xlabel=f"rank by {title} (1 is best)", xlim=(0.4, most + 0.6))
+        ax.set_xticks(range(1, most + 1, -(-most // 8)))
     return figure

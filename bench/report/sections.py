@@ -207,9 +207,9 @@ def ambiguity(report: Report) -> str:
         *_table(
             report,
             "diversity",
-            "Expected distance of two samples, each also counted against itself, as it enters GED; then of two different "
-            "samples and of two different readers, which may be compared: neither high nor low is good, a method as "
-            "diverse as the readers has a ratio of 1.",
+            "Expected distance of two samples, each also counted against itself, as it enters GED; then of two "
+            "different samples and of two different readers, which may be compared: neither high nor low is good, a "
+            "method as diverse as the readers has a ratio of 1.",
         ),
         *_table(
             report,
@@ -314,7 +314,8 @@ def failure(report: Report) -> str:
 
 def _mean_curve(risks: list[plots.Floats]) -> plots.Floats:
     """Mean risk of the first k of N images, mean over the repetitions: (N,)."""
-    return np.mean([np.cumsum(r) / np.arange(1, len(r) + 1) for r in risks], axis=0)
+    mean: plots.Floats = np.mean([np.cumsum(r) / np.arange(1, len(r) + 1) for r in risks], axis=0)
+    return mean
 
 
 def thresholds(report: Report) -> str:
@@ -352,7 +353,7 @@ def subgroup_tables(report: Report) -> str:
     test = report.results.cases[report.results.cases["split"] == "test"]
     scores = {label: report.scores(label) for label in report.methods}
     wanted = [figure(n) for n in SUBGROUPS]
-    cases = test.set_index("case").loc[next(iter(scores.values()))[0].cases]
+    cases = test.set_index("case").loc[next(iter(scores.values()))[0].cases.tolist()]
     table = subgroups.table(scores, wanted, cases, SUBGROUP_RESAMPLES)
     if table.empty:
         return ""

@@ -80,6 +80,5 @@ def table(
         for level, rows in levels.items():
             some = {label: [s.take(rows) for s in repetitions] for label, repetitions in scores.items()}
             boot = stats.bootstrap(some, figures, resamples=resamples)
-            known = {"trait": trait, "level": level, "images": boot.images, "patients": boot.patients}
-            parts.append(boot.summary().assign(**known))
+            parts.append(boot.summary().assign(trait=trait, level=level, images=boot.images, patients=boot.patients))
     return pd.concat(parts[1:] or parts, ignore_index=True)[parts[0].columns.tolist()]

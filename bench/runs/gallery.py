@@ -55,13 +55,13 @@ def write(folder: Path, settings: Settings) -> None:
     cases = tuple(dict.fromkeys(rules.values()))
     test = job.splits.test
     rows = pd.Index(test.table["case"]).get_indexer(list(cases))
-    shown = test.take(rows)
+    few = test.take(rows)
     samples, weights = {}, {}
     for name, entry in job.entries.items():
         if entry["label"] in first and entry["label"] not in samples:
-            drawn = predict(make_sampler(job, name, settings), shown, job.run.samples)
+            drawn = predict(make_sampler(job, name, settings), few, job.run.samples)
             samples[entry["label"]] = (drawn.prob * 255).round().byte().cpu().numpy()
             if drawn.weights is not None:
                 weights[entry["label"]] = drawn.weights.double().cpu().numpy()
-    kept = (np.array(array) for array in (shown.images, shown.masks, shown.read))
-    results.write_gallery(folder / FILE, Gallery(rules, cases, *kept, samples, weights))
+    images, masks, read = np.array(few.images), np.array(few.masks), np.array(few.read)
+    results.write_gallery(folder / FILE, Gallery(rules, cases, images, masks, read, samples, weights))

@@ -9,8 +9,8 @@ import hashlib
 import json
 
 from baselines.yardsticks import YARDSTICKS
-from bench.runs.splits import Splits
 from bench.runs.spec import Cell, method_name
+from bench.runs.splits import Splits
 from uqseg import methods, wrappers
 from uqseg.methods import source_hash
 from uqseg.training import TRAINING_VERSION

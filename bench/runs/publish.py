@@ -32,8 +32,8 @@ def publish(folder: Path, to: Path, anonymous: bool) -> Iterator[str]:
     dropped = [c for c in table if c not in KEPT and _is_text(table[c]) and (anonymous or _holds_paths(table[c]))]
     table = table.drop(columns=dropped)
     results.write_cases(to, table)
-    yield f"cases.parquet: {len(table)} cases with {', '.join(table)}" + (
-        f"; left out: {', '.join(dropped)}" if dropped else ""
+    yield f"cases.parquet: {len(table)} cases with {', '.join(map(str, table))}" + (
+        f"; left out: {', '.join(map(str, dropped))}" if dropped else ""
     )
     folders = {(e["label"], e["repetition"]): e["folder"] for e in run.run["cells"]}
     folders |= {(e["label"], 0): e["folder"] for e in run.run["yardsticks"]}
@@ -44,7 +44,11 @@ def publish(folder: Path, to: Path, anonymous: bool) -> Iterator[str]:
         yield f"cells/{name}: {size / 1e6:.2f} MB, {len(statistics)} statistics of each case"
     for file in sorted(folder.glob("cells/*/failure.json")):
         failure = read_json(file)
-        kept = {"label": failure["label"], "error": " ".join(map(without_folders, failure["error"].split(" "))), "traceback": []}
+        kept = {
+            "label": failure["label"],
+            "error": " ".join(map(without_folders, failure["error"].split(" "))),
+            "traceback": [],
+        }
         results.write_json(to / file.relative_to(folder), kept)
         yield f"{file.parent.name}/failure.json: the error without its traceback"
     if run.finished is not None:

@@ -70,8 +70,7 @@ def check_same(folder: Path, record: Mapping[str, Any]) -> None:
     """Raise UsageError naming what differs where `folder` holds another run, or anything else."""
     if (folder / "run.json").exists():
         before = results.read_run(folder)
-        changes = [*differences(before["spec"], record["spec"]), *_content_changes(before, record)]
-        if changes:
+        if changes := differences(before["spec"], record["spec"]) or _content_changes(before, record):
             few = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
             raise UsageError(f"'{folder}' holds another run ({few}); choose another --name.")
     elif folder.is_dir() and any(folder.iterdir()):
@@ -125,7 +124,7 @@ def _content_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> lis
     return [f"the code of {label} has changed" for label in dict.fromkeys(labels)]
 
 
-def new_method(cell: Cell, splits: Splits) -> Method:
+def new_method(cell: Cell, splits: Splits) -> Method[Any]:
     """The cell's method, untrained."""
     train = splits.train
     return methods.build(

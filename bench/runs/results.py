@@ -114,7 +114,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     file = folder / "run.json"
     if not file.exists():
         raise UsageError(f"there is no run.json in '{folder}'; give the results folder of a run, such as runs/NAME.")
-    run = read_json(file)
+    run = read_object(file)
     if "format" not in run and {"run", "command"} <= set(run):
         raise UsageError(
             f"'{folder}' is a report of uqseg 0.1, which keeps no scores of its own; run the command in its run.json "
@@ -126,6 +126,14 @@ def read_run(folder: Path) -> dict[str, Any]:
     if missing:
         raise FileError(f"{file}: {', '.join(sorted(missing))} missing; give the results folder of a run")
     return run
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The JSON object in a file; FileError where it holds anything else."""
+    value = read_json(file)
+    if not isinstance(value, dict):
+        raise FileError(f"cannot read {file}: expected a JSON object, got {type(value).__name__}")
+    return value
 
 
 def read_cases(folder: Path) -> pd.DataFrame:
@@ -141,7 +149,7 @@ def write_cases(folder: Path, cases: pd.DataFrame) -> None:
 
 def read_cell(path: Path) -> CellResults:
     """The cell in the folder `path`, its scores checked against their SHA-256."""
-    info = read_json(path / "cell.json")
+    info = read_object(path / "cell.json")
     for file, digest in info["sha256"].items():
         if sha256(path / file) != digest:
             raise FileError(f"{path / file} is not what was written (its SHA-256 differs); delete its folder")
@@ -174,8 +182,8 @@ def read_gallery(file: Path) -> Gallery:
         labels = index["labels"]
         samples = {label: arrays[f"samples_{i}"] for i, label in enumerate(labels)}
         weights = {label: arrays[f"weights_{i}"] for i, label in enumerate(labels) if f"weights_{i}" in arrays}
-        kept = (arrays[name] for name in ("images", "masks", "read"))
-        return Gallery(index["rules"], tuple(index["cases"]), *kept, samples, weights)
+        images, masks, read = (arrays[name] for name in ("images", "masks", "read"))
+        return Gallery(index["rules"], tuple(index["cases"]), images, masks, read, samples, weights)
 
 
 def write_gallery(file: Path, gallery: Gallery) -> None:

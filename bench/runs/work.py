@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -28,7 +28,7 @@ from uqseg import wrappers
 from uqseg.data import AnnotatedSet
 from uqseg.device import pick_device
 from uqseg.errors import FileError
-from uqseg.files import publish
+from uqseg.files import publish, read_json, sha256, write
 from uqseg.metrics import THRESHOLD_STATISTICS, Scores, leave_one_out, score, statistics
 from uqseg.prediction import predict_batches
 from uqseg.samples import Sampler
@@ -100,6 +100,11 @@ def attempt(folder: Path, cell: str, settings: Settings) -> str | None:
     return None
 
 
+def title(entry: Mapping[str, Any]) -> str:
+    """What messages call a cell or yardstick."""
+    return f"{entry['label']}, repetition {entry['repetition']}" if "repetition" in entry else str(entry["label"])
+
+
 def one_line(error: BaseException) -> str:
     """An error as one line: its kind, unless it is a user's to mend, and its message."""
     message = " ".join(str(error).split())
@@ -120,20 +125,20 @@ def work(folder: Path, cell: str, settings: Settings) -> None:
     described = info["test"] | {"scores": entry["scores"], "statistics": wanted("test")}
     if "fit" in entry:
         final = job.store.fit(entry["fit"])
-        cost = results.read_json(final / "fit.json") | {"sample_ms": info["test"]["sample_ms"]}
+        cost = read_json(final / "fit.json") | {"sample_ms": info["test"]["sample_ms"]}
         results.write_json(path / "cost.json", cost)
-        results.write(path / "history.jsonl", (final / "history.jsonl").read_bytes())
+        write(path / "history.jsonl", (final / "history.jsonl").read_bytes())
     results.write_cell(path, kept, described)
 
 
 def is_done(path: Path, entry: dict[str, Any]) -> bool:
     """Whether the results in `path` are those that the record asks for, in the present versions, and undamaged."""
     try:
-        info = results.read_json(path / "cell.json")
+        info = read_json(path / "cell.json")
         return (
             info["scores"] == entry["scores"]
             and info["statistics"] == wanted("test")
-            and all(results.sha256(path / file) == digest for file, digest in info["sha256"].items())
+            and all(sha256(path / file) == digest for file, digest in info["sha256"].items())
         )
     except (FileError, KeyError, TypeError):
         return False
@@ -147,7 +152,7 @@ def wanted(split: str) -> dict[str, int]:
 def missing(store: Store, entry: dict[str, Any], split: str) -> list[str]:
     """The statistics that the store does not hold of a split in their present versions."""
     try:
-        known = results.read_json(store.scores(entry["scores"][split]) / "cell.json")["statistics"]
+        known = read_json(store.scores(entry["scores"][split]) / "cell.json")["statistics"]
     except (FileError, KeyError, TypeError):
         known = {}
     return [name for name, version in wanted(split).items() if known.get(name) != version]
@@ -197,7 +202,10 @@ def fitted(cell: Cell, name: str, splits: Splits, store: Store, settings: Settin
                 )
             publish(partial, final)
     method = new_method(cell, splits)  # not by load_method: the file of an outside class may have moved since
-    load_weights(method, final)
+    try:
+        load_weights(method, final)
+    except FileError as error:
+        raise FileError(f"{error}; delete this folder to train anew") from error
     return method.to(pick_device(settings.device)).eval()
 
 
@@ -248,8 +256,8 @@ def _scored(
                 return stored
             if stored[0].averaged:  # what was derived before averaging is derived from all anew
                 stored, names = None, list(versions)
-        title = f"score {entry['label']} {split}"
-        scores, milliseconds = _score(lazy.sampler, data, job.run.samples, names, settings.progress, title)
+        task = f"score {entry['label']} {split}"
+        scores, milliseconds = _score(lazy.sampler, data, job.run.samples, names, settings.progress, task)
         computed = {statistic: versions[statistic] for statistic in names}
         if stored:
             scores, computed = _joined(stored[0], scores), stored[1]["statistics"] | computed
@@ -276,13 +284,13 @@ def _described(entry: dict[str, Any], sampler: Sampler, scores: Scores) -> dict[
 
 
 def _score(
-    sampler: Sampler, data: AnnotatedSet, n: int, names: list[str], progress: bool, title: str
+    sampler: Sampler, data: AnnotatedSet, n: int, names: list[str], progress: bool, text: str
 ) -> tuple[Scores, float]:
     """Scores of the named statistics, and the milliseconds that sampling took per image (the first batch warms up)."""
     parts, seconds = [], []
     device = getattr(sampler, "device", torch.device("cpu"))
     with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
-        task = bar.add_task(title, total=len(data))
+        task = bar.add_task(text, total=len(data))
         batches, started = predict_batches(sampler, data, n, batch=BATCH), time.perf_counter()
         while (drawn := next(batches, None)) is not None:
             part, samples = drawn
@@ -291,6 +299,7 @@ def _score(
             seconds.append((time.perf_counter() - started) / len(samples.prob))
             batch, patients = data.batch(part).to(device), data.table["patient"].to_numpy()[part].tolist()
             known = {"spacing": batch.spacing, "statistics": names, "cases": batch.keys, "patients": patients}
+            assert batch.masks is not None
             if getattr(sampler, "leave_one_out", False):
                 parts.append(leave_one_out(batch.masks, batch.read, **known))
             else:
@@ -310,7 +319,8 @@ def _only(scores: Scores, names: Container[str]) -> Scores:
     """The named statistics alone; averaged scores hold derived ones too, and stay as they are."""
     if scores.averaged:
         return scores
-    values, sums = (
-        {name: value for name, value in kept.items() if name in names} for kept in (scores.values, scores.patient_sums)
+    return replace(
+        scores,
+        values={name: value for name, value in scores.values.items() if name in names},
+        patient_sums={name: pair for name, pair in scores.patient_sums.items() if name in names},
     )
-    return replace(scores, values=values, patient_sums=sums)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def test_list_names_everything_that_is_registered() -> None:
         assert all(len(text) > 8 for text in lines.values())
     page = bench("list", "metrics", "--markdown").out
     assert all(name in page for name in ("ged", "hm_iou", "ece_active"))
-    assert "width  16  channels of the finest level" in " ".join(bench("list", "options", "unet").out.split(" "))
+    assert re.search(r"^width +16  channels of the finest level", bench("list", "options", "unet").out, re.MULTILINE)
     assert "lr " in bench("list", "options", "training").out
 
 

@@ -58,8 +58,8 @@ def refused(answer: Answer, code: int, *words: str) -> None:
         ("run --data folder", "needs a path; ask for 'folder:PATH'"),
         ("run --data lidc-sim:x", "takes no path"),
         ("run --data lidc-sim --size 8", "size: expected a whole number from 16 to 1024, got 8"),
-        ("run --data lidc-sim --size 63", "expected an even size up to 128, got 63"),
-        ("run --data lidc-sim --size 256", "expected an even size up to 128, got 256"),
+        ("run --data lidc-sim --size 63", "an even size up to 128 pixels, got 63"),
+        ("run --data lidc-sim --size 256", "an even size up to 128 pixels, got 256"),
         ("run --set width=3", "--set: expected method.option=value or training.key=value, got 'width=3'"),
         ("run --set unet.widht=3", "Options: width, depth"),
         ("run --set unet.width=wide", "width: Input should be a valid integer"),
@@ -75,7 +75,7 @@ def refused(answer: Answer, code: int, *words: str) -> None:
         ("run --device cuda:99", "device: expected auto, cpu or an available cuda device, got 'cuda:99'"),
         ("run --seeds one", "--seeds: expected whole numbers and ranges such as 0,1,2 or 0-4, got 'one'"),
         ("run --seeds 0-2,1", "--seeds: expected different whole numbers, got [0, 1, 2, 1]"),
-        ("run --methods unet+levels", "unknown wrapper 'levels'. Did you mean 'levels'?"),
+        ("run --methods unet+level", "unknown wrapper 'level'. Did you mean 'levels'? Known: levels"),
         ("run --methods unet+levels[n=3]", "wrapper 'levels': n: Extra inputs are not permitted, got 3"),
         ("run --methods unet[training.lr=-1]", "training of unet[training.lr=-1]: lr: Input should be greater than 0"),
         ("run --methods no/such/file.py:Net", "there is no file"),
@@ -117,7 +117,9 @@ def test_wrong_words_name_the_help(finished: Run) -> None:
     help_page = bench()
     assert (help_page.code, help_page.err) == (0, "")
     assert "compare" in help_page.out
-    refused(bench("compare", finished.folder, finished.folder, "--figures", "geed"), 2, "unknown figure 'geed'", "'ged'")
+    refused(
+        bench("compare", finished.folder, finished.folder, "--figures", "geed"), 2, "unknown figure 'geed'", "'ged'"
+    )
 
 
 def test_debug_shows_the_traceback() -> None:
@@ -136,7 +138,9 @@ def copy(finished: Run, tmp_path: Path) -> Run:
 def test_methods_that_raise_stop_no_other(images: Path, tmp_path: Path) -> None:
     words = options(images, tmp_path, f"{HERE}:Raises", "unet", f"{HERE}:Unbuildable")
     answer = bench(*words)
-    refused(answer, 1, "2 of 3 cells failed, the others are kept", "ZeroDivisionError: no step today", "no weights today")
+    refused(
+        answer, 1, "2 of 9 cells failed, the others are kept", "ZeroDivisionError: no step today", "no weights today"
+    )
     assert sum("-unet-" in name for name in tables(tmp_path)) == 3
     folder = results_in(tmp_path)
     text = (folder / "report.md").read_text()
@@ -193,7 +197,7 @@ def spoil_checkpoint(run: Run, patch: pytest.MonkeyPatch) -> None:
         (spoil_cache, "is corrupt (masks.npy has"),
         (spoil_scores, "delete this folder to score anew"),
         (spoil_meta, "delete this folder to score anew"),
-        (spoil_weights, "1 of 1 cells failed"),
+        (spoil_weights, "1 of 7 cells failed"),
         (spoil_checkpoint, "checkpoint.safetensors"),
     ],
 )
@@ -218,4 +222,4 @@ def test_a_corrupt_record_of_a_run_is_named(text: str, copy: Run) -> None:
 
 def test_an_out_that_is_a_file_is_refused(images: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    refused(bench(*options(images, tmp_path / "file", "unet")), 1, "cannot write", "choose another --out")
+    refused(bench(*options(images, tmp_path / "file", "unet")), 1, "cannot write", "choose another folder")

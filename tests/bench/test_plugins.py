@@ -64,13 +64,17 @@ def read(path, size):
 LAUNCHER = '''
 import subprocess, sys
 from bench.launchers import launcher
+from bench.runs.work import attempt
 
 @launcher("backwards")
 def launch(folder, cells, settings):
-    """The last cell first, each in a process of its own."""
+    """The last cell first, and that in a process of its own."""
     for cell in reversed(cells):
         settings.log(f"sent {cell}")
-        subprocess.run([sys.executable, "-m", "bench", "work", folder, cell, "--device", settings.device], check=True)
+        if cell == cells[-1]:
+            subprocess.run([sys.executable, "-m", "bench", "work", folder, cell, "--device", "cpu"], check=True)
+        else:
+            attempt(folder, cell, settings)
 '''
 RECIPE = """
 description = "a recipe from anywhere"
