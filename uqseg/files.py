@@ -53,20 +53,23 @@ def make_folder(path: Path) -> None:
 
 def beside(path: Path) -> Path:
     """A hidden name beside `path` that no other process writes to; what killed processes left there is removed."""
-    for old in path.parent.glob(f".*.{_neighbours()}.*.*"):
-        if not _is_running(old.name.split(".")[-2]):
+    host = platform.node()
+    for old in path.parent.glob(f".*.{host}.*.*"):
+        pid, token = old.name.split(".")[-2:]
+        if not _is_running(pid) and token.partition("-")[2] in ("", _container()):
             shutil.rmtree(old, ignore_errors=True)
             with suppress(OSError):
                 old.unlink()
-    return path.with_name(f".{path.name}.{_neighbours()}.{os.getpid()}.{secrets.token_hex(4)}")
+    return path.with_name(f".{path.name}.{host}.{os.getpid()}.{secrets.token_hex(4)}-{_container()}")
 
 
 @cache
-def _neighbours() -> str:
-    """Names those whose numbers of processes mean the same to this one: its machine, on Linux its container."""
-    with suppress(OSError):
-        return f"{platform.node()}-{os.stat('/proc/self/ns/pid').st_ino}"
-    return platform.node()
+def _container() -> str:
+    """On Linux, tells apart the containers of a machine, whose numbers of processes mean other processes."""
+    try:
+        return str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:
+        return ""
 
 
 def _is_running(pid: str) -> bool:
@@ -122,6 +125,13 @@ def publish(partial: Path, final: Path, valid: Callable[[Path], bool] | None = N
             _sync(folder)
     except OSError as error:
         raise _unwritable(final, error) from error
+
+
+def mend(partial: Path, final: Path, valid: Callable[[Path], bool]) -> None:
+    """`publish`, after which nothing is left of a folder that was not valid: what it held has been made anew."""
+    publish(partial, final, valid)
+    for replaced in final.parent.glob(f"{final.name}.broken-*"):
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def sha256(path: str | Path) -> str:

@@ -94,6 +94,12 @@ def run_plugins(plugins: Sequence[str]) -> None:
         load_file(plugin)
 
 
+def outside(run: Run) -> tuple[str, ...]:
+    """The plugins of a run, and its methods and wrappers that are not of this project; nothing is imported."""
+    names = [_part(label, part)[0] for label in run.methods for part in split(label, "+")]
+    return (*run.plugins, *(name for name in dict.fromkeys(names) if ":" in name))
+
+
 def recipe_names() -> list[str]:
     """The recipes that come with the project, sorted."""
     folder = files("baselines") / "recipes"

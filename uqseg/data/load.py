@@ -19,7 +19,7 @@ from uqseg.data import cache as caches
 from uqseg.data.annotated import AnnotatedSet
 from uqseg.data.cache import Content
 from uqseg.data.split import SPLITS, evenly
-from uqseg.errors import UsageError, unknown
+from uqseg.errors import FileError, UsageError, unknown
 from uqseg.outside import source_hash
 from uqseg.seeds import digest_of
 
@@ -157,10 +157,13 @@ def sources() -> dict[str, str]:
 
 
 def default_cache() -> Path:
-    """$UQSEG_CACHE, or the folder uqseg in the user's cache directory."""
+    """$UQSEG_CACHE, or the folder uqseg in the user's cache directory. Raises FileError for a user without a home."""
     if named := os.environ.get("UQSEG_CACHE"):
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uqseg"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uqseg"
+    except RuntimeError as error:
+        raise FileError(f"no folder for the data cache: {error} Name one in $UQSEG_CACHE") from error
 
 
 def _find(text: str) -> tuple[Source, Path | None]:
