@@ -117,7 +117,7 @@ def run(
     from bench import launchers
     from bench.runs import gallery as gallery_file
     from bench.runs import plan, record, spec
-    from bench.runs.results import is_readable, read_cases, read_failure, read_gallery, read_run, write_json
+    from bench.runs.results import drop_damaged, read_failure, write_json
     from bench.runs.splits import load_splits
     from bench.runs.work import Job, is_done, title
     from uqseg.device import pick_device
@@ -155,14 +155,15 @@ def run(
     started = time.perf_counter()
     use = launchers.Settings(device, bars, log, _debug(), spec.outside(request))
     left = [cell for cell, what in job.entries.items() if not is_done(folder / "cells" / cell, what)]
-    if left or not (is_readable(read_run, folder) and is_readable(read_cases, folder)):
+    drop_damaged(folder)
+    if left or not all((folder / name).exists() for name in ("run.json", "cases.parquet")):
         record.write(folder, entry, splits)
     if left:
         launch(folder, left, use)
-    if gallery and (left or not is_readable(read_gallery, folder / gallery_file.FILE)):
+    if gallery and (left or not (folder / gallery_file.FILE).exists()):
         gallery_file.write(folder, use)
     undone = {cell: what for cell, what in job.entries.items() if not is_done(folder / "cells" / cell, what)}
-    if not undone and (left or not is_readable(read_json, folder / "finished.json")):
+    if not undone and (left or not (folder / "finished.json").exists()):
         write_json(folder / "finished.json", {"seconds": time.perf_counter() - started})
     _report(folder, pictures)
     if undone:

@@ -17,7 +17,7 @@ from uqseg.outside import TREE, load_file, running_outside_code, source_hash
 class Options(BaseModel):
     """Options of a method or wrapper: frozen, typed, described; an unknown key or a wrong type is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Registered:
@@ -67,6 +67,8 @@ class Registry(Generic[R]):
 
     def find(self, label: str) -> type[R]:
         """The class registered as `label`, or the one named by "package.module:Class" or "path/to/file.py:Class"."""
+        if not isinstance(label, str):
+            raise UsageError(f"{self.kind}: expected a name, got {label!r}")
         if ":" in label:
             return self._find_outside(label)
         if label not in self.classes and label not in self.names():

@@ -147,6 +147,14 @@ def read_run(folder: Path) -> dict[str, Any]:
     return run
 
 
+def drop_damaged(folder: Path) -> None:
+    """Remove the files of a run that are damaged and that the same run writes anew."""
+    for name, read in (("run.json", read_object), ("cases.parquet", lambda file: read_cases(file.parent)),
+                       ("gallery.npz", read_gallery), ("finished.json", read_object)):  # fmt: skip
+        if (folder / name).exists() and not is_readable(read, folder / name):
+            (folder / name).unlink()
+
+
 def read_object(file: Path) -> dict[str, Any]:
     """The JSON object in a file; DamagedError where it holds anything else."""
     value = read_json(file)

@@ -24,7 +24,7 @@ Checked = TypeVar("Checked", bound=BaseModel)
 
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Limit(Frozen):

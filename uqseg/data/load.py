@@ -8,6 +8,7 @@ import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache as once
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -208,8 +209,12 @@ def load(
     cache:  folder of the converted data; None: $UQSEG_CACHE or the user's cache directory
     Raises UsageError for a request that cannot be met and FileError for files that cannot be used.
     """
+    for name, value, kind in (("source", source, str), ("size", size, Integral), ("limit", limit, Integral | None),
+                              ("seed", seed, Integral), ("cache", cache, str | Path | None)):  # fmt: skip
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UsageError(f"{name}: expected {getattr(kind, '__name__', kind)}, got {value!r}.")
     if split is not None and split not in SPLITS:
-        raise unknown("split", split, SPLITS)
+        raise unknown("split", str(split), SPLITS)
     if not SIZES[0] <= size <= SIZES[1]:
         raise UsageError(f"size: expected a whole number from {SIZES[0]} to {SIZES[1]}, got {size}.")
     if limit is not None and limit < 1:

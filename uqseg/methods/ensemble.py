@@ -37,6 +37,8 @@ class Ensemble(Method[EnsembleOptions]):
         return self.readers
 
     def declines(self, *, channels: int, readers: int, size: tuple[int, int]) -> str | None:
+        if readers != self.readers:
+            return f"it was built with {self.readers} members, one for each reader, and the data have {readers} readers"
         return "one member per reader needs at least two readers" if readers < 2 else None
 
     def loss(self, images: Tensor, masks: Tensor, read: Tensor, noise: Noise) -> Tensor:

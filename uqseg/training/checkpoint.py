@@ -14,7 +14,7 @@ from safetensors.torch import save as as_bytes
 from torch import Tensor
 
 from uqseg.device import pick_device
-from uqseg.errors import DamagedError, FileError
+from uqseg.errors import DamagedError, FileError, UsageError
 from uqseg.files import read_json, sha256, unreadable, write
 from uqseg.methods import Method, build
 from uqseg.outside import trusted
@@ -83,6 +83,8 @@ def load_method(
     Raises UsageError for a class that is not trusted, FileError where a file is missing, corrupt, or does not fit the
     method's present code.
     """
+    if not isinstance(folder, str | Path):
+        raise UsageError(f"folder: expected the folder of a trained method, got {folder!r}")
     folder, place = Path(folder), pick_device(str(device))
     if (folder / "method.json").exists() and not (folder / MODEL).exists():
         raise FileError(f"{folder} was written by uqseg 0.1, which this version does not read; train anew")
@@ -96,11 +98,24 @@ def load_method(
         raise FileError(f"cannot use {folder / MODEL}: {_line(error)}") from error
     label = trusted(label, trust, f"the weights in '{folder}'")
     try:
+        _check_size(label, images, options, folder)
         method = build(label, **images, **options)
     except (*UNREADABLE, AttributeError) as error:
         raise FileError(f"cannot use {folder / MODEL}: {_line(error)}") from error
     load_weights(method, folder)
     return method.to(place).eval()
+
+
+def _check_size(label: str, images: Mapping[str, int], options: Mapping[str, Any], folder: Path) -> None:
+    """Raise ValueError where a method of this project would be far larger than its file of weights: damaged or hostile
+    options would otherwise take all memory before anything is compared."""
+    if ":" in label:
+        return
+    with torch.device("meta"):  # shapes alone
+        planned = sum(t.numel() for t in build(label, **images, **options).state_dict().values())
+    size = (folder / WEIGHTS).stat().st_size
+    if planned > max(4 * size, 2**24):
+        raise ValueError(f"its options ask for {planned} weights, and {WEIGHTS} has {size} bytes")
 
 
 def load_weights(method: Method[Any], folder: Path) -> None:

@@ -102,6 +102,7 @@ def fit(
     Raises UsageError where the method declines the data, DivergenceError where the loss is no longer finite, FileError
     where `out` holds another training or cannot be written, DamagedError where a file in it is not as it was written.
     """
+    _check(method, train, val, recipe, seed)
     if reason := method.declines(channels=train.images.shape[1], readers=train.readers, size=train.images.shape[2:]):
         raise UsageError(f"method '{method.label()}' declines the data: {reason}")
     folder, key = Path(out) if out is not None else None, _key(method, train, val, recipe, seed)
@@ -125,6 +126,28 @@ def fit(
         with interrupts.deferred():
             run.finish()
     return method.eval()
+
+
+def _check(method: object, train: object, val: object, recipe: object, seed: object) -> None:
+    """Raise UsageError naming the first argument of `fit` that is not what it should be, before anything is done."""
+    for name, value, kind in (("method", method, Method), ("train", train, AnnotatedSet),
+                              ("val", val, AnnotatedSet | None), ("recipe", recipe, Training)):  # fmt: skip
+        if not isinstance(value, kind):
+            expected = getattr(kind, "__name__", "AnnotatedSet or None")
+            raise UsageError(f"{name}: expected {expected}, got {type(value).__name__}")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise UsageError(f"seed: expected a whole number, got {seed!r}")
+    assert isinstance(method, Method)
+    for name, data in (("train", train), ("val", val)):
+        if not isinstance(data, AnnotatedSet):
+            continue
+        if not len(data) or 0 in data.images.shape:
+            raise UsageError(f"{name}: expected at least one image of at least one pixel, got {data.images.shape}")
+        if data.images.shape[1] != method.channels:
+            raise UsageError(f"{name}: expected images of {method.channels} channels, got {data.images.shape[1]}")
+        if not data.read.any(1).all():
+            case = data.cases[~data.read.any(1)][0]
+            raise UsageError(f"{name}: expected at least one reader of every image, got none of case '{case}'")
 
 
 def _key(method: Method[Any], train: AnnotatedSet, val: AnnotatedSet | None, recipe: Training, seed: int) -> int:
