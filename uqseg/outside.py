@@ -61,17 +61,21 @@ def load_file(path: str | Path) -> ModuleType:
     return module
 
 
+class _Printed(io.StringIO):
+    """What somebody's module has printed."""
+
+
 @contextmanager
 def running_outside_code() -> Iterator[None]:
-    """Import somebody's module in this block: what it prints goes to standard error once it is done, and nothing of it
-    is shown where it fails; ending the process is a failure like any other."""
-    printed = io.StringIO()
+    """Import somebody's module in this block: what it prints goes to standard error once all is well, and nothing of it
+    is shown where something fails; ending the process is a failure like any other."""
+    printed = _Printed()
     try:
         with redirect_stdout(printed):
             yield
     except SystemExit as error:
         raise ImportError(f"it ends the process when it is imported (exit {error.code})") from error
-    sys.stderr.write(printed.getvalue())
+    (sys.stdout if isinstance(sys.stdout, _Printed) else sys.stderr).write(printed.getvalue())
 
 
 def trusted(label: str, trust: str | Sequence[str], source: str) -> str:

@@ -78,12 +78,9 @@ class Registry(Generic[R]):
     def _find_outside(self, label: str) -> type[R]:
         module, _, attribute = label.rpartition(":")
         try:
-            if module.endswith(".py"):
-                loaded = load_file(module)
-            else:
-                with running_outside_code():
-                    loaded = importlib.import_module(module)
-            cls = getattr(loaded, attribute)
+            with running_outside_code():
+                loaded = load_file(module) if module.endswith(".py") else importlib.import_module(module)
+                cls = getattr(loaded, attribute)
         except Exception as error:  # whatever a module raises while it is imported
             reason = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
             raise UsageError(

@@ -44,8 +44,8 @@ def start(words: list[str], cache: Path, log: Path) -> int:
         code = 0
     except SystemExit as end:
         code = int(end.code or 0)
-    except BaseException as error:
-        print(f"ended by {error!r}", flush=True)
+    except KeyboardInterrupt:  # a second one, while the first was being told
+        code = 130
     finally:
         sys.stdout.flush()
         os._exit(code)
