@@ -341,8 +341,8 @@ def demos(
     splits = load_splits(request)
     entry = record.make_record(request, splits, None, _command(), commit())
     job = Job(out / entry["name"], entry, request, splits)
-    tables = demonstrations.of_methods(job, Settings(device, log=show))
-    for line in page.write(to, job, tables):
+    computed = demonstrations.compute(job, Settings(device, log=show))
+    for line in page.write(to, computed):
         show(line)
     show(f"Demonstrations: {to / 'report.md'}")
 

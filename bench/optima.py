@@ -1,7 +1,7 @@
 """The best that each figure can be where the distribution of the readers' masks is known: closed forms, enumeration.
 
 Masks bool (N,K,H,W) and probabilities float64 (N,K) are the distribution of a reader's mask, R readers draw from it.
-Every function gives expected values of images, float64 (N,), by the name of the score that they are the optimum of.
+Every function gives expected values of images, float64 (N,), by the name of the figure that they are the optimum of.
 Written from the formulas, without the code that measures.
 """
 
@@ -45,12 +45,13 @@ def best_match(dice: Floats, p: Floats, n: int) -> Floats:
     return np.asarray(np.einsum("nk,nkm,nm->n", p, dice[:, :, drawn].max(3), chance))
 
 
-def matched_iou(iou: Floats, p: Floats, n: int) -> Floats:
-    """Expected mean IoU of n draws optimally assigned to n others, over all outcomes and all n! assignments."""
+def matched(overlap: Floats, p: Floats, n: int) -> Floats:
+    """Expected mean overlap, IoU or Dice, of n draws assigned to n others so that it is largest, over all outcomes and
+    all n! assignments."""
     drawn, chance = multisets(p, n)
-    best = np.zeros((len(iou), len(drawn), len(drawn)))
+    best = np.zeros((len(overlap), len(drawn), len(drawn)))
     for order in permutations(range(n)):
-        pairs = [iou[:, drawn[:, None, s], drawn[None, :, t]] for s, t in enumerate(order)]
+        pairs = [overlap[:, drawn[:, None, s], drawn[None, :, t]] for s, t in enumerate(order)]
         best = np.maximum(best, np.mean(pairs, axis=0))
     return np.asarray(np.einsum("na,nab,nb->n", chance, best, chance))
 
@@ -58,15 +59,15 @@ def matched_iou(iou: Floats, p: Floats, n: int) -> Floats:
 def soft_dice(masks: Masks, p: Floats, mean: Floats, readers: int) -> Floats:
     """Expected mean Dice over five thresholds of mean (N,H,W) and the fraction of R readers, by enumeration."""
     drawn, chance = multisets(p, readers)
-    found = np.zeros(len(p))
+    expected = np.zeros(len(p))
     for outcome, weight in zip(drawn, chance.T, strict=True):
         fraction = masks[:, outcome].sum(1) / np.float32(readers)
         for t in np.array(THRESHOLDS, np.float32):
             a, b = mean.astype(np.float32) >= t, fraction >= t
             total = a.sum((1, 2)) + b.sum((1, 2))
             both = 2.0 * (a & b).sum((1, 2))
-            found += weight * np.where(total > 0, both / np.where(total > 0, total, 1), 1.0) / len(THRESHOLDS)
-    return found
+            expected += weight * np.where(total > 0, both / np.where(total > 0, total, 1), 1.0) / len(THRESHOLDS)
+    return expected
 
 
 def _shared(masks: Masks, p: Floats) -> tuple[Floats, Floats, Floats, Floats]:
@@ -97,6 +98,8 @@ def of_distribution(masks: Masks, p: Floats, readers: int) -> dict[str, Floats]:
         "soft_dice": soft_dice(masks, p, mean, readers),
         "ged": distance / readers,
         "ged_cross": 2 * distance,
+        "ged_limit": distance / readers,
+        "diversity_unbiased": distance,
         "coverage": np.ones(len(p)),
         "validity": best_match(dice, p, readers),
     }
@@ -112,13 +115,19 @@ def of_draws(masks: Masks, p: Floats, readers: int) -> dict[str, Floats]:
         "brier": variance * (1 + 1 / n),
         "brier_excess": variance * (1 / n + 1 / readers),
         "presence_brier": marked * (1 - marked) * (1 + 1 / n),
-        "area_crps": spread / 2 * (1 + 1 / n),
+        "area_crps": spread / 2,  # in its fair form
         "ged": distance * (1 / n + 1 / readers),
         "ged_cross": 2 * distance,
         "ged_samples": distance * (1 - 1 / n),
         "ged_readers": distance * (1 - 1 / readers),
-        "ged_debiased": distance / readers,
-        "hm_iou": matched_iou(iou, p, n),
+        "ged_limit": distance / readers,
+        "ged_limit_misfit": np.zeros(len(p)),
+        "ged_limit_spread": distance / readers,
+        "ged_unbiased": np.zeros(len(p)),
+        "ged_presence_excess": np.zeros(len(p)),
+        "diversity_unbiased": distance,
+        "hm_iou": matched(iou, p, n),
+        "dice_match": matched(dice, p, n),
         "coverage": best_match(dice, p, n),
         "validity": best_match(dice, p, readers),
     }

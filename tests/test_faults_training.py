@@ -18,8 +18,8 @@ from uqseg.training.checkpoint import read_tensors
 from uqseg.training.loop import _Run
 
 NARROW = {"width": 4, "depth": 3}
-RECIPE = Training(steps=14, batch=4, validate_every=4, keep="best", checkpoint_every=1e9, lr=1e-2)
-BOUNDARIES = ("step", "loss", "reading", "write_line", "validated", "keep", "save", "finish")
+RECIPE = Training(steps=14, batch=4, validate_every=4, keep="best", ema=0.9, checkpoint_every=1e9, lr=1e-2)
+BOUNDARIES = ("step", "loss", "reading", "write_line", "validated", "keep", "swap", "save", "finish", "publish")
 ENDS: dict[int, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: SystemExit}
 
 
@@ -83,7 +83,7 @@ def test_a_signal_at_any_boundary_changes_no_bit(
 
     recipe = RECIPE.model_copy(update={"checkpoint_every": 1e-9 if name == "save" else 1e9})
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ENDS[number]) as end:
-        stop_at(patch, name, 1 if name == "finish" else 2, stop, after)
+        stop_at(patch, name, 1 if name in ("finish", "publish") else 2, stop, after)
         train(tmp_path, recipe)
     assert number == signal.SIGINT or end.value.code == 143
     assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)

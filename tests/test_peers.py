@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from baselines.peers import packages
-from uqseg.metrics import Scored, calibration, failure
+from uqseg.metrics import Scored, calibration, maps
 
 
-def test_what_is_not_installed_is_said() -> None:
+def test_a_package_that_is_not_installed_is_named() -> None:
     assert "No module" in str(packages.missing("no_such_package"))
 
 
@@ -25,13 +25,13 @@ def test_torchmetrics_and_sklearn_agree() -> None:
     assert np.allclose(packages.sklearn_iou(samples, readers), iou)
     assert np.allclose(packages.torchmetrics_iou(samples, readers), iou)
     prob = torch.rand(2, 16, 16, generator=torch.Generator().manual_seed(0))
-    n, p, y = (x.sum(0) for x in calibration.reliability(prob, readers))
+    n, p, y = calibration.reliability(prob, readers).sum(0)
     assert float(packages.torchmetrics_ece(prob, readers)) == pytest.approx(
         float((p - y).abs().sum() / n.sum()), abs=1e-5
     )
     wrong = readers[:, 0].flatten(1)
-    found = packages.sklearn_average_precision(prob.flatten(1), wrong)
-    assert np.allclose(found, failure.average_precision(prob.flatten(1), wrong))
+    theirs = packages.sklearn_average_precision(prob.flatten(1), wrong)
+    assert np.allclose(theirs, maps.average_precision(prob.flatten(1), wrong))
 
 
 def test_monai_agrees() -> None:

@@ -30,9 +30,9 @@ def distance(a: Tensor, b: Tensor, wa: Tensor, wb: Tensor) -> float:
 
 def ged(samples: Samples, data: AnnotatedSet) -> float:
     """Mean squared generalised energy distance."""
-    total = 0.0
+    total, hypotheses = 0.0, samples.hypotheses().flatten(2)
     for i, masks in enumerate(data.masks):
-        s, y = samples.hypotheses()[i].flatten(1), torch.from_numpy(masks[data.read[i]]).flatten(1)
+        s, y = hypotheses[i], torch.from_numpy(masks[data.read[i]]).flatten(1)
         w = torch.ones(len(s)) / len(s) if samples.weights is None else samples.weights[i]
         v = torch.ones(len(y)) / len(y)
         total += 2 * distance(s, y, w, v) - distance(s, s, w, w) - distance(y, y, v, v)

@@ -81,3 +81,7 @@ class Noise:
         if self._sources is None:
             raise ValueError("noise: expected that of for_cases, got that of a training step, which has no rows")
         return self._of_sources(self._sources[part], self._names, self.device)
+
+    def named(self, *names: object) -> Noise:
+        """The same noise of the cases (sampling only), with shared numbers of these names' own."""
+        return self._of_sources(self._sources, (*self._names, *names), self.device)

@@ -55,8 +55,8 @@ def monai_dice(samples: Tensor, readers: Tensor) -> Tensor:
     B, S, R = len(samples), samples.shape[1], readers.shape[1]
     a = samples[:, :, None].expand(-1, -1, R, -1, -1).flatten(0, 2)[:, None]
     b = readers[:, None].expand(-1, S, -1, -1, -1).flatten(0, 2)[:, None]
-    found: Tensor = compute_dice(a.float(), b.float(), ignore_empty=False)
-    return found.view(B, S, R)
+    dice: Tensor = compute_dice(a.float(), b.float(), ignore_empty=False)
+    return dice.view(B, S, R)
 
 
 def torchmetrics_ece(prob: Tensor, masks: Tensor, bins: int = 15) -> Tensor:

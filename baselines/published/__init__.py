@@ -12,8 +12,8 @@ import pandas as pd
 from uqseg.errors import FileError
 
 COLUMNS = ["source", "data", "protocol", "samples", "method", "split", "threshold", "metric", "value", "known"]
-KNOWN = ("code", "readme", "second-hand", "report", "unconfirmed")
-"""How a figure is known: read in the code, the README or the seed report, quoted by others, recalled only."""
+KNOWN = ("code", "paper", "readme", "report", "second-hand")
+"""How a figure is known: read in the source's code, paper or README, in the seed report, or quoted by others."""
 SPLITS = ("train", "val", "test")
 LARGEST = {
     "accuracy": 1.0, "sensitivity": 1.0, "specificity": 1.0, "iou": 1.0, "dice": 1.0,
@@ -23,51 +23,51 @@ LARGEST = {
 
 
 def published() -> pd.DataFrame:
-    """All figures fit for a table: what is unconfirmed is left out. Columns COLUMNS; threshold "0.1" … "mean" or ""."""
+    """All figures. Columns COLUMNS; threshold "0.1" … "mean" or ""."""
     folder = files("baselines") / "published"
     names = sorted(f.name for f in folder.iterdir() if f.name.endswith(".csv"))
-    every = pd.concat([read((folder / n).read_text(encoding="utf-8"), f"baselines/published/{n}") for n in names])
-    return every[every["known"] != "unconfirmed"].reset_index(drop=True)
+    parts = [read((folder / n).read_text(encoding="utf-8"), f"baselines/published/{n}") for n in names]
+    return pd.concat(parts, ignore_index=True)
 
 
 def read(text: str, file: str) -> pd.DataFrame:
-    """The figures written as CSV in `text`, unconfirmed ones too; FileError names `file`, line and what is wrong."""
+    """The figures written as CSV in `text`; FileError names `file`, line and what is wrong."""
     reader = csv.DictReader(io.StringIO(text), strict=True)
     if reader.fieldnames != COLUMNS:
         raise FileError(f"{file}, line 1: expected the columns {','.join(COLUMNS)}, got {reader.fieldnames}")
     seen: dict[tuple[str, ...], int] = {}
     rows = []
     for row in reader:
-        where = f"{file}, line {reader.line_num}"
+        place = f"{file}, line {reader.line_num}"
         if None in row or None in row.values():
-            raise FileError(f"{where}: expected {len(COLUMNS)} fields; quote a field that holds a comma")
-        rows.append(_checked(row, where))
+            raise FileError(f"{place}: expected {len(COLUMNS)} fields; quote a field that holds a comma")
+        rows.append(_checked(row, place))
         key = tuple(row[c] for c in COLUMNS if c not in ("value", "known"))
         if key in seen:
-            raise FileError(f"{where}: the same figure as in line {seen[key]}; keep one")
+            raise FileError(f"{place}: the same figure as in line {seen[key]}; keep one")
         seen[key] = reader.line_num
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _checked(row: dict[str, str], where: str) -> dict[str, str | int | float]:
+def _checked(row: dict[str, str], place: str) -> dict[str, str | int | float]:
     for name, allowed in (("known", KNOWN), ("split", SPLITS), ("metric", tuple(LARGEST))):
         if row[name] not in allowed:
-            raise FileError(f"{where}: {name}: expected one of {', '.join(allowed)}, got '{row[name]}'")
+            raise FileError(f"{place}: {name}: expected one of {', '.join(allowed)}, got '{row[name]}'")
     for name in ("source", "data", "protocol", "method"):
         if not row[name].strip():
-            raise FileError(f"{where}: {name}: expected a text, got nothing")
+            raise FileError(f"{place}: {name}: expected a text, got nothing")
     if not row["samples"].isdecimal() or int(row["samples"]) < 1:
-        raise FileError(f"{where}: samples: expected a whole number of at least 1, got '{row['samples']}'")
-    if row["threshold"] not in ("", "mean") and not 0 <= _number(row, "threshold", where) <= 1:
-        raise FileError(f"{where}: threshold: expected 0 to 1, mean or nothing, got '{row['threshold']}'")
-    value, most = _number(row, "value", where), LARGEST[row["metric"]]
+        raise FileError(f"{place}: samples: expected a whole number of at least 1, got '{row['samples']}'")
+    if row["threshold"] not in ("", "mean") and not 0 <= _number(row, "threshold", place) <= 1:
+        raise FileError(f"{place}: threshold: expected 0 to 1, mean or nothing, got '{row['threshold']}'")
+    value, most = _number(row, "value", place), LARGEST[row["metric"]]
     if not (0 <= value <= most and math.isfinite(value)):
-        raise FileError(f"{where}: value: expected 0 to {most:g} for {row['metric']}, got '{row['value']}'")
+        raise FileError(f"{place}: value: expected 0 to {most:g} for {row['metric']}, got '{row['value']}'")
     return row | {"samples": int(row["samples"]), "value": value}
 
 
-def _number(row: dict[str, str], name: str, where: str) -> float:
+def _number(row: dict[str, str], name: str, place: str) -> float:
     try:
         return float(row[name])
     except ValueError as error:
-        raise FileError(f"{where}: {name}: expected a number, got '{row[name]}'") from error
+        raise FileError(f"{place}: {name}: expected a number, got '{row[name]}'") from error

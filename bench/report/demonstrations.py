@@ -1,238 +1,336 @@
-"""The page of the demonstrations: report.md, its tables as CSV, its pictures, and the page of all metrics."""
+"""The page of the demonstrations, a pure function of what was computed: report.md, tables/*.csv, pictures/*.
+
+The definitions of all figures stand beside it in metrics.md.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure as Plot
+from numpy.typing import NDArray
 
-from bench import demonstrations, stats
-from bench.report import tables
-from bench.report.figures import canvas, save, styles
+from bench.report import plots, tables
 from bench.report.page import without_paths
-from bench.report.tables import write_csv
-from bench.runner import Data, machine
-from bench.spec import Run
-from uqseg import checkpoint, metrics
-from uqseg.data import AnnotatedSet, toy
+from bench.report.tables import code, escape
+from bench.stats import Bootstrap, Estimate
+from uqseg import metrics
+from uqseg.files import write as write_file
+from uqseg.metrics import figure
 
-SHOWN = 6  # images of toy in the picture
+Floats = NDArray[np.float64]
+DRAWN = ("brier_excess", "ged")  # of the closeness, in the picture
 
 
-def write(
-    folder: Path,
-    run: Run,
-    record: Mapping[str, Any],
-    data: Data,
-    found: Mapping[str, list[pd.DataFrame]],
-) -> list[str]:
-    """Write the page into `folder`; `found`: closeness of the trained methods. Returns its last table as lines."""
-    folder.mkdir(parents=True, exist_ok=True)
-    boot = demonstrations.compare({**found, **demonstrations.of_yardsticks(data, run.samples)})
-    shown = tables.of_figures(boot, demonstrations.CLOSENESS, list(found), [*demonstrations.SHOWN, "truth"])
-    write_csv(stats.summary(boot), folder / "closeness.csv")
+@dataclass(frozen=True)
+class Regions:
+    """ECE by region: table (region, chosen by, pixels, ece, low, high), and per region the curve of its bins."""
+
+    table: pd.DataFrame
+    curves: Mapping[str, plots.Curve]
+    readers: int
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Images uint8 (N,H,W), mean (N,H,W) of the truth, its masks bool (N,K,H,W) with probabilities (N,K) and names."""
+
+    images: NDArray[np.uint8]
+    mean: Floats
+    masks: NDArray[np.bool_]
+    p: Floats
+    kinds: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """What the page is made from.
+
+    facts: the rows of its head. samples, readers, images: how many. draws, reach, definitions, consistency: the tables
+    of `bench.demonstrations` and `baselines.published`. closeness: of methods and yardsticks. model: the method whose
+    samples are scored under every definition.
+    """
+
+    facts: Mapping[str, str]
+    samples: int
+    readers: int
+    images: int
+    methods: Sequence[str]
+    yardsticks: Sequence[str]
+    regions: Regions
+    draws: pd.DataFrame
+    examples: Examples
+    reach: pd.DataFrame
+    closeness: Bootstrap
+    model: str
+    definitions: pd.DataFrame
+    consistency: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The folder of the page, and what has been written into it."""
+
+    folder: Path
+    written: list[Path] = field(default_factory=list)
+
+    def csv(self, table: pd.DataFrame, name: str) -> str:
+        path = self.folder / "tables" / f"{name}.csv"
+        write_file(path, table.to_csv(index=False, float_format="%.9g").encode())
+        self.written.append(path)
+        return f"[{name}.csv](tables/{name}.csv)"
+
+    def picture(self, plot: Plot, name: str, title: str) -> str:
+        path = self.folder / "pictures" / f"{name}.png"
+        plots.save(plot, path)
+        self.written.append(path)
+        return f"![{title}](pictures/{path.name})"
+
+
+def write(folder: Path, computed: Demonstrations) -> list[str]:
+    """Write the page into `folder`, without what an earlier one left there; its closing table as lines."""
+    files = _Files(folder)
+    closeness = tables.markdown(
+        tables.of_figures(computed.closeness, computed.closeness.figures, computed.methods, computed.yardsticks)
+    )
     parts = [
-        _head(run, record, data),
-        _calibration(folder),
-        _draws(data.test, folder),
-        _known(data.test, folder),
-        _reach(data.test, folder),
-        _closeness(shown, boot, list(found), run, folder),
-        "The definitions of all figures: [metrics.md](metrics.md).",
+        _head(computed.facts),
+        _regions(computed.regions, files),
+        _draws(computed, files),
+        _examples(computed.examples, files),
+        _reach(computed, files),
+        _closeness(computed, closeness, files),
+        _definitions(computed, files),
+        _consistency(computed.consistency, files),
+        "The definitions of all figures, and whose published numbers each can stand beside: [metrics.md](metrics.md).",
     ]
-    checkpoint.write(folder / "report.md", ("\n\n".join(parts) + "\n").encode())
-    checkpoint.write(folder / "metrics.md", metrics.markdown().encode())
-    return tables.markdown(shown).splitlines()
+    write_file(folder / "report.md", ("\n\n".join(parts) + "\n").encode())
+    write_file(folder / "metrics.md", metrics.markdown().encode())
+    for path in (*folder.glob("tables/*.csv"), *folder.glob("pictures/*.png")):
+        if path not in files.written:
+            path.unlink()
+    return closeness.splitlines()
 
 
-def _head(run: Run, record: Mapping[str, Any], data: Data) -> str:
-    counts = ", ".join(f"{len(getattr(data, s))} {s}" for s in ("train", "val", "test"))
-    rows = {
-        "command": f"`{without_paths(record['command'])}`",
-        "code": f"commit {record['commit']}",
-        "data": f"toy, {run.size}×{run.size} pixels, {counts} images, {data.test.readers} readers. "
-        "**All images and masks are simulated.**",
-        "recipe": f"{run.recipe_name}: {run.recipe.description}; one repetition",
-        "samples": f"{run.samples} an image; methods with finite support give all they have",
-        "machine": ", ".join(f"{k} {v}" for k, v in machine().items()),
-        **{f"declined: {label}": reason for label, reason in record["declined"].items()},
-    }
-    body = "\n".join(f"| {k} | {v} |" for k, v in rows.items())
+def _head(facts: Mapping[str, str]) -> str:
+    texts = {name: escape(text) for name, text in facts.items()}
+    texts["command"] = code(without_paths(facts["command"]))
+    texts["data"] += ". **All images and masks are simulated.**"
+    body = "\n".join(f"| {escape(name)} | {text} |" for name, text in texts.items())
     return (
         f"# The figures on a known truth\n\n| | |\n|---|---|\n{body}\n\n"
-        "Where the distribution of the readers' masks is known, every figure can be held against what it should be."
+        "When the distribution of the readers' masks is known, every figure can be held against what it should be."
     )
 
 
-def _calibration(folder: Path) -> str:
-    found = demonstrations.calibration_by_region()
-    write_csv(found.table, folder / "regions.csv")
-    figure, (axes,) = canvas(1, 5.2, 4.2)
-    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
-    grid = np.linspace(0.005, 1, 200)
-    axes.plot(grid, demonstrations.selected_fraction(grid), color="0.3", linewidth=1, linestyle=(0, (1, 2)),
-              label="theory, p / (1 − (1 − p)⁴)")  # fmt: skip
-    for (region, (prob, fraction, _)), style in zip(found.bins.items(), styles(list(found.bins)).values(), strict=True):
-        axes.plot(prob, fraction, markersize=5, label=region, **(style | {"linestyle": "none"}), fillstyle="none")
+def _intervals(table: pd.DataFrame, value: str, low: str = "low", high: str = "high") -> list[str]:
+    return [tables.with_interval(Estimate(*row)) for row in table[[value, low, high]].to_numpy(float)]
+
+
+def _regions(regions: Regions, files: _Files) -> str:
+    table, styles = regions.table, plots.styles(list(regions.curves))
+    plot, (axes,) = plots.canvas(1, 5.6, 4.2)
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="right")
+    p = np.linspace(0.005, 1, 200)
+    axes.plot(p, p / (1 - (1 - p) ** regions.readers), color="0.3", linestyle=":", label="marked by a reader, theory")
+    for region, (prob, fraction, _) in regions.curves.items():
+        axes.plot(prob, fraction, markersize=5, label=region, **(styles[region] | {"linestyle": "none"}))
     axes.set(xlabel="predicted probability", ylabel="readers who marked (fraction)", xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(frameon=False, fontsize=8, loc="lower right")
-    save(figure, folder / "regions.png")
-    shown = _with_intervals(found.table, "ECE ↓", "ece", "low", "high")
+    columns = {"region": table["region"], "chosen by": table["chosen by"], "pixels": table["pixels"].astype(str)}
     return "\n\n".join(
         [
             "## A perfectly calibrated predictor looks miscalibrated on the readers' foreground",
-            tables.markdown(shown[["region", "chosen by", "pixels", "ECE ↓"]]),
-            "Each pixel has a probability, each of four readers marks it with exactly that probability, and the "
-            "predictor knows it: no predictor is better calibrated, and its calibration error should be 0 but for the "
-            "finite number of pixels, which can only add to it. It is so over all pixels and over pixels that the "
-            "prediction chose. Over the pixels that a reader marked it is not: to choose by the outcome leaves out the "
-            "pixels that nobody marked, so that what remains was marked more often than predicted. Lower is better; a "
-            "figure that blames the best predictor measures something else. Intervals: 95 %, resampled images.",
-            "![Reliability by region](regions.png)",
-            "On the line is perfect. The dotted curve is what choosing the marked pixels does to every predictor that "
-            "is right.",
+            tables.markdown(pd.DataFrame({**columns, "ECE ↓": _intervals(table, "ece")})),
+            f"Each pixel has a probability, each of {regions.readers} readers marks it with exactly that probability, "
+            "and the predictor knows it: no predictor is better calibrated, and its calibration error should be 0 but "
+            "for the finite number of pixels, which can only add to it. It is so over all pixels and over pixels that "
+            "the prediction chose. Over the pixels that a reader marked it is not: to choose by the outcome leaves out "
+            "the pixels that nobody marked, so that what remains was marked more often than predicted. Lower is "
+            "better: a figure that blames the best predictor measures something else. Intervals: 95 %, resampled "
+            f"images. Numbers: {files.csv(table, 'regions')}.",
+            files.picture(plot, "regions", "Reliability by region"),
+            f"On the grey line is perfect. The dotted curve, p / (1 − (1 − p)^{regions.readers}), is what choosing "
+            "the marked pixels does to every predictor that is right.",
         ]
     )
 
 
-def _with_intervals(table: pd.DataFrame, title: str, value: str, low: str, high: str) -> pd.DataFrame:
-    texts = [tables.with_interval(r[value], r[low], r[high]) for r in table.to_dict("records")]
-    return table.assign(**{title: texts}).astype(str)
-
-
-def _draws(test: AnnotatedSet, folder: Path) -> str:
-    found = demonstrations.ged_by_draws(test)
-    write_csv(found, folder / "draws.csv")
-    figure, (left, right) = canvas(2, 8.5, 3.8)
-    for axes, name, place in ((left, "ged", 0), (right, "debiased", 1)):
-        style = list(styles(["ged", "debiased"]).values())[place] | {"linestyle": "none"}
-        gaps = [found[name] - found[f"{name}_low"], found[f"{name}_high"] - found[name]]
-        axes.errorbar(found["samples"], found[name], yerr=gaps, capsize=3, label="measured, 95 %", **style)
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(found["samples"], [str(k) for k in found["samples"]])
-        axes.set_xlabel("samples an image (S)")
-    left.plot(found["samples"], found["theory"], color="0.3", label="theory, E d(S,S′)/S")
-    left.set(yscale="log", ylabel="GED (lower is better)")
-    right.axhline(0, color="0.3", label="theory, 0")
-    right.set(ylabel="GED, debiased (lower is better)")
-    for axes in (left, right):
-        axes.legend(frameon=False, fontsize=8)
-    save(figure, folder / "draws.png")
-    shown = _with_intervals(found, "GED", "ged", "ged_low", "ged_high")
-    shown = shown.assign(theory=[f"{t:.4f}" for t in found["theory"]])
-    corrected = _with_intervals(found, "debiased", "debiased", "debiased_low", "debiased_high")
-    shown["GED, debiased"] = corrected["debiased"]
+def _draws(computed: Demonstrations, files: _Files) -> str:
+    table = computed.draws
+    plot, axes = plots.canvas(2, 8.5, 3.8)
+    styles = plots.styles(["ged", "debiased"])
+    for ax, name in zip(axes, ("ged", "debiased"), strict=True):
+        for row in table.to_dict("records"):
+            ends = Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"])
+            label = "measured, 95 %" if row["samples"] == table["samples"].iloc[-1] else None
+            plots.error_bar(ax, row["samples"], ends, {**styles[name], "label": label})
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(table["samples"], [str(k) for k in table["samples"]])
+        ax.minorticks_off()
+        ax.set_xlabel("samples for each image (S), log scale")
+    axes[0].plot(table["samples"], table["theory"], color="0.3", label="theory, E d(S,S′)/S")
+    axes[0].set(yscale="log", ylabel="GED, log scale (lower is better)")
+    axes[1].axhline(0, color="0.3", label="theory, 0")
+    axes[1].set(ylabel="GED, debiased (lower is better)")
+    for ax in axes:
+        ax.legend(frameon=False, fontsize=8)
+    columns = {"samples": table["samples"].astype(str), "theory": [f"{t:.4f}" for t in table["theory"]]}
+    columns["GED ↓"] = _intervals(table, "ged", "ged_low", "ged_high")
+    columns["GED, debiased ↓"] = _intervals(table, "debiased", "debiased_low", "debiased_high")
     return "\n\n".join(
         [
             "## GED of a perfect sampler falls with the number of samples, the debiased one does not",
-            tables.markdown(shown[["samples", "theory", "GED", "GED, debiased"]]),
-            f"Samples drawn from the exact distribution of each of {len(test)} images, against that distribution. "
-            "Nothing is wrong with them, so the figure should be 0; the usual one is too high by the expected distance "
-            "of two samples over their number. So a method with 16 samples looks better than the same method with 4. "
-            "The debiased figure, undefined for one sample, does not depend on their number, only its spread does. "
-            "Lower is better. Intervals: 95 %, resampled patients.",
-            "![GED against samples](draws.png)",
+            tables.markdown(pd.DataFrame(columns)),
+            f"Samples drawn from the exact distribution of each of {computed.images} images, against that "
+            "distribution. Nothing is wrong with them, so the figure should be 0; the usual one is too high by the "
+            "expected distance of two samples over their number. So a method with 16 samples looks better than "
+            "the same method with 4. The debiased figure, undefined for one sample, does not depend on their number, "
+            f"only its spread does. Lower is better. Intervals: 95 %, resampled patients. Numbers: "
+            f"{files.csv(table, 'draws')}.",
+            files.picture(plot, "draws", "GED against samples"),
         ]
     )
 
 
-def _known(test: AnnotatedSet, folder: Path) -> str:
-    few = test.take(slice(0, SHOWN))
-    truth = demonstrations.truth_of(few)
-    figure, _ = canvas(1, 1, 1)
-    figure.clear()
-    rows = 2 + len(toy.KINDS)
-    figure.set_size_inches(1.25 * len(few) + 0.8, 1.3 * rows)
-    axes = figure.subplots(rows, len(few), squeeze=False)
-    for column in range(len(few)):
-        axes[0, column].imshow(few.images[column, 0], cmap="gray", vmin=0, vmax=255)
-        axes[1, column].imshow(truth.mean[column], cmap="viridis", vmin=0, vmax=1)
-        for k in range(len(toy.KINDS)):
-            axes[2 + k, column].imshow(truth.masks[column, k], cmap="gray", vmin=0, vmax=1)
-            axes[2 + k, column].set_title(f"{float(truth.p[column, k]):.2f}", fontsize=8, pad=2)
-    for row, name in enumerate(["image", "mean", *toy.KINDS]):
-        axes[row, 0].set_ylabel(name, fontsize=8)
-    for ax in axes.flat:
+def _examples(examples: Examples, files: _Files) -> str:
+    number, kinds = len(examples.images), len(examples.kinds)
+    plot, axes = plots.canvas(number, 1.25 * number + 0.8, 1.3 * (2 + kinds), 2 + kinds)
+    grid = np.array(axes).reshape(2 + kinds, number)
+    for column in range(number):
+        grid[0, column].imshow(examples.images[column], cmap="gray", vmin=0, vmax=255)
+        grid[1, column].imshow(examples.mean[column], cmap="viridis", vmin=0, vmax=1)
+        for k in range(kinds):
+            grid[2 + k, column].imshow(examples.masks[column, k], cmap="gray", vmin=0, vmax=1)
+            grid[2 + k, column].set_title(f"{examples.p[column, k]:.2f}", fontsize=8, pad=2)
+    for row, name in enumerate(["image", "mean", *examples.kinds]):
+        grid[row, 0].set_ylabel(name, fontsize=8)
+    for ax in axes:
         ax.set(xticks=[], yticks=[])
-    save(figure, folder / "toy.png")
     return "\n\n".join(
         [
             "## The source toy: a truth that is known",
-            f"A disc with a core, a fainter rim, and in half of the images a satellite. A reader draws one of "
-            f"{len(toy.KINDS)} masks, independently of the others: misses the disc the likelier the fainter it is, "
-            "counts the rim in the likelier the brighter it is, and likewise the satellite. The image shows the "
-            "brightness, hence the probabilities.",
-            "![Images and their distributions](toy.png)",
-            "The first test images (simulated), the exact probability that a reader marks each pixel, and the four "
-            "masks with their probabilities.",
+            f"A disc with a core, a fainter rim, and in half of the images a satellite. A reader draws one of {kinds} "
+            "masks, independently of the others: misses the disc the likelier the fainter it is, counts the rim in the "
+            "likelier the brighter it is, and likewise the satellite. The image shows the brightness, hence the "
+            "probabilities.",
+            files.picture(plot, "toy", "Images and their distributions"),
+            "The first test images (simulated), the exact probability that a reader marks each pixel, and the "
+            f"{kinds} masks with their probabilities.",
         ]
     )
 
 
-def _reach(test: AnnotatedSet, folder: Path) -> str:
-    found = demonstrations.reach(test)
-    write_csv(found, folder / "optima.csv")
-    shown = _with_intervals(found, "measured − optimum", "difference", "low", "high")
-    shown = shown.assign(
-        optimum=[f"{v:.5g}" for v in found["optimum"]],
-        measured=[f"{v:.5g}" for v in found["measured"]],
-        inside=["yes" if i else "**no**" for i in found["inside"]],
-    )
-    inside = int(found["inside"].sum())
+def _reach(computed: Demonstrations, files: _Files) -> str:
+    table = computed.reach
+    columns = {
+        "prediction": table["prediction"],
+        "figure": map(code, table["figure"]),
+        "optimum": [f"{v:.5g}" for v in table["optimum"]],
+        "measured": [f"{v:.5g}" for v in table["measured"]],
+        "measured − optimum": _intervals(table, "difference"),
+        "0 inside": ["yes" if inside else "**no**" for inside in table["inside"]],
+    }
     return "\n\n".join(
         [
             "## The exact distribution reaches the optimum of every figure",
-            tables.markdown(
-                shown[["prediction", "figure", "optimum", "measured", "measured − optimum", "inside"]].rename(
-                    columns={"inside": "0 inside"}
-                )
-            ),
-            f"The exact distribution (whole, or {test.readers} draws from it) is scored like a method against the four "
-            "readers of each test image. The optimum is what the figure must be on average over the readers' and "
-            "samples' draws, in closed form or by enumeration of all draws. "
-            f"{inside} of {len(found)} differences have 0 in their 99 % interval (resampled patients, differences "
-            "image by image). No prediction does better than the whole distribution on Brier, likelihood, presence, "
-            "CRPS and GED; figures such as coverage or validity reward other things as well. Not in the table: "
-            "calibration errors, correlations and areas under curves, which have no such optimum on a finite set.",
+            tables.markdown(pd.DataFrame(columns), 2),
+            f"The exact distribution (itself, or {computed.readers} draws from it) is scored like a method against the "
+            f"{computed.readers} readers of each test image. The optimum is what the figure must be on average over "
+            "the readers' and samples' draws, in closed form or by enumeration of all draws. "
+            f"{int(table['inside'].sum())} of {len(table)} differences have 0 in their 99 % interval (resampled "
+            "patients, differences image by image). No prediction does better than the distribution itself on Brier, "
+            "likelihood, presence, CRPS and GED; figures such as coverage or validity reward other things as well. Not "
+            "in the table: calibration errors, correlations and areas under curves, which have no such optimum on a "
+            f"finite set. Numbers: {files.csv(table, 'optima')}.",
         ]
     )
 
 
-def _closeness(shown: pd.DataFrame, boot: stats.Bootstrap, methods: list[str], run: Run, folder: Path) -> str:
-    labels = [*methods, "consensus", "oracle", "truth"]
-    style = styles(labels)
-    figure, (left, right) = canvas(2, 8.5, 3.8)
-    for axes, name, title in ((left, "brier_excess", "Brier excess"), (right, "ged", "GED to the truth")):
-        f = boot.column(name)
-        for place, label in enumerate(labels):
-            m = boot.labels.index(label)
-            low, high = (float(v[0]) for v in stats.interval(boot.draws[m, :, f][:, None]))
-            value = float(boot.point[m, f])
-            axes.errorbar(value, -place, xerr=[[value - low], [high - value]], capsize=3,
-                          **(style[label] | {"linestyle": "none"}))  # fmt: skip
-        axes.set_yticks(-np.arange(len(labels)), labels)
-        axes.set_xlabel(f"{title} (lower is better)")
-        axes.axvline(0, color="0.7", linewidth=1)
-    save(figure, folder / "closeness.png")
+def _closeness(computed: Demonstrations, table: str, files: _Files) -> str:
+    boot = computed.closeness
+    drawn = [*computed.methods, *computed.yardsticks]
+    styles = plots.styles(computed.methods, computed.yardsticks)
+    titles = {f.name: f.title + plots.BETTER[f.direction] for f in boot.figures}
+    plot, axes = plots.canvas(2, 9.5, 1.2 + 0.3 * len(drawn))
+    for ax, name in zip(axes, DRAWN, strict=True):
+        for place, label in enumerate(drawn):
+            plots.error_bar(ax, -place, boot.estimate(label, name), styles[label], across=True)
+        ax.set_yticks(-np.arange(len(drawn)), list(map(plots.plain, drawn)), fontsize=8)
+        ax.set_xlabel(titles[name])
+        ax.axvline(0, color="0.7", linewidth=1)
     return "\n\n".join(
         [
             "## How near the trained methods come to the truth",
-            tables.markdown(shown),
-            "Against the exact distribution, not the four readers, so 0 is perfect in every column. Brier excess: mean "
-            "over pixels of the squared difference of the mean map from the exact one, which is the expected Brier "
-            "score less the smallest possible. Error of the mean map: mean absolute difference over the pixels that a "
-            "reader may mark. GED: against the four masks with their probabilities, debiased for draws. Error of "
+            table,
+            "Against the exact distribution, not the readers, so 0 is perfect in every column. Brier excess: mean over "
+            "pixels of the squared difference of the mean map from the exact one, which is the expected Brier score "
+            "less the smallest possible. Error of the mean map: mean absolute difference over the pixels that a reader "
+            "may mark. GED: against the masks with their probabilities, debiased for independent draws. Error of "
             "presence: absolute difference of the share of samples that mark anything from the chance that a reader "
             "does. Diversity: expected distance of two samples less that of two readers, below 0 where the samples are "
-            "too much alike. Lower is better in the first four, nearer to 0 in the last. **Bold**: the best by value; "
-            f"≈: a tie with it. In italics: *truth* is {run.samples} draws from the exact distribution, whose mean map "
-            f"still carries the chance of the draws; *oracle* is {run.samples} draws from the image's own four "
-            "readers, who are themselves only four draws: what every figure computed against them must live with; "
-            "the others as in every report. Intervals: 95 %, resampled patients.",
-            "![Closeness to the truth](closeness.png)",
+            "too much alike. Lower is better in all but the last, where nearer to 0 is. **Bold**: the best by value, "
+            "where it beats an answer that sees no image; ≈: a tie with it. In italics: *truth* is "
+            f"{computed.samples} draws from the exact distribution, whose mean map still carries the chance of the "
+            f"draws; *oracle* is {computed.samples} draws from the image's own {computed.readers} readers, who are "
+            f"themselves only {computed.readers} draws: what every figure computed against them must live with; the "
+            f"others as in every report. Intervals: 95 %, resampled patients. Numbers: "
+            f"{files.csv(boot.summary(), 'closeness')}.",
+            files.picture(plot, "closeness", "Closeness to the truth"),
             "Points are means over the test images with 95 % intervals.",
+        ]
+    )
+
+
+def _definitions(computed: Demonstrations, files: _Files) -> str:
+    table = computed.definitions
+    own = (table["definition"] == "this project").to_numpy()
+    columns = {
+        "figure": [escape(figure(f).title) if first else "" for f, first in zip(table["figure"], own, strict=True)],
+        "definition": [f"**{text}**" if first else text for text, first in zip(table["definition"], own, strict=True)],
+        "value": [f"{v:.4f}" if np.isfinite(v) else "–" for v in table["value"]],
+        "left out": [str(n) if n else "" for n in table["left_out"]],
+        "whose": table["whose"],
+    }
+    return "\n\n".join(
+        [
+            "## One model, every published definition",
+            tables.markdown(pd.DataFrame(columns).map(lambda text: text.replace("|", "\\|"))),
+            f"The same samples of {escape(computed.model)} for each of {computed.images} test images, scored under "
+            "this project's definition and under what the code of papers computes by the same name. Numbers under "
+            "different definitions cannot stand beside each other; how far apart they lie depends on the data, above "
+            "all on how many masks are empty. *left out*: images without a value. *whose*: who else computes this, "
+            "with file and commit where it was read. Each is a function of a few lines in "
+            f"`baselines/published/definitions.py`. Numbers: {files.csv(table, 'definitions')}.",
+        ]
+    )
+
+
+def _consistency(table: pd.DataFrame, files: _Files) -> str:
+    columns = {
+        "method": map(escape, table["method"]),
+        "as given by": map(escape, table["source"]),
+        "protocol": map(escape, table["protocol"]),
+        "S": [f"{a}, {b}" for a, b in zip(table["fewer"], table["more"], strict=True)],
+        "GED": [f"{a:.3f}, {b:.3f}" for a, b in zip(table["ged_fewer"], table["ged_more"], strict=True)],
+        "quotient": [f"{q:.2f} ± {t:.2f}" for q, t in zip(table["quotient"], table["tolerance"], strict=True)],
+        "": [v if v == "possible" else f"**{v}**" for v in table["verdict"]],
+    }
+    text, outside = pd.DataFrame(columns), (table["verdict"] != "possible").to_numpy()
+    return "\n\n".join(
+        [
+            "## Published GEDs at two numbers of samples",
+            tables.markdown(text[outside]),
+            "For independent samples of one model under one definition, the expected GED of S samples is that of "
+            "infinitely many plus D/S, with D the expected distance of two samples, which lies between 0 and 1. So "
+            "does the quotient (GED_S − GED_S′)/(1/S − 1/S′), for rows that are what the test assumes; ± is what "
+            f"rounding to three digits can do to it. {int(outside.sum())} of {len(table)} pairs lie outside by more "
+            "than that, which the expectation of such samples cannot. Nothing else is said of them: a table may quote "
+            f"its columns from different papers. Numbers: {files.csv(table, 'consistency')}.",
+            tables.fold(f"All {len(table)} pairs", tables.markdown(text)),
         ]
     )

@@ -119,8 +119,13 @@ def without_paths(command: str) -> str:
 
 
 def warnings_of(results: Results, patients: int) -> list[str]:
-    """What a reader must know before any number: few test patients, and figures of an older version."""
+    """What a reader must know before any number: cells still missing, few test patients, older versions."""
     warnings = []
+    scored = {(cell.label, cell.repetition) for cells in results.cells.values() for cell in cells}
+    missing = [f"{e['label']}, repetition {e['repetition']}" for e in results.run["cells"]
+               if (e["label"], e["repetition"]) not in scored]  # fmt: skip
+    if missing := [name for name in missing if name not in results.failed]:
+        warnings.append(f"> **Not finished.** Without scores so far: {'; '.join(map(escape, missing))}.")
     if patients < stats.FEW:
         held = ", ".join(f"{round(100 * share)} % with {n}" for n, share in stats.COVERAGE.items())
         measured = f"In simulations, intervals meant to hold the truth in 95 % of data sets held it in {held} patients."

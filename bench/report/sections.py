@@ -157,8 +157,9 @@ def calibration(report: Report) -> str:
             report,
             "calibration",
             "ECE over all pixels is small for everybody since nearly all pixels are background; the active one looks "
-            "only at pixels predicted with at least 1 %. The excess Brier leaves out the readers' own variance, which "
-            "no model can remove.",
+            "only at pixels predicted with at least 1 %. Calibration errors add up absolute values, so resamples give "
+            "larger ones and an interval may lie above its value. The excess Brier leaves out the readers' own "
+            "variance, which no model can remove.",
         ),
         report.picture(pixels, "reliability", "Reliability diagram"),
         "Above: of the pixels predicted with a probability, the fraction that readers marked; on the grey line the "

@@ -26,8 +26,13 @@ def key_of(*parts: object) -> str:
 def fit_key(cell: Cell, data: Splits) -> str:
     """Of a cell's weights: data, method, options, training, repetition."""
     cls = methods.find(cell.method)
-    method = (method_name(cell.method), cls.version, source_hash(cls), cell.options.model_dump(mode="json"))
-    training = (TRAINING_VERSION, cell.training.model_dump(mode="json"))
+    method = (
+        method_name(cell.method),
+        cls.version,
+        source_hash(cls),
+        cell.options.model_dump(mode="json", exclude_defaults=True),
+    )
+    training = (TRAINING_VERSION, cell.training.model_dump(mode="json", exclude_defaults=True))
     return key_of(data.train.key, data.val.key, method, training, cell.repetition)
 
 
@@ -38,7 +43,7 @@ def score_key(sampler: str, data: Splits, split: str, n: int) -> str:
 
 def sampler_key(cell: Cell, data: Splits) -> str:
     """Of the weights with the wrappers around them."""
-    chain = [(name, options.model_dump(mode="json")) for name, options in cell.wrappers]
+    chain = [(name, options.model_dump(mode="json", exclude_defaults=True)) for name, options in cell.wrappers]
     classes = [wrappers.find(name) for name, _ in chain]
     versions = [(cls.version, source_hash(cls)) for cls in classes]
     return key_of(fit_key(cell, data), chain, versions) if chain else fit_key(cell, data)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.report import figures
+from bench.report import plots
 from bench.report.tables import markdown
 from bench.timing.sections import Curve
 
@@ -27,9 +27,9 @@ def powers(curves: Sequence[Curve]) -> str:
         texts = ["–" if e is None else f"{e:.2f}" for e in exponents]
         axis = c.axis if c.power == 1 else f"({c.axis})^{c.power}"
         rows.append([c.what, axis, *texts, str(c.allowed), "**faster**" if faster else ""])
-    shown = markdown(pd.DataFrame(rows, columns=["what", "data", "time: power", "memory: power", "allowed", ""]))
+    table = markdown(pd.DataFrame(rows, columns=["what", "data", "time: power", "memory: power", "allowed", ""]))
     return (
-        f"{shown}\n\nThe power of the data with which each grows between its last two points: 1 is in proportion (up "
+        f"{table}\n\nThe power of the data with which each grows between its last two points: 1 is in proportion (up "
         f"to {LINEAR} is taken for it), 2 is allowed where all pairs of samples are compared. –: fewer than two points "
         f"or memory below {VISIBLE / 1e6:.0f} MB."
     )
@@ -46,12 +46,12 @@ def points(curves: Sequence[Curve]) -> str:
 
 
 def plot(curves: Sequence[Curve], folder: Path) -> list[str]:
-    """Draw one picture an axis into `folder`, time beside memory; the files' names."""
-    made = []
+    """Draw one picture per axis into `folder`, time beside memory; the files' names."""
+    names = []
     for axis in dict.fromkeys(c.axis for c in curves):
         part = [c for c in curves if c.axis == axis]
-        figure, axes = figures.canvas(2, 9.0, 3.6)
-        style = figures.styles([c.what for c in part])
+        figure, axes = plots.canvas(2, 9.0, 3.6)
+        style = plots.styles([c.what for c in part])
         for c in part:
             values, seconds, memory = np.array([(p.value, p.seconds, p.memory) for p in c.points], np.float64).T
             axes[0].plot(values, seconds, label=c.what, **style[c.what])
@@ -61,6 +61,6 @@ def plot(curves: Sequence[Curve], folder: Path) -> list[str]:
         axes[1].set_yscale("symlog", linthresh=1)  # memory may not grow at all
         axes[1].set_ylim(bottom=0)
         axes[0].legend(frameon=False, fontsize=8)
-        made.append(f"scale-{axis.replace(' ', '-')}.png")
-        figures.save(figure, folder / made[-1])
-    return made
+        names.append(f"scale-{axis.replace(' ', '-')}.png")
+        plots.save(figure, folder / names[-1])
+    return names

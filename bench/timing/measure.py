@@ -24,7 +24,7 @@ def in_turns(works: Mapping[str, Work], rounds: int, clock: Callable[[], float] 
     after a long other work finds the caches cold, which in use it does not."""
     for work in works.values():
         work()
-    found: dict[str, list[float]] = {name: [] for name in works}
+    measured: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
             started, calls, took = clock(), 0, 0.0
@@ -32,8 +32,8 @@ def in_turns(works: Mapping[str, Work], rounds: int, clock: Callable[[], float] 
                 work()
                 _finish()
                 calls, took = calls + 1, clock() - started
-            found[name].append(took / calls)
-    return {name: np.array(seconds) for name, seconds in found.items()}
+            measured[name].append(took / calls)
+    return {name: np.array(seconds) for name, seconds in measured.items()}
 
 
 def _finish() -> None:
@@ -92,11 +92,11 @@ def operations(work: Work) -> int:
 def profile(work: Work, rows: int = 8) -> list[dict[str, Any]]:
     """The `rows` operators that took most time themselves, with calls, milliseconds and share."""
     work()
-    with torch.profiler.profile() as found:
+    with torch.profiler.profile() as profiler:
         work()
         _finish()
     device = "self_device_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
-    events = sorted(found.key_averages(), key=lambda e: -float(getattr(e, device)))
+    events = sorted(profiler.key_averages(), key=lambda e: -float(getattr(e, device)))
     total = sum(float(getattr(e, device)) for e in events)
     return [
         {"operator": e.key, "calls": e.count, "ms": getattr(e, device) / 1000, "share": getattr(e, device) / total}

@@ -8,14 +8,14 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from bench.timing.measure import Limits
-from bench.timing.sections import Found
-from uqseg import checkpoint
+from bench.timing.sections import Measured
 from uqseg.errors import FileError
+from uqseg.files import write
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a section found, and under what conditions."""
+    """What a section measured, and under what conditions."""
 
     section: str
     when: str
@@ -26,7 +26,7 @@ class Record:
     processors: int
     limits: Limits
     quick: bool
-    found: Found
+    measured: Measured
 
 
 JSON = TypeAdapter(Record)
@@ -34,7 +34,7 @@ JSON = TypeAdapter(Record)
 
 def save(folder: Path, record: Record) -> None:
     """Write SECTION.json whole or not at all, in place of what was measured before."""
-    checkpoint.write(folder / f"{record.section}.json", JSON.dump_json(record, indent=1) + b"\n")
+    write(folder / f"{record.section}.json", JSON.dump_json(record, indent=1) + b"\n")
 
 
 def read(folder: Path, section: str) -> Record | None:

@@ -12,56 +12,54 @@ import pandas as pd
 import torch
 
 from bench.report.tables import markdown
-from bench.runner import machine
+from bench.runs.record import machine
 from bench.timing import growth, record, scale
 from bench.timing.measure import limits
 from bench.timing.record import Record
-from bench.timing.sections import SECTIONS, Found, Setting
-from uqseg import checkpoint
+from bench.timing.sections import SECTIONS, Measured, Setting
 from uqseg.device import pick_device
 from uqseg.errors import unknown
+from uqseg.files import write as write_file
 
-ALL: dict[str, Callable[[Setting], Found]] = {**SECTIONS, "scale": scale.section}
+ALL: dict[str, Callable[[Setting], Measured]] = {**SECTIONS, "scale": scale.section}
 
 
-def write(folder: Path, only: Sequence[str], device: str, quick: bool, commit: str, say: Callable[[str], None]) -> None:
+def write(folder: Path, only: Sequence[str], device: str, quick: bool, commit: str, log: Callable[[str], None]) -> None:
     """Measure the sections in `only` (default all of ALL). As soon as one is measured, it is written to `folder`, and
     report.md anew from it and all sections that were there."""
     for name in only:
         if name not in ALL:
             raise unknown("timing section", name, tuple(ALL))
-    where, started = pick_device(device), time.perf_counter()
+    chosen, started = pick_device(device), time.perf_counter()
     for name in ALL:
         record.read(folder, name)  # before any work: a page cannot be made with a broken record
-    say("limits of the machine")
-    at = Setting(where, limits(where, 1024 if quick else 2048), quick)
-    about = machine()
-    if where.type == "cuda":
-        about["device"] = torch.cuda.get_device_name(where)
+    log("limits of the machine")
+    at = Setting(chosen, limits(chosen, 1024 if quick else 2048), quick)
+    about = machine(chosen)
     for name in [n for n in ALL if not only or n in only]:
-        say(f"{name} ({time.perf_counter() - started:.0f} s)")
+        log(f"{name} ({time.perf_counter() - started:.0f} s)")
         begun = Record(
             section=name, when=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), commit=commit, machine=about,
             cuda=torch.cuda.is_available(), load=os.getloadavg()[0], processors=os.cpu_count() or 1, limits=at.limits,
-            quick=quick, found=Found(),
+            quick=quick, measured=Measured(),
         )  # fmt: skip
-        record.save(folder, replace(begun, found=ALL[name](at)))
+        record.save(folder, replace(begun, measured=ALL[name](at)))
         page(folder)
-    say(f"Report: {folder / 'report.md'} ({time.perf_counter() - started:.0f} s)")
+    log(f"Report: {folder / 'report.md'} ({time.perf_counter() - started:.0f} s)")
 
 
 def page(folder: Path) -> None:
     """Write report.md and its pictures from the sections in `folder`."""
-    kept = [found for name in ALL if (found := record.read(folder, name)) is not None]
+    kept = [section for name in ALL if (section := record.read(folder, name)) is not None]
     parts = [HEAD, _conditions(kept), _goals(kept), *(_section(r, folder) for r in kept), TRIED]
-    checkpoint.write(folder / "report.md", ("\n\n".join(parts) + "\n").encode())
+    write_file(folder / "report.md", ("\n\n".join(parts) + "\n").encode())
 
 
 HEAD = (
     "# Time and memory\n\nMedians of measurements in turns (plain, ours, plain, …) after one unmeasured turn, short "
     "works repeated to 50 ms a turn; "
     "a ratio is the median over turns with the smallest and the largest in brackets. *Plain* is "
-    "`baselines/peers/plain.py`: float32, channels first, loops; tests hold both ways equal. What is shown here, and "
+    "`baselines/peers/plain.py`: float32, channels first, loops; tests hold both ways equal. What stands here, and "
     "more digits of it, is in the JSON file of each section."
 )
 
@@ -108,7 +106,7 @@ def _conditions(kept: Sequence[Record]) -> str:
 
 def _goals(kept: Sequence[Record]) -> str:
     rows = []
-    for part in (r.found for r in kept):
+    for part in (r.measured for r in kept):
         for c in part.compared:
             if c.goal is not None:
                 met, middle = c.ratio.median >= c.goal, beside(c.ratio.median, c.goal)
@@ -121,8 +119,8 @@ def _goals(kept: Sequence[Record]) -> str:
     table = pd.DataFrame(
         [[*r[:3], "met" if r[3] else "**not met**"] for r in rows], columns=["goal", "wanted", "measured", ""]
     )
-    shown = markdown(table) if rows else "None in these sections."
-    return f"## Goals\n\n{shown}\n\nWhere a goal is not met, the shares and profiles below show what the time goes to."
+    body = markdown(table) if rows else "None in these sections."
+    return f"## Goals\n\n{body}\n\nWhere a goal is not met, the shares and profiles below show what the time goes to."
 
 
 def beside(value: float, goal: float) -> str:
@@ -132,7 +130,7 @@ def beside(value: float, goal: float) -> str:
 
 
 def _section(of: Record, folder: Path) -> str:
-    part = of.found
+    part = of.measured
     lines = [f"## {of.section.capitalize()}", " ".join((ALL[of.section].__doc__ or "").split())]
     if part.compared:
         rows = [

@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ import torch
 
 from bench import stats
 from bench.report.tables import of_figures
-from bench.timing.sections import Curve, Found, Point, Setting, blob_samples, noise_set
+from bench.timing.sections import Curve, Measured, Point, Setting, blob_samples, noise_set
 from uqseg import methods
 from uqseg.data import AnnotatedSet
-from uqseg.metrics import figures, score
+from uqseg.metrics import THRESHOLD_STATISTICS, Scores, figures, score
 from uqseg.prediction import predict_batches
-from uqseg.train import resident, rows_of
+from uqseg.training.batches import resident, rows_of
 
 LONGEST = 120.0
 """Seconds: a curve ends before the first point that would take longer."""
@@ -43,9 +43,7 @@ def sparse_set(n: int, size: int, folder: Path) -> AnnotatedSet:
     cases = np.arange(n).astype(str)
     table = pd.DataFrame({"patient": cases, "case": cases, "split": "train"})
     spacing = np.full((n, 2), np.nan, np.float32)
-    return AnnotatedSet(
-        arrays["images"], arrays["masks"], np.ones((n, READERS), bool), table, spacing, "sparse", "sparse"
-    )
+    return AnnotatedSet(arrays["images"], arrays["masks"], np.ones((n, READERS), bool), table, spacing, "sparse")
 
 
 def batches_of_training(n: int) -> float:
@@ -66,7 +64,7 @@ def sampled_and_scored(n: int) -> float:
         method = methods.build("unet", width=4, depth=2)
         started = time.perf_counter()
         for part, samples in predict_batches(method, data.images, 1):
-            score(samples, np.array(data.masks[part]), groups=["threshold"])
+            score(samples, np.array(data.masks[part]), statistics=THRESHOLD_STATISTICS)
         return time.perf_counter() - started
 
 
@@ -115,18 +113,23 @@ def drawing_size(n: int) -> float:
     return _sampling("probunet", 16, n)
 
 
+def repeated_scores(n: int) -> Scores:
+    """Scores of 30 images, repeated until they are n of n/10 patients."""
+    few = score(blob_samples(30, 4, 32), noise_set(30, 32).masks)
+    many = few.take(np.arange(n) % len(few))
+    cases, patients = (np.array([f"{letter}{i // size}" for i in range(n)]) for letter, size in (("c", 1), ("p", 10)))
+    return replace(many, cases=cases, patients=patients)
+
+
 def comparing(n: int) -> float:
     """Seconds of resampling, intervals and a table of 60 figures of n methods on 3,000 images of 300 patients."""
     every = figures()
     some = every[:: len(every) // 60][:60]
-    columns = sorted({c for f in some for c in f.columns})
-    rng = np.random.default_rng(0)
-    of = {"case": [f"c{i}" for i in range(3000)], "patient": [f"p{i // 10}" for i in range(3000)]}
-    tables = {f"m{k}": [pd.DataFrame({**of, **{c: rng.random(3000) for c in columns}})] for k in range(n)}
+    scores = repeated_scores(3000)
     started = time.perf_counter()
-    boot = stats.bootstrap(tables, some)
-    stats.summary(boot)
-    of_figures(boot, {f.name: f.name for f in some[:5]}, boot.labels, [])
+    boot = stats.bootstrap({f"m{k}": [scores] for k in range(n)}, some)
+    boot.summary()
+    of_figures(boot, some[:5], boot.labels)
     return time.perf_counter() - started
 
 
@@ -194,13 +197,13 @@ def measured(work: Work, smallest: int, value: int) -> Point | None:
     child.start()
     sender.close()
     try:
-        found: Point | None = receiver.recv() if receiver.poll(3 * LONGEST) else None
+        point: Point | None = receiver.recv() if receiver.poll(3 * LONGEST) else None
     except EOFError:
-        found = None
-    if child.is_alive() and found is None:
+        point = None
+    if child.is_alive() and point is None:
         child.terminate()
     child.join()
-    return found
+    return point
 
 
 def curve(name: str, plan: Plan, most: int | None = None) -> Curve:
@@ -218,14 +221,16 @@ def curve(name: str, plan: Plan, most: int | None = None) -> Curve:
     return Curve(name, plan.axis, plan.power, plan.allowed, points)
 
 
-def section(at: Setting) -> Found:
+def section(at: Setting) -> Measured:
     """How cost grows: on the processor, each point in a process of its own, the fastest of as many repetitions as start
-    within 1 s; one image where nothing else is said. MB: growth of the memory that belongs to the process; pages of
+    within 1 s; one image unless stated otherwise. MB: growth of the memory that belongs to the process; pages of
     the memory-mapped cache do not count, the system takes them back when it needs them (a million images at 128² with
     four masks are 82 GB, full of holes so that they need no disk). One step may show as
     faster growth where the arrays outgrow the processor's caches: 16 samples of 1,024² are 67 MB."""
-    found = Found(curves=[curve(name, plan, 3 if at.quick else None) for name, plan in PLANS.items()])
-    skipped = [f"{c.what} at {p.value:,} {c.axis}" for c in found.curves for p in c.points if p.seconds is None]
+    measurements = Measured(curves=[curve(name, plan, 3 if at.quick else None) for name, plan in PLANS.items()])
+    skipped = [f"{c.what} at {p.value:,} {c.axis}" for c in measurements.curves for p in c.points if p.seconds is None]
     if skipped:
-        found.notes.append(f"Left out, expected to take more than {LONGEST:.0f} s, or failed: {'; '.join(skipped)}.")
-    return found
+        measurements.notes.append(
+            f"Left out, expected to take more than {LONGEST:.0f} s, or failed: {'; '.join(skipped)}."
+        )
+    return measurements

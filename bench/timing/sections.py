@@ -24,11 +24,12 @@ from uqseg import methods
 from uqseg.data import AnnotatedSet, load
 from uqseg.device import Precision, uses_bf16
 from uqseg.methods import Method
-from uqseg.methods.draws import normal
-from uqseg.metrics import Scored, ambiguity, calibration, failure, score
-from uqseg.prediction import normalise, predict_batches
-from uqseg.seeds import generator
-from uqseg.train import Training, fit
+from uqseg.methods.method import normalise
+from uqseg.metrics import Scored, calibration, maps, score
+from uqseg.noise import Noise
+from uqseg.prediction import predict_batches
+from uqseg.samples import Sampler
+from uqseg.training import Training, fit
 
 WIDE = (32, 64, 128, 192)
 DEEP = (*WIDE, 192)
@@ -103,8 +104,8 @@ class Curve:
 
 
 @dataclass
-class Found:
-    """What a section found."""
+class Measured:
+    """What a section measured."""
 
     compared: list[Compared] = field(default_factory=list)
     shares: list[Share] = field(default_factory=list)
@@ -126,8 +127,8 @@ class Found:
         first, *others = works
         for name in others:
             goal = (goals or {}).get(name)
-            found = ratio(seconds[first], seconds[name])
-            self.compared.append(Compared(what, first, name, middle[first], middle[name], found, goal))
+            faster = ratio(seconds[first], seconds[name])
+            self.compared.append(Compared(what, first, name, middle[first], middle[name], faster, goal))
         return middle
 
     def computed(
@@ -154,7 +155,7 @@ def noise_set(n: int, size: int, readers: int = 4, seed: int = 0) -> AnnotatedSe
     cases = [f"c{i}" for i in range(n)]
     table = pd.DataFrame({"patient": cases, "case": cases, "split": "train"})
     spacing = np.full((n, 2), np.nan, np.float32)
-    return AnnotatedSet(images, masks, np.ones((n, readers), bool), table, spacing, "noise", "noise")
+    return AnnotatedSet(images, masks, np.ones((n, readers), bool), table, spacing, "noise")
 
 
 def blob_samples(n: int, samples: int, size: int, seed: int = 0) -> torch.Tensor:
@@ -168,26 +169,26 @@ def blob_samples(n: int, samples: int, size: int, seed: int = 0) -> torch.Tensor
     return (-away).sigmoid_()
 
 
-def channels_first(method: Method, device: torch.device) -> Method:
+def channels_first(method: Method[Any], device: torch.device) -> Method[Any]:
     """A copy of `method` with weights as they come, for the plain way."""
     return copy.deepcopy(method).to(device).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]
 
 
-def training(at: Setting) -> Found:
+def training(at: Setting) -> Measured:
     """A step of training, batch 12 at 128×128, without augmentation; the plain way loads, converts and trains alike."""
-    found, batch, steps = Found(), 12, 2
+    measured, batch, steps = Measured(), 12, 2
     data = noise_set(2 * batch, 64 if at.quick else 128)
     for levels in ((8, 16),) if at.quick else (WIDE, DEEP):
         method = methods.build("probunet", levels=levels)
         slow = channels_first(method, at.device).train()
 
-        def plainly(slow: Method = slow) -> None:
-            draw = normal((batch, 6), generator("z", device=at.device), at.device)
+        def plainly(slow: Method[Any] = slow) -> None:
+            draw = Noise.for_step(batch, "z", device=at.device).of_cases((6,))
             plain.train(
                 slow.parameters(), data, lambda x, y: plain.probunet_loss(slow, x, y, draw), steps, batch, at.device
             )
 
-        def ours(precision: Precision, method: Method = method) -> None:
+        def ours(precision: Precision, method: Method[Any] = method) -> None:
             recipe = Training(steps=steps, batch=batch, augment=False, precision=precision)
             fit(method, data, recipe=recipe, device=str(at.device), progress=False)
 
@@ -197,17 +198,17 @@ def training(at: Setting) -> Found:
             "ours": lambda ours=ours: ours("auto"),
             "ours in fp32": lambda ours=ours: ours("fp32"),
         }
-        middle = found.add(what, works, at.rounds - 2 if at.rounds > 3 else 3, {"ours": 2.5})
+        middle = measured.add(what, works, at.rounds - 2 if at.rounds > 3 else 3, {"ours": 2.5})
         flops = operations(works["ours"])
         kind = "bf16" if uses_bf16("auto", at.device) else "fp32"
-        found.computed(what, middle["ours"], flops, kind, at, 0.7)
-        found.computed(f"{what}, in fp32", middle["ours in fp32"], flops, "fp32", at)
-        found.profiles[what] = profile(works["ours"])
-    _ensemble(found, at, steps, batch)
-    return found
+        measured.computed(what, middle["ours"], flops, kind, at, 0.7)
+        measured.computed(f"{what}, in fp32", middle["ours in fp32"], flops, "fp32", at)
+        measured.profiles[what] = profile(works["ours"])
+    _ensemble(measured, at, steps, batch)
+    return measured
 
 
-def _ensemble(found: Found, at: Setting, steps: int, batch: int) -> None:
+def _ensemble(measured: Measured, at: Setting, steps: int, batch: int) -> None:
     data, method = noise_set(2 * batch, 64 if at.quick else 128), methods.build("ensemble")
     slow: Any = channels_first(method, at.device).train()
 
@@ -219,9 +220,9 @@ def _ensemble(found: Found, at: Setting, steps: int, batch: int) -> None:
     recipe = Training(steps=steps, batch=batch, augment=False)
     works = {"plain": plainly, "ours": lambda: fit(method, data, recipe=recipe, device=str(at.device), progress=False)}
     what = f"training step, ensemble of 4, batch {batch}, {data.images.shape[-1]}²"
-    middle = found.add(what, works, at.rounds, {"ours": 2})
+    middle = measured.add(what, works, at.rounds, {"ours": 2})
     kind = "bf16" if uses_bf16("auto", at.device) else "fp32"
-    found.computed(what, middle["ours"], operations(works["ours"]), kind, at)
+    measured.computed(what, middle["ours"], operations(works["ours"]), kind, at)
 
 
 PLAIN_SAMPLES = {
@@ -231,17 +232,17 @@ PLAIN_SAMPLES = {
 }
 
 
-def sampler(method: Method, images: Any, n: int, precision: Precision = "auto") -> Work:
+def sampling_work(sampler: Sampler, images: Any, n: int, precision: Precision = "auto") -> Work:
     """n samples of uint8 images, the way scoring draws them."""
-    return lambda: list(predict_batches(method, images, n, precision=precision))
+    return lambda: list(predict_batches(sampler, images, n, precision=precision))
 
 
-def plain_sampler(method: Method, images: Any, n: int) -> Work:
+def plain_sampling_work(method: Method[Any], images: Any, n: int) -> Work:
     """The same samples the plain way."""
 
     def work() -> None:
         device = next(method.parameters()).device
-        noise = [generator("sample", 0, k, device=device) for k in range(len(images))]
+        noise = Noise.for_cases(range(len(images)), "sample", 0, device=device)
         with torch.inference_mode():
             x = normalise(torch.from_numpy(images).to(device))
             PLAIN_SAMPLES[method.name](method, x, n, noise)
@@ -249,9 +250,9 @@ def plain_sampler(method: Method, images: Any, n: int) -> Work:
     return work
 
 
-def sampling(at: Setting) -> Found:
+def sampling(at: Setting) -> Measured:
     """Samples of images at 128×128: four images at a time, the plain way with float32 and channels first."""
-    found, size = Found(), 64 if at.quick else 128
+    measured, size = Measured(), 64 if at.quick else 128
     images = noise_set(4, size).images
     cases: list[tuple[str, dict[str, Any], int, float | None]] = [
         ("probunet", {}, 16, 4),
@@ -265,25 +266,26 @@ def sampling(at: Setting) -> Found:
         method = methods.build(name, **options).to(at.device).eval()
         slow = channels_first(method, at.device).eval()
         method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        shown = "".join(f" {v}" for v in options.values()) or (
+        title = "".join(f" {v}" for v in options.values()) or (
             " (16, 32, 64, 64)" if name == "probunet" else " width 16"
         )
-        what = f"{n} samples an image, {name}{shown}, {size}²"
+        what = f"{n} samples an image, {name}{title}, {size}²"
         works = {
-            "plain": plain_sampler(slow, images, n),
-            "ours": sampler(method, images, n),
-            "ours in fp32": sampler(method, images, n, "fp32"),
+            "plain": plain_sampling_work(slow, images, n),
+            "ours": sampling_work(method, images, n),
+            "ours in fp32": sampling_work(method, images, n, "fp32"),
         }
-        middle = found.add(what, works, at.rounds, {"ours": goal} if goal else None)
+        middle = measured.add(what, works, at.rounds, {"ours": goal} if goal else None)
         x = normalise(torch.from_numpy(images).to(at.device))
         with torch.no_grad():
-            flops = operations(partial(method.sample, x, n, generator("count", device=at.device)))
+            noise = Noise.for_cases(range(len(x)), "count", device=at.device)
+            flops = operations(partial(method.draw, x, n, noise))
         kind = "bf16" if uses_bf16("auto", at.device) else "fp32"
-        found.computed(what, middle["ours"], flops, kind, at)
-        found.computed(f"{what}, in fp32", middle["ours in fp32"], flops, "fp32", at)
-        found.profiles[what] = profile(works["ours"])
-        found.shares += [_best_possible(what, middle["plain"], flops, limit, at) for limit in ("fp32", "bf16")]
-    return found
+        measured.computed(what, middle["ours"], flops, kind, at)
+        measured.computed(f"{what}, in fp32", middle["ours in fp32"], flops, "fp32", at)
+        measured.profiles[what] = profile(works["ours"])
+        measured.shares += [_best_possible(what, middle["plain"], flops, limit, at) for limit in ("fp32", "bf16")]
+    return measured
 
 
 def _best_possible(what: str, seconds_plain: float, flops: int, limit: str, at: Setting) -> Share:
@@ -292,76 +294,76 @@ def _best_possible(what: str, seconds_plain: float, flops: int, limit: str, at: 
     return Share(f"{what}: plain time over the limit's", seconds_plain, f"{times:.2g}× at most", limit, 1 / times)
 
 
-def metrics(at: Setting) -> Found:
+def metrics(at: Setting) -> Measured:
     """Scoring: pairwise figures against loops, and all figures against drawing the samples that they judge."""
-    found, size = Found(), 64 if at.quick else 128
+    measured, size = Measured(), 64 if at.quick else 128
     S, B = (20, 2) if at.quick else (100, 4)
     samples, data = blob_samples(B, S, size).to(at.device), noise_set(B, size)
     hypotheses, readers = samples >= 0.5, torch.from_numpy(data.masks).to(at.device)
     a, b = hypotheses.cpu().numpy(), data.masks
 
     def pairs() -> None:
-        scored = Scored(hypotheses, readers)
-        for column in (ambiguity._ged, ambiguity._hm_iou, ambiguity._coverage):
-            column(scored)
+        score(hypotheses, readers, statistics=["ged_cross", "ged_samples", "ged_readers", "hm_iou", "coverage"])
 
     works: dict[str, Work] = {"plain": lambda: plain.pairwise(a, b), "ours": pairs}
     what = f"GED, HM-IoU and coverage, S = {S}, R = 4, {size}², {B} images"
-    middle = found.add(what, works, 3, {"ours": 100})
-    found.computed(what, middle["ours"], operations(pairs), "fp32", at)
-    found.moved(what, middle["ours"], samples.nbytes, at)
-    found.profiles[what] = profile(pairs)
+    middle = measured.add(what, works, 3, {"ours": 100})
+    measured.computed(what, middle["ours"], operations(pairs), "fp32", at)
+    measured.moved(what, middle["ours"], samples.nbytes, at)
+    measured.profiles[what] = profile(pairs)
 
     images = noise_set(16, size).images
     method = methods.build("probunet", levels=(16, 32, 64, 64)).to(at.device).eval()
     sixteen, sixteen_masks = blob_samples(16, 16, size).to(at.device), torch.from_numpy(noise_set(16, size).masks)
     all_figures = lambda: score(sixteen, sixteen_masks)  # noqa: E731
-    works = {"sampling": sampler(method, images, 16), "all figures": all_figures}
+    works = {"sampling": sampling_work(method, images, 16), "all figures": all_figures}
     what = f"drawing 16 samples (probunet) against all figures of them, {size}², 16 images"
-    middle = found.add(what, works, at.rounds, {"all figures": 1})
-    found.moved(f"all figures, S = 16, R = 4, {size}², 16 images", middle["all figures"], sixteen.nbytes, at)
-    found.profiles[what] = profile(all_figures)
-    return found
+    middle = measured.add(what, works, at.rounds, {"all figures": 1})
+    measured.moved(f"all figures, S = 16, R = 4, {size}², 16 images", middle["all figures"], sixteen.nbytes, at)
+    measured.profiles[what] = profile(all_figures)
+    return measured
 
 
-def peers(at: Setting) -> Found:
+def peers(at: Setting) -> Measured:
     """The same number or the same training step from other packages."""
-    found, size = Found(), 64 if at.quick else 128
+    measured, size = Measured(), 64 if at.quick else 128
     why = {p: reason for p in packages.PACKAGES if (reason := packages.missing(p))}
-    found.notes += [f"{p} {version(p)}" for p in packages.PACKAGES if p not in why]
-    found.notes += [f"{p} is left out: {reason}. Install it with the extra `peers`." for p, reason in why.items()]
+    measured.notes += [f"{p} {version(p)}" for p in packages.PACKAGES if p not in why]
+    measured.notes += [f"{p} is left out: {reason}. Install it with the extra `peers`." for p, reason in why.items()]
     samples, data = blob_samples(2, 16, size), noise_set(2, size)
     hypotheses, readers, prob = samples >= 0.5, torch.from_numpy(data.masks), samples.mean(1)
     dice = lambda: Scored(hypotheses, readers).dice  # noqa: E731
     iou = lambda: Scored(hypotheses, readers).distances  # noqa: E731
     rounds, name = at.rounds, f"16 samples × 4 readers, {size}², 2 images"
     if "monai" not in why:
-        found.add(
+        measured.add(
             f"Dice of {name}",
             {"MONAI compute_dice": lambda: packages.monai_dice(hypotheses, readers), "ours": dice},
             rounds,
         )
-        _monai_unet(found, at)
+        _monai_unet(measured, at)
     if "torchmetrics" not in why:
         loop = lambda: packages.torchmetrics_iou(hypotheses, readers)  # noqa: E731
-        found.add(f"IoU of {name}", {"torchmetrics, a call a pair": loop, "ours": iou}, rounds)
+        measured.add(f"IoU of {name}", {"torchmetrics, a call a pair": loop, "ours": iou}, rounds)
         ece = lambda: packages.torchmetrics_ece(prob, readers)  # noqa: E731
-        found.add(
+        measured.add(
             f"ECE, 15 bins, {size}², 2 images",
             {"torchmetrics": ece, "ours": lambda: calibration.reliability(prob, readers)},
             rounds,
         )
     if "scikit-learn" not in why:
         slow = lambda: packages.sklearn_iou(hypotheses, readers)  # noqa: E731
-        found.add(f"IoU of {name}", {"scikit-learn, a call a pair": slow, "ours": iou}, 3)
+        measured.add(f"IoU of {name}", {"scikit-learn, a call a pair": slow, "ours": iou}, 3)
         u, wrong = samples.std(1).flatten(1), readers[:, 0].flatten(1)
         theirs = lambda: packages.sklearn_average_precision(u, wrong)  # noqa: E731
-        ours = lambda: failure.average_precision(u, wrong)  # noqa: E731
-        found.add(f"average precision over pixels, {size}², 2 images", {"scikit-learn": theirs, "ours": ours}, rounds)
-    return found
+        ours = lambda: maps.average_precision(u, wrong)  # noqa: E731
+        measured.add(
+            f"average precision over pixels, {size}², 2 images", {"scikit-learn": theirs, "ours": ours}, rounds
+        )
+    return measured
 
 
-def _monai_unet(found: Found, at: Setting) -> None:
+def _monai_unet(measured: Measured, at: Setting) -> None:
     data = noise_set(24, 64 if at.quick else 128)
     x, y = (
         normalise(torch.from_numpy(data.images[:12])).to(at.device),
@@ -373,15 +375,15 @@ def _monai_unet(found: Found, at: Setting) -> None:
         "MONAI BasicUNet": lambda: step(x, y),
         "ours": lambda: fit(method, data, recipe=recipe, device=str(at.device), progress=False),
     }
-    middle = found.add(f"training step, U-Net 16…256, batch 12, {data.images.shape[-1]}²", works, at.rounds)
+    middle = measured.add(f"training step, U-Net 16…256, batch 12, {data.images.shape[-1]}²", works, at.rounds)
     for name, work in works.items():
         kind = "bf16" if name == "ours" and uses_bf16("auto", at.device) else "fp32"
-        found.computed(f"training step, {name}", middle[name], operations(work), kind, at)
+        measured.computed(f"training step, {name}", middle[name], operations(work), kind, at)
 
 
-def start(at: Setting) -> Found:
+def start(at: Setting) -> Measured:
     """What a command costs before it works: import and listing, beside importing torch alone."""
-    found = Found()
+    measured = Measured()
 
     def run(*arguments: str) -> Work:
         return lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
@@ -394,16 +396,16 @@ def start(at: Setting) -> Found:
     seconds = {name: float(np.median(s)) for name, s in in_turns(works, 3 if at.quick else 5).items()}
     for name, limit in (("import uqseg", 2.0), ("bench list", 1.0)):
         more = seconds[name] - seconds["import torch"]
-        found.notes.append(
+        measured.notes.append(
             f"{name}: {seconds[name]:.2f} s, {more:.2f} s more than importing torch alone (goal {limit:g} s: "
             f"{'met' if more <= limit else 'not met'})."
         )
-    return found
+    return measured
 
 
-def data(at: Setting) -> Found:
+def data(at: Setting) -> Measured:
     """The first build of the embedded data set, into a folder that is deleted afterwards."""
-    found, limit = Found(), 1000 if at.quick else None
+    measured, limit = Measured(), 1000 if at.quick else None
     with tempfile.TemporaryDirectory() as folder:
         started, worked = time.perf_counter(), sum(os.times()[:4])
         built = load("lidc-sim", limit=limit, cache=folder)
@@ -411,15 +413,15 @@ def data(at: Setting) -> Found:
         started = time.perf_counter()
         load("lidc-sim", limit=limit, cache=folder)
         again = time.perf_counter() - started
-    said = "" if limit else f" (goal 90 s: {'met' if seconds <= 90 else 'not met'})"
-    found.notes.append(
-        f"lidc-sim, {len(built):,} slices at 128²: first build {seconds:.1f} s{said} with {os.cpu_count()} processors, "
-        f"which worked {worked:.1f} s in all; opened again in {again:.2f} s."
+    verdict = "" if limit else f" (goal 90 s: {'met' if seconds <= 90 else 'not met'})"
+    measured.notes.append(
+        f"lidc-sim, {len(built):,} slices at 128²: first build {seconds:.1f} s{verdict} with "
+        f"{os.cpu_count()} processors, which worked {worked:.1f} s in all; opened again in {again:.2f} s."
     )
-    return found
+    return measured
 
 
-SECTIONS: dict[str, Callable[[Setting], Found]] = {
+SECTIONS: dict[str, Callable[[Setting], Measured]] = {
     "training": training,
     "sampling": sampling,
     "metrics": metrics,

@@ -19,7 +19,7 @@ from uqseg.data import AnnotatedSet
 from uqseg.device import pick_device
 from uqseg.metrics import score
 from uqseg.prediction import predict_batches
-from uqseg.train import Training, fit
+from uqseg.training import Training, fit
 
 SIZE, BATCH, SAMPLES, READERS = 64, 24, 16, 4
 DEVICE = pick_device(os.environ.get("UQSEG_DEVICE", "auto"))
@@ -34,7 +34,7 @@ def batch(seed: int = 0) -> AnnotatedSet:
     cases = [f"c{i}" for i in range(BATCH)]
     table = pd.DataFrame({"patient": cases, "case": cases, "split": "train"})
     spacing = np.full((BATCH, 2), np.nan, np.float32)
-    return AnnotatedSet(images, masks, np.ones((BATCH, READERS), bool), table, spacing, "noise", "noise")
+    return AnnotatedSet(images, masks, np.ones((BATCH, READERS), bool), table, spacing, "noise")
 
 
 def synchronised(work: Callable[[], Any]) -> Callable[[], None]:
@@ -68,7 +68,7 @@ def test_samples(benchmark: Any, name: str) -> None:
 
 
 def test_scoring(benchmark: Any) -> None:
-    """Every metric of a batch, 16 samples against four readers."""
+    """Every statistic of a batch, 16 samples against four readers."""
     data = batch()
     samples = torch.rand(BATCH, SAMPLES, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     benchmark.extra_info["images"] = BATCH

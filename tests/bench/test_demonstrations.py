@@ -12,38 +12,42 @@ import torch
 
 from bench import demonstrations, optima
 from uqseg.data import load
+from uqseg.samples import Samples
 from uqseg.seeds import generator
 
 
 def test_optima_of_two_masks_worked_out_by_hand() -> None:
-    """Nothing or one whole image of two pixels, each with probability 1/2: two draws are equal half of the time."""
+    """Nothing or one full image of two pixels, each with probability 1/2: two draws are equal half of the time."""
     masks = np.array([[[[False, False]], [[True, True]]]])
     p = np.array([[0.5, 0.5]])
-    whole, drawn = optima.of_distribution(masks, p, 2), optima.of_draws(masks, p, 2)
+    exact, drawn = optima.of_distribution(masks, p, 2), optima.of_draws(masks, p, 2)
     expected = {"brier": 0.25, "brier_excess": 0.125, "nll": np.log(2), "nll_joint": np.log(2), "ged": 0.25,
-                "ged_cross": 1, "area_crps": 0.5, "presence_brier": 0.25, "validity": 0.75,
-                "dice_image@0.5": 0.5}  # fmt: skip
+                "ged_cross": 1, "ged_limit": 0.25, "diversity_unbiased": 0.5, "area_crps": 0.5,
+                "presence_brier": 0.25, "validity": 0.75, "dice_image@0.5": 0.5}  # fmt: skip
     for name, value in expected.items():
-        assert whole[name] == pytest.approx(value, abs=1e-5), name
+        assert exact[name] == pytest.approx(value, abs=1e-5), name
     # Of two and two draws, unordered outcomes 1/4, 1/2, 1/4: equal 3/8, one apart 1/2, both apart 1/8.
-    assert drawn["hm_iou"] == pytest.approx(3 / 8 + 1 / 2 * 1 / 2)
-    assert drawn["ged"] == pytest.approx(0.5)
-    assert drawn["brier"] == pytest.approx(0.375)
-    assert drawn["coverage"] == pytest.approx(0.75)
+    expected = {"hm_iou": 3 / 8 + 1 / 2 * 1 / 2, "dice_match": 3 / 8 + 1 / 2 * 1 / 2, "ged": 0.5, "ged_limit": 0.25,
+                "ged_unbiased": 0, "ged_presence_excess": 0, "area_crps": 0.5, "brier": 0.375,
+                "coverage": 0.75}  # fmt: skip
+    for name, value in expected.items():
+        assert drawn[name] == pytest.approx(value), name
 
 
 def test_the_exact_distribution_reaches_every_optimum(tmp_path: Path) -> None:
-    found = demonstrations.reach(load("toy", split="test", size=16, limit=80, cache=tmp_path))
-    assert set(found["prediction"]) == {"whole", "4 draws"}
-    assert found.loc[~found["inside"], "figure"].tolist() == []
+    table = demonstrations.reach(load("toy", split="test", size=16, limit=80, cache=tmp_path))
+    assert set(table["prediction"]) == {"distribution", "4 draws"}
+    assert len(table) > 25
+    assert table.loc[~table["inside"], "figure"].tolist() == []
 
 
 def test_closeness_is_zero_for_the_truth_itself_and_not_for_a_wrong_answer(tmp_path: Path) -> None:
     truth = demonstrations.truth_of(load("toy", split="test", size=16, limit=20, cache=tmp_path))
-    right = demonstrations.closeness(truth.masks.float(), truth, exact=True, weights=truth.p)
+    right = demonstrations.distances_to(truth, Samples(truth.masks.float(), truth.p, "support"))
+    assert set(right) == {f.name for f in demonstrations.CLOSENESS}
     for name, value in right.items():
         assert value.abs().max() < 1e-6, name
-    nothing = demonstrations.closeness(torch.zeros(20, 1, 16, 16), truth, exact=True)
+    nothing = demonstrations.distances_to(truth, Samples(torch.zeros(20, 1, 16, 16), None, "support"))
     assert torch.allclose(nothing["mean_error"], (truth.mean.sum((1, 2)) / (truth.mean > 0).sum((1, 2))))
     assert torch.allclose(nothing["presence_error"], truth.p[:, 1:].sum(1))
     assert (nothing["ged"] > 0).all()
@@ -57,16 +61,22 @@ def test_draws_follow_the_truth() -> None:
 
 
 def test_demos_end_to_end(tmp_path: Path) -> None:
-    tiny = "--methods unet,ensemble --size 16 --limit 16 --samples 3 --set training.steps=1 --set training.batch=4"
+    tiny = "--methods unet,mcdropout --size 16 --limit 16 --samples 3 --set training.steps=1 --set training.batch=4"
     command = f"-m bench demos {tiny} --device cpu --to {tmp_path / 'page'} --out {tmp_path / 'runs'}"
     env = os.environ | {"UQSEG_CACHE": str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, *command.split()], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "page" / "report.md").read_text(encoding="utf-8")
     for name in ("regions", "draws", "toy", "closeness"):
-        assert f"({name}.png)" in text
-        assert (tmp_path / "page" / f"{name}.png").stat().st_size < 300_000
+        assert f"(pictures/{name}.png)" in text
+        assert (tmp_path / "page/pictures" / f"{name}.png").stat().st_size < 300_000
+    for name in ("regions", "draws", "optima", "closeness", "definitions", "consistency"):
+        assert f"(tables/{name}.csv)" in text
     assert "simulated" in text
-    table = pd.read_csv(tmp_path / "page" / "closeness.csv")
-    assert {"unet", "ensemble", "truth", "oracle"} <= set(table["method"])
+    assert str(tmp_path) not in text
+    table = pd.read_csv(tmp_path / "page/tables/closeness.csv")
+    assert {"unet", "mcdropout", "truth", "oracle"} <= set(table["method"])
+    definitions = pd.read_csv(tmp_path / "page/tables/definitions.csv")
+    assert (definitions["definition"] == "this project").sum() == definitions["figure"].nunique() > 8
+    assert "samples of mcdropout" in text  # the first with independent draws
     assert (tmp_path / "page" / "metrics.md").read_text(encoding="utf-8").startswith("# Metrics")

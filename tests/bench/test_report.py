@@ -169,6 +169,17 @@ def test_figures_of_an_older_version_are_named(folder: Path, page: str, tmp_path
     assert re.findall(r"`([^`]+)`", warning) == ["brier"]
 
 
+def test_cells_that_are_missing_are_named_and_failed_ones_are_not(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    entries = read_results(copy).run["cells"]
+    shutil.rmtree(copy / "cells" / entries[0]["folder"])
+    failed = copy / "cells" / entries[3]["folder"]
+    (failed / "cell.json").unlink()
+    (failed / "failure.json").write_text('{"label": "x", "error": "e", "traceback": []}', encoding="utf-8")
+    (warning,) = warnings_of(read_results(copy), patients=50)
+    assert warning == "> **Not finished.** Without scores so far: segnet, repetition 0."
+
+
 def test_names_from_outside_are_shown_as_they_are(tmp_path: Path) -> None:
     label, case = "m|$x$<b>[a=1](u)", "a|b$c$<script>\x1b[31m\n# {}"
     some = {label: synthetic.METHODS["mcdropout"], "_hidden": synthetic.METHODS["unet"]}

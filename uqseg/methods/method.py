@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -17,8 +17,6 @@ from uqseg.seeds import seeded
 
 __all__ = ["Method", "Options", "build", "find", "method", "names", "normalise", "options"]
 
-CACHED = 2**16
-"""Pixels that a processor samples at a time: more in one piece only fill memory instead of its caches."""
 O = TypeVar("O", bound=Options)  # noqa: E741
 
 
@@ -35,6 +33,8 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
     """Options of the contract tests: a network that trains and samples in moments."""
     varies: ClassVar[Varies] = "outcome"
     """What varies between samples."""
+    cached: ClassVar[int] = 2**16
+    """Pixels that a processor samples at a time: more in one piece only fill memory instead of its caches."""
     couples_cases: ClassVar[bool] = False
     """Whether an image's loss depends on the other images of its batch (other than by batch normalisation): such a
     training is not split over processes."""
@@ -74,12 +74,20 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
         """What the training loop should warn of now (for example a collapsed latent), or None."""
         return None
 
+    def before_steps(self, images: int, steps: int) -> None:
+        """Called before the first step, also of a training that is resumed: how many training images and steps."""
+
     def after_step(self, step: int, total: int) -> None:
         """Called after each optimiser step (1 … total), for example to average weights."""
 
     def finish(self, train: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
-        """Called once after the last step with one pass over the training set: images, masks and read as `loss` gets
-        them, not augmented; for example to refresh statistics or to fit a posterior."""
+        """Called once, when the weights that are kept are in place, with one pass over the training set in random
+        order: images, masks and read as `loss` gets them, not augmented; for example to fit a posterior."""
+
+    def presence_of(self, images: Tensor) -> Tensor | None:
+        """The share of readers (B,) in [0,1] expected to mark anything on images float (B,C,H,W), from a method that
+        was trained to predict it; else None. `+levels` scales the mean map by it."""
+        return None
 
     @property
     def device(self) -> torch.device:
@@ -92,18 +100,28 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
     def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:
         """Samples of a batch, float32 on the method's device: n each, or the whole support.
 
-        On a processor a few images are drawn at a time. Raises ValueError where the images have other channels than the
-        method, or `draw` breaks its promise.
+        Raises ValueError where the images have other channels than the method, or `draw` breaks its promise.
         """
+        pieces = self.pieces(batch)
+        return Samples.concatenate(
+            [self._checked(self.draw(images, n, noise.rows(part)), images, n) for part, images in pieces]
+        )
+
+    def predicted_presence(self, batch: Batch) -> Tensor | None:
+        """`presence_of` a batch, on the method's device."""
+        shares = [self.presence_of(images) for _, images in self.pieces(batch)]
+        return None if shares[0] is None else torch.cat([share for share in shares if share is not None])
+
+    def pieces(self, batch: Batch) -> list[tuple[slice, Tensor]]:
+        """The batch in pieces to evaluate, a few images at a time on a processor: rows and their normalised images."""
         if batch.images.shape[1] != self.channels:
             raise ValueError(f"images: expected {self.channels} channels, got {batch.images.shape[1]}")
         if self.training:
             self.eval()
         images = normalise(batch.images.to(self.device)).contiguous(memory_format=torch.channels_last)
-        few = len(images) if images.is_cuda else max(1, CACHED // (images.shape[2] * images.shape[3]))
+        few = len(images) if images.is_cuda else max(1, self.cached // (images.shape[2] * images.shape[3]))
         parts = [slice(first, first + few) for first in range(0, len(images), few)]
-        drawn = [self._checked(self.draw(images[part], n, noise.rows(part)), images[part], n) for part in parts]
-        return Samples.concatenate(drawn)
+        return [(part, images[part]) for part in parts]
 
     def _checked(self, drawn: Tensor | Samples, images: Tensor, n: int) -> Samples:
         if not isinstance(drawn, Tensor | Samples):
@@ -137,11 +155,23 @@ _registry: Registry[Method[Any]] = Registry("method", "uqseg.methods", Method)  
 method, names, find, options = _registry.register, _registry.names, _registry.find, _registry.options
 
 
-def build(label: str, *, channels: int = 1, readers: int = 4, seed: int = 0, **values: Any) -> Method[Any]:
-    """A new method with weights drawn from `seed`; global random state is left as it was."""
+def build(
+    label: str,
+    named: Mapping[str, Any] | None = None,
+    /,
+    *,
+    channels: int = 1,
+    readers: int = 4,
+    seed: int = 0,
+    **values: Any,
+) -> Method[Any]:
+    """A new method with weights drawn from `seed`; global random state is left as it was.
+
+    Options are given as keywords, or in `named`, as one that is called `readers` must be.
+    """
     for name, value in (("channels", channels), ("readers", readers)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UsageError(f"{name}: expected a whole number of at least 1, got {value!r}")
-    chosen = options(label, **values)
+    chosen = options(label, **(named or {}), **values)
     with seeded(seed):
         return _registry.concrete(label)(chosen, channels=channels, readers=readers)

@@ -1,27 +1,27 @@
-"""Probabilistic U-Net (Kohl 2018): a U-Net whose last layers see a latent drawn from a learned prior."""
+"""Probabilistic U-Net (Kohl 2018): a U-Net whose last layers see a latent drawn from a learned prior.
+
+Options: a mixture as prior (Bhat 2022), balance of the KL's gradients (Hafner 2021), all readers in every step, and a
+hurdle: whether a reader marks anything is then a Bernoulli of its own, and the latent learns outlines alone.
+"""
 
 from __future__ import annotations
 
-from itertools import product
-from typing import Any
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from uqseg.methods.losses import cross_entropy, random_reader
+from uqseg.methods.losses import Readers, cross_entropy, gaussian_kl, random_reader, reader_weights, readers_who_drew
 from uqseg.methods.method import Method, Options, method
-from uqseg.nets.latent import LatentEncoder
+from uqseg.nets.conditioned import decode, decode_in_cache
+from uqseg.nets.latent import LatentEncoder, Mixture
+from uqseg.nets.pooled import PooledHead
 from uqseg.nets.unet import UNet, mask_head
 from uqseg.noise import Noise
 
 COLLAPSED = 0.01
 """KL in nats below which a latent dimension carries nothing."""
-CACHED = 2**20
-"""Numbers that one layer can hand to the next in a processor's caches."""
-WORTH_BF16 = 32
-"""Channels from which on a product in bf16 takes less time than one in float32."""
 
 
 class ProbUNetOptions(Options):
@@ -30,6 +30,15 @@ class ProbUNetOptions(Options):
     latent: int = Field(6, ge=1, description="dimensions of the latent space")
     beta: float = Field(1.0, ge=0, description="weight of the KL against the cross-entropy summed over pixels")
     head: int = Field(3, ge=2, description="1×1 convolutions after the latent joins; one alone would nest the samples")
+    prior: Literal["gaussian", "mixture"] = Field("gaussian", description="the prior: one Gaussian, or `components`")
+    components: int = Field(4, ge=2, description="Gaussians of a mixture prior")
+    balance: float | None = Field(
+        None, gt=0, lt=1, description="share of the KL that moves the prior, the rest moves the posterior; none: both"
+    )
+    readers: Readers = Field("one", description="masks in a step: of one random reader, or of all")
+    hurdle: bool = Field(
+        False, description="presence as a Bernoulli of its own; outlines from masks that mark something"
+    )
 
 
 @method("probunet")
@@ -42,62 +51,98 @@ class ProbUNet(Method[ProbUNetOptions]):
     def __init__(self, options: ProbUNetOptions, *, channels: int, readers: int) -> None:
         super().__init__(options, channels=channels, readers=readers)
         levels, width = list(options.levels), options.levels[0]
+        components = options.components if options.prior == "mixture" else 1
         self.network = UNet(channels, levels=levels, convolutions=options.convolutions)
-        self.prior = LatentEncoder(channels, levels, options.latent, options.convolutions)
+        self.prior = LatentEncoder(channels, levels, options.latent, options.convolutions, components)
         self.posterior = LatentEncoder(channels + 1, levels, options.latent, options.convolutions)
         # The first 1×1 layer is linear in [features; z]: one term per image, and one vector per sample.
         self.of_features = nn.Conv2d(width, width, 1)
         self.of_latent = nn.Linear(options.latent, width, bias=False)
         self.head = nn.ModuleList([*(nn.Conv2d(width, width, 1) for _ in range(options.head - 2)), mask_head(width)])
+        if options.hurdle:
+            self.presence = PooledHead(levels[-1] + width, 1)
         self.kl: list[float] = []
 
-    def decode(self, features: Tensor, z: Tensor) -> Tensor:
-        """Logits (B,S,H,W) from the first layer's image term (B,width,H,W) and latents z (B,S,latent)."""
-        B, S = z.shape[:2]
-        shifts: Tensor = self.of_latent(z)
-        x: Tensor = (features[:, None] + shifts[:, :, :, None, None]).flatten(0, 1)
-        for layer in self.head:
-            x = layer(F.relu_(x))
-        return x.reshape(B, S, *x.shape[-2:])
-
     def loss(self, images: Tensor, masks: Tensor, read: Tensor, noise: Noise) -> Tensor:
-        """Negative ELBO: cross-entropy summed over pixels + β KL(posterior ‖ prior)."""
-        rows = torch.arange(len(images), device=images.device)
-        target = masks[rows, random_reader(read, noise)]
-        prior_mean, prior_log = self.prior(images)
-        mean, log_variance = self.posterior(torch.cat([images, target[:, None].to(images.dtype) - 0.5], 1))
-        z = mean + noise.of_cases((self.options.latent,)) * (0.5 * log_variance).exp()
-        logits = self.decode(self.of_features(self.network(images)), z[:, None]).squeeze(1)
-        gap = (mean - prior_mean).square() / prior_log.exp()
-        kl = 0.5 * (prior_log - log_variance + (log_variance - prior_log).exp() + gap - 1)
-        self.kl = kl.detach().mean(0).tolist()
-        loss: Tensor = cross_entropy(logits, target).sum((1, 2)) + self.options.beta * kl.sum(1)
-        return loss
+        """Negative ELBO: cross-entropy summed over pixels + β KL(posterior ‖ prior); of all readers, their mean.
+
+        With `hurdle` − log Bernoulli(marks anything), and the ELBO of those masks alone that mark something.
+        """
+        o = self.options
+        deepest, features = self.network.features(images)
+        image, slot, draws = self.pairs(read, noise)
+        share = 1 / torch.bincount(image, minlength=len(images))  # of a pair in its image's loss
+        loss = features.new_zeros(len(images), dtype=torch.float32)
+        if o.hurdle:
+            drew = readers_who_drew(masks, read) if o.readers == "all" else masks[image, slot].any(2).any(1).float()
+            loss = cross_entropy(self.presence(deepest, features).squeeze(1), drew)
+            marked = masks[image, slot].flatten(1).any(1)
+            image, slot, draws = image[marked], slot[marked], draws[marked]
+        if not len(image):
+            return loss
+        target = masks[image, slot]
+        inputs = torch.cat([images[image], target[:, None].to(images.dtype) - 0.5], 1)
+        posterior, prior = self.posterior(inputs), self.prior(images).rows(image)
+        z = posterior.mean[:, 0] + draws * (0.5 * posterior.log_variance[:, 0]).exp()
+        pixels = self.of_features(features)
+        logits = decode(
+            pixels if o.readers == "one" and not o.hurdle else pixels[image], self.of_latent(z)[:, None], self.head
+        )
+        elbo = cross_entropy(logits.squeeze(1), target).sum((1, 2)) + o.beta * self.divergence(posterior, prior, z)
+        return loss.index_add(0, image, elbo * share[image])
+
+    def pairs(self, read: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """Images and slots of the masks in this step (P,), with standard normal numbers (P,latent)."""
+        if self.options.readers == "all":
+            image, slot = reader_weights(read, noise).nonzero(as_tuple=True)
+            return image, slot, noise.of_cases((read.shape[1], self.options.latent))[image, slot]
+        image = torch.arange(len(read), device=read.device)
+        return image, random_reader(read, noise), noise.of_cases((self.options.latent,))
+
+    def divergence(self, posterior: Mixture, prior: Mixture, z: Tensor) -> Tensor:
+        """KL(posterior ‖ prior) in nats (P,): exact between Gaussians, else estimated at z, a draw of the posterior.
+
+        With `balance` a share of it moves the prior alone and the rest the posterior alone.
+        """
+
+        def kl(q: Mixture, p: Mixture, z: Tensor) -> Tensor:
+            if p.mean.shape[1] > 1:
+                return (q.log_density(z) - p.log_density(z))[:, None]
+            return gaussian_kl(q.mean[:, 0], q.log_variance[:, 0], p.mean[:, 0], p.log_variance[:, 0])
+
+        balance = self.options.balance
+        if balance is None:
+            divergence = kl(posterior, prior, z)
+        else:
+            to_prior, to_posterior = kl(posterior.detach(), prior, z.detach()), kl(posterior, prior.detach(), z)
+            divergence = balance * to_prior + (1 - balance) * to_posterior
+        self.kl = divergence.detach().mean(0).tolist()
+        return divergence.sum(1)
 
     def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
-        features = self.of_features(self.network(images))
-        mean, log_variance = self.prior(images)
-        z = mean[:, None] + noise.of_cases((n, self.options.latent)) * (0.5 * log_variance).exp()[:, None]
-        logits = self.decode(features, z) if images.is_cuda else self._decode_in_cache(features, z)
-        return logits.float().sigmoid_()
+        deepest, features = self.network.features(images)
+        prior, draws = self.prior(images), noise.of_cases((n, self.options.latent))
+        if self.options.prior == "gaussian":
+            component = torch.zeros(len(images), n, dtype=torch.long, device=images.device)
+        else:
+            u, ends = noise.of_cases((n,), "uniform"), prior.log_weights.exp().cumsum(1)
+            component = torch.searchsorted(ends, u).clamp_max(ends.shape[1] - 1)
+        rows = torch.arange(len(images), device=images.device)[:, None]
+        z = prior.mean[rows, component] + draws * (0.5 * prior.log_variance[rows, component]).exp()
+        function = decode if images.is_cuda else decode_in_cache
+        prob = function(self.of_features(features), self.of_latent(z), self.head).float().sigmoid_()
+        if not self.options.hurdle:
+            return prob
+        # An outline marks something: where none of its pixels reaches one half, those above half of the largest do.
+        peak = prob.amax((2, 3), keepdim=True)
+        outline = torch.where(peak < 0.5, prob / peak.clamp_min(1e-12), prob)
+        marks: Tensor = noise.of_cases((n,), "uniform") < self.presence(deepest, features).sigmoid()
+        return outline * marks[..., None, None]
 
-    def _decode_in_cache(self, features: Tensor, z: Tensor) -> Tensor:
-        """`decode` on a processor, a few pixels of all samples at a time: what passes between the layers then never
-        leaves its caches."""
-        (B, S), (width, H, W) = z.shape[:2], features.shape[1:]
-        dtype = features.dtype if width >= WORTH_BF16 else torch.float32
-        shifts, pixels = self.of_latent(z).to(dtype), features.to(dtype).permute(0, 2, 3, 1).reshape(B, H * W, width)
-        head: Any = self.head
-        layers = [(layer.weight[:, :, 0, 0].t().to(dtype).contiguous(), layer.bias.to(dtype)) for layer in head]
-        logits, few = pixels.new_empty(B, S, H * W), max(16, CACHED // (S * width))
-        with torch.autocast("cpu", enabled=False):
-            for b, first in product(range(B), range(0, H * W, few)):
-                part = slice(first, first + few)
-                x = (pixels[b, part] + shifts[b, :, None]).flatten(0, 1)
-                for weight, bias in layers:
-                    x = torch.addmm(bias, x.relu_(), weight)
-                logits[b, :, part] = x.view(S, -1)
-        return logits.view(B, S, H, W)
+    def presence_of(self, images: Tensor) -> Tensor | None:
+        if not self.options.hurdle:
+            return None
+        return self.presence(*self.network.features(images)).squeeze(1).sigmoid()  # type: ignore[no-any-return]
 
     def watch(self) -> dict[str, float]:
         return {f"kl_{k}": value for k, value in enumerate(self.kl)}

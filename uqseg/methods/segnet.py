@@ -7,16 +7,16 @@ from typing import Any
 from pydantic import Field
 
 from uqseg.methods.method import method
-from uqseg.methods.unet import SingleNetwork, SingleOptions
+from uqseg.methods.unet import PresenceNetwork, PresenceOptions
 from uqseg.nets.segnet import SegNet
 
 
-class SegNetOptions(SingleOptions):
+class SegNetOptions(PresenceOptions):
     depth: int = Field(4, ge=1, description="number of poolings")
 
 
 @method("segnet")
-class SingleSegNet(SingleNetwork[SegNetOptions]):
+class SingleSegNet(PresenceNetwork[SegNetOptions]):
     """SegNet: one encoder and decoder that un-pools with the pooling indices, one probability map."""
 
     Options = SegNetOptions

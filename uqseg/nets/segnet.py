@@ -17,16 +17,21 @@ class SegNet(nn.Module):
     def __init__(self, channels: int, width: int = 16, depth: int = 4) -> None:
         super().__init__()
         sizes = widths_of(width, depth)
-        self.width, self.depth = width, depth
+        self.width, self.depth, self.deepest = width, depth, sizes[-1]
         self.down = nn.ModuleList(Block(i, o) for i, o in zip([channels, *sizes[:-1]], sizes, strict=True))
         self.up = nn.ModuleList(Block(i, o) for i, o in zip(sizes[::-1], [*sizes[-2::-1], width], strict=True))
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.features(images)[1]
+
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of the deepest level (B,deepest,h,w) and the last ones (B,width,H,W)."""
         check_size(images, self.depth)
         x, places = images, []
         for block in self.down:
             x, place = F.max_pool2d(block(x), 2, return_indices=True)
             places.append(place)
+        deepest = x
         for block, place in zip(self.up, reversed(places), strict=True):
             x = block(F.max_unpool2d(x, place, [2, 2]))
-        return x
+        return deepest, x

@@ -94,7 +94,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         sizes = levels or widths_of(width, depth)
-        self.width, self.depth, self.dropout = sizes[0], len(sizes), dropout
+        self.width, self.deepest, self.depth, self.dropout = sizes[0], sizes[-1], len(sizes), dropout
         inputs = [channels, *sizes[:-1]]
         self.down = nn.ModuleList(Block(i, o, convolutions) for i, o in zip(inputs, sizes, strict=True))
         self.up = nn.ModuleList(
@@ -107,6 +107,11 @@ class UNet(nn.Module):
 
     def forward(self, images: Tensor, drop: Drop | None = None) -> Tensor:
         return self.tail(*self.trunk(images), drop)
+
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of the deepest level (B,deepest,h,w) and the last (B,width,H,W) of a network without dropout."""
+        skips, start = self.trunk(images)
+        return skips[-1], self.tail(skips, start, None)
 
     def trunk(self, images: Tensor) -> tuple[list[Tensor], int]:
         """The encoder as far as no dropout changes it: its skips, finest first, and the next level to compute."""

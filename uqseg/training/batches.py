@@ -69,8 +69,8 @@ def _order(images: int, seed: int, number: int) -> Tensor:
     return torch.randperm(images, generator=generator("order", seed, number))
 
 
-def one_pass(gather: Gather, images: int, batch: int) -> Iterator[Arrays]:
-    """All images once, in their order and not augmented, normalised as methods see them."""
-    for first in range(0, images, batch):
-        pixels, masks, read = gather(torch.arange(first, min(first + batch, images)))
+def one_pass(gather: Gather, images: int, batch: int, seed: int) -> Iterator[Arrays]:
+    """All images once, shuffled and not augmented, normalised as methods see them."""
+    for rows in torch.split(torch.randperm(images, generator=generator("last pass", seed)), batch):
+        pixels, masks, read = gather(rows)
         yield normalise(pixels).contiguous(memory_format=torch.channels_last), masks, read

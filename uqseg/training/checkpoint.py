@@ -98,21 +98,21 @@ def load_method(
         raise FileError(f"cannot use {folder / MODEL}: {_line(error)}") from error
     label = trusted(label, trust, f"the weights in '{folder}'")
     try:
-        _check_size(label, images, options, folder)
-        method = build(label, **images, **options)
+        _check_size(label, options, images, folder)
+        method = build(label, options, **images)
     except (*UNREADABLE, AttributeError) as error:
         raise FileError(f"cannot use {folder / MODEL}: {_line(error)}") from error
     load_weights(method, folder)
     return method.to(place).eval()
 
 
-def _check_size(label: str, images: Mapping[str, int], options: Mapping[str, Any], folder: Path) -> None:
+def _check_size(label: str, options: Mapping[str, Any], images: Mapping[str, int], folder: Path) -> None:
     """Raise ValueError where a method of this project would be far larger than its file of weights: damaged or hostile
     options would otherwise take all memory before anything is compared."""
     if ":" in label:
         return
     with torch.device("meta"):  # shapes alone
-        planned = sum(t.numel() for t in build(label, **images, **options).state_dict().values())
+        planned = sum(t.numel() for t in build(label, options, **images).state_dict().values())
     size = (folder / WEIGHTS).stat().st_size
     if planned > max(4 * size, 2**24):
         raise ValueError(f"its options ask for {planned} weights, and {WEIGHTS} has {size} bytes")

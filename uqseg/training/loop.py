@@ -79,6 +79,7 @@ class State:
     best_step: int | None = None
     unread: dict[str, Any] | None = None  # the history's line of a step that is taken and checked, but not validated
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    average: dict[str, Tensor] = field(default_factory=dict)
 
 
 def fit(
@@ -121,10 +122,11 @@ def fit(
         if folder:
             run.resume(resume)
             run.log = stack.enter_context((folder / HISTORY).open("a", encoding="utf-8"))
-        run.take_steps(stack.enter_context(Progress(*COLUMNS, console=Console(stderr=True), disable=not progress,
-                                                    transient=True)), interrupts)  # fmt: skip
+        bar = Progress(*COLUMNS, console=Console(stderr=True), disable=not progress, transient=True)
+        run.take_steps(stack.enter_context(bar), interrupts)
         with interrupts.deferred():
             run.finish()
+            run.publish()
     return method.eval()
 
 
@@ -220,6 +222,7 @@ class _Run:
         started = saved = time.perf_counter()
         before = state.seconds - started, state.cpu_seconds - time.process_time()
         self.method.train()
+        self.method.before_steps(len(self.train), self.total)
         try:
             while state.step < self.total or state.unread:
                 with interrupts.deferred():
@@ -255,10 +258,49 @@ class _Run:
         norm = torch.nn.utils.clip_grad_norm_(self.method.parameters(), self.recipe.clip or math.inf)
         self.optimizer.step()
         self.state.step += 1
+        self.average()
         self.method.after_step(self.state.step, self.total)
-        if self.state.step == self.total:
-            self.method.finish(one_pass(self.gather, len(self.train), self.recipe.batch))
         return loss.detach(), norm
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Take the weights, and the running statistics that belong to them, into their exponential average.
+
+        Its decay rises to that of the recipe, so that the first weights are soon forgotten.
+        """
+        if self.recipe.ema is None:
+            return
+        decay, average = min(self.recipe.ema, self.state.step / (9 + self.state.step)), self.state.average
+        for name, tensor in self.averaged_tensors().items():
+            average.setdefault(name, tensor.clone()).lerp_(tensor, 1 - decay)
+
+    def averaged_tensors(self) -> dict[str, Tensor]:
+        """The method's own tensors that have an average: what is learned, and batch normalisation's statistics."""
+        buffers = {n: t for n, t in self.method.named_buffers() if n.endswith(("running_mean", "running_var"))}
+        return {n: p.detach() for n, p in self.method.named_parameters()} | buffers
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the method's weights and their average, if there is one."""
+        torn, self.torn = self.torn, True
+        tensors = self.averaged_tensors()
+        for name, average in self.state.average.items():
+            current = tensors[name].clone()
+            tensors[name].copy_(average)
+            average.copy_(current)
+        self.torn = torn
+
+    def finish(self) -> None:
+        """Give the method the weights that are kept, and its `finish` a pass over the training images."""
+        self.swap()
+        if self.recipe.keep == "best" and self.state.best_weights:
+            self.method.load_state_dict(self.state.best_weights)
+        started, cpu_started = time.perf_counter(), time.process_time()
+        batches = one_pass(self.gather, len(self.train), self.recipe.batch, self.seed)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            self.method.finish(batches)
+        self.state.seconds += time.perf_counter() - started
+        self.state.cpu_seconds += time.process_time() - cpu_started
 
     def loss(self, batch: Arrays, noise: Noise) -> Tensor:
         """Mean loss of a batch, augmented as the recipe says."""
@@ -310,7 +352,11 @@ class _Run:
     def validated(self) -> float:
         """The validation score of the present weights."""
         assert self.val is not None
-        score = validate(self.method, self.val, self.recipe)
+        self.swap()
+        try:
+            score = validate(self.method, self.val, self.recipe)
+        finally:
+            self.swap()
         self.method.train()
         return score
 
@@ -319,7 +365,9 @@ class _Run:
         state = self.state
         if self.recipe.keep == "best" and (state.best is None or score < state.best):
             state.best, state.best_step = score, state.step
+            self.swap()
             state.best_weights = {n: t.detach().clone() for n, t in self.method.state_dict().items()}
+            self.swap()
 
     def save(self) -> None:
         """Write the checkpoint, if there is a folder for it."""
@@ -327,6 +375,7 @@ class _Run:
             return
         tensors = {f"weights/{n}": t for n, t in self.method.state_dict().items()}
         tensors |= {f"best/{n}": t for n, t in self.state.best_weights.items()}
+        tensors |= {f"average/{n}": t for n, t in self.state.average.items()}
         for k, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{k}/{n}": t for n, t in values.items()}
         self.log.flush()
@@ -365,14 +414,13 @@ class _Run:
             # The fused kernel reads moments and weights as flat memory: the moments need the weights' memory layout.
             values.setdefault(int(k), {})[n] = torch.empty_like(like).copy_(tensor) if tensor.ndim else tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": values})
-        self.state = State(**numbers, best_weights={n: t.to(self.device) for n, t in part("best/").items()})
+        best, average = ({n: t.to(self.device) for n, t in part(kind).items()} for kind in ("best/", "average/"))
+        self.state = State(**numbers, best_weights=best, average=average)
         return history
 
-    def finish(self) -> None:
-        """Choose the weights that are kept, check them, and write the results, if there is a folder for them."""
+    def publish(self) -> None:
+        """Check the weights, and write the results, if there is a folder for them."""
         method, folder = self.method, self.folder
-        if self.recipe.keep == "best" and self.state.best_weights:
-            method.load_state_dict(self.state.best_weights)
         if name := not_finite(method.state_dict()):
             raise DivergenceError(
                 f"training diverged: '{name}' holds numbers that are not finite. {_advice(self.recipe, False)}"

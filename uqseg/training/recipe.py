@@ -28,6 +28,9 @@ class Training(BaseModel):
         "onecycle", description="course of the learning rate; steps: five equal falls to a hundredth"
     )
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; unset: no limit")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay per step of an average of the weights, which is validated and kept"
+    )
     augment: bool = Field(True, description="flips, rotations, small affine and intensity changes")
     precision: Precision = Field("auto", description="auto: bf16 where the device computes it")
     keep: Literal["best", "last"] = Field("last", description="weights kept: best validation score, or last")

@@ -28,12 +28,24 @@ def level_sets(mean: Tensor, n: int) -> Tensor:
     return torch.where(inside, within[:, None], beyond[:, None]).float()
 
 
+def rescaled(mean: Tensor, presence: Tensor) -> Tensor:
+    """A mean map (B,H,W) times a number for each image, so that its maximum is `presence` (B,); 0 stays 0."""
+    maximum = mean.amax((1, 2))
+    factor = torch.where(maximum > 0, presence.to(mean.dtype) / maximum, 0.0)
+    return (mean * factor[:, None, None]).clamp(0, 1)
+
+
 @wrapper("levels")
 class Levels(Wrapper[Options]):
-    """Level sets of the mean map, one at each of n evenly spaced levels: nested samples with the same mean."""
+    """Level sets of the mean map, one at each of n evenly spaced levels: nested samples with the same mean.
+
+    Where the method predicts how many readers draw anything, the map is first scaled so that its maximum, which is the
+    share of level sets that mark anything, is that prediction.
+    """
 
     version, varies = 1, "outcome"
 
     def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:
         """n stratified samples; the wrapped sampler is asked for n samples, whose mean decides."""
-        return Samples(level_sets(self.sampler.sample(batch, n, noise).mean(), n), None, "stratified")
+        mean, presence = self.sampler.sample(batch, n, noise).mean(), self.predicted_presence(batch)
+        return Samples(level_sets(mean if presence is None else rescaled(mean, presence), n), None, "stratified")

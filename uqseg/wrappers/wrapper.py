@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Generic, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
+import numpy as np
 import torch
+from pydantic import Field
+from torch import Tensor
 
 from uqseg.data.annotated import AnnotatedSet
+from uqseg.data.split import evenly
+from uqseg.errors import UsageError
 from uqseg.noise import Noise
+from uqseg.prediction import predict_batches
 from uqseg.registry import Options, Registered, Registry
 from uqseg.samples import Batch, Description, Sampler, Samples, Varies
+from uqseg.seeds import seed_of
 
 __all__ = ["Options", "Wrapper", "build", "find", "names", "options", "wrapper"]
 
@@ -24,6 +32,12 @@ class Wrapper(Registered, ABC, Generic[O]):
     """Options of the contract tests."""
     varies: ClassVar[Varies | None] = None
     """What varies between samples; None: as in the wrapped sampler."""
+    gives: ClassVar[Literal["samples", "set"]] = "samples"
+    """What comes out: samples of what readers would draw; or one set of pixels, which is not scored as samples are."""
+    holds_out: ClassVar[bool] = False
+    """Whether the cases that it learns from must be new to all inside it; see `wrap`."""
+    fitted: ClassVar[tuple[str, ...]] = ()
+    """Attributes that `fit` sets: numbers or lists of numbers."""
 
     def __init__(self, options: O) -> None:
         self.options = options
@@ -35,9 +49,24 @@ class Wrapper(Registered, ABC, Generic[O]):
         """
         self.sampler = sampler
 
+    def state(self) -> dict[str, Any]:
+        """What `fit` learnt, for JSON."""
+        return {name: getattr(self, name) for name in self.fitted}
+
+    def load_state(self, sampler: Sampler, state: Mapping[str, Any]) -> None:
+        """Take the sampler to wrap and what an earlier `fit` around it learnt."""
+        self.sampler = sampler
+        for name in self.fitted:
+            setattr(self, name, state[name])
+
     @abstractmethod
     def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:
         """n samples of each case, made from those of the wrapped sampler."""
+
+    def predicted_presence(self, batch: Batch) -> Tensor | None:
+        """The share of readers expected to mark anything (B,), where the wrapped sampler predicts it; else None."""
+        predict = getattr(self.sampler, "predicted_presence", None)
+        return None if predict is None else predict(batch)
 
     @property
     def support(self) -> int | None:
@@ -56,6 +85,54 @@ class Wrapper(Registered, ABC, Generic[O]):
     @property
     def needs_readers(self) -> bool:
         return getattr(self.sampler, "needs_readers", False)
+
+
+class CalibrationOptions(Options):
+    """Options of a wrapper that learns from samples of validation cases."""
+
+    cases: int = Field(1000, ge=1, description="validation cases that it learns from, drawn evenly over patients")
+    samples: int = Field(16, ge=1, description="samples of each of them")
+
+
+C = TypeVar("C", bound=CalibrationOptions)
+
+
+class Calibration(Wrapper[C]):
+    """Base of wrappers that learn from samples of validation cases; an author writes `calibrate` and `sample`."""
+
+    def fit(self, sampler: Sampler, val: AnnotatedSet | None) -> None:
+        super().fit(sampler, val)
+        if val is None or not len(val):
+            raise UsageError(f"wrapper '{self.label()}' learns from validation cases, and there are none")
+        self.calibrate(val.take(evenly(val.table["patient"].tolist(), self.options.cases, 0)))
+
+    @abstractmethod
+    def calibrate(self, val: AnnotatedSet) -> None:
+        """Learn from these cases: set the attributes named in `fitted`."""
+
+    def answers(self, val: AnnotatedSet) -> Iterator[tuple[Batch, Samples]]:
+        """The cases in batches with the wrapped sampler's samples, on the processor."""
+        for part, samples in predict_batches(self.sampler, val, self.options.samples):
+            yield val.batch(part), samples.to("cpu")
+
+
+def halves(val: AnnotatedSet) -> tuple[AnnotatedSet, AnnotatedSet]:
+    """Two sets of about half of the patients each; a patient's name alone decides."""
+    second = np.array([seed_of("half", patient) % 2 == 1 for patient in val.table["patient"]], bool)
+    return val.take(np.flatnonzero(~second)), val.take(np.flatnonzero(second))
+
+
+def wrap(sampler: Sampler, wrappers: Sequence[Wrapper[Any]], val: AnnotatedSet | None) -> Sampler:
+    """The sampler inside the wrappers, the first innermost, each fitted on `val`.
+
+    Where one of them holds cases out, it has the second of `halves` of the patients, the others have the first.
+    """
+    held_out = val is not None and any(wrapper.holds_out for wrapper in wrappers)
+    first, second = halves(val) if val is not None and held_out else (val, val)
+    for wrapper in wrappers:
+        wrapper.fit(sampler, second if wrapper.holds_out else first)
+        sampler = wrapper
+    return sampler
 
 
 _registry: Registry[Wrapper[Any]] = Registry("wrapper", "uqseg.wrappers", Wrapper)  # type: ignore[type-abstract]

@@ -1,0 +1,57 @@
+"""Deep ensemble (Lakshminarayanan 2017): U-Nets alike but for their start and the order of their data."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from uqseg.methods.method import Method, method
+from uqseg.methods.unet import SingleOptions, SingleUNet
+from uqseg.noise import Noise
+
+
+class DeepEnsembleOptions(SingleOptions):
+    members: int = Field(4, ge=2, description="number of U-Nets; a step trains one of them, each in its turn")
+
+
+@method("deepensemble")
+class DeepEnsemble(Method[DeepEnsembleOptions]):
+    """Deep ensemble: U-Nets trained on all readers from different starts, each on batches of its own.
+
+    A step trains the member whose turn it is, so each sees every image, in an order of its own, and K members cost as
+    much as one network of the same number of steps.
+    """
+
+    Options = DeepEnsembleOptions
+    version, small, varies = 1, {"width": 4, "depth": 3, "members": 3}, "weights"
+    turn: Tensor
+
+    def __init__(self, options: DeepEnsembleOptions, *, channels: int, readers: int) -> None:
+        super().__init__(options, channels=channels, readers=readers)
+        one = SingleUNet.Options(**options.model_dump(exclude={"members"}))
+        self.members = nn.ModuleList(
+            SingleUNet(one, channels=channels, readers=readers) for _ in range(options.members)
+        )
+        self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def member(self) -> SingleUNet:
+        """The member whose turn it is."""
+        return self.members[int(self.turn)]  # type: ignore[return-value]
+
+    @property
+    def support(self) -> int | None:
+        return self.options.members
+
+    def declines(self, *, channels: int, readers: int, size: tuple[int, int]) -> str | None:
+        return self.member.declines(channels=channels, readers=readers, size=size)
+
+    def loss(self, images: Tensor, masks: Tensor, read: Tensor, noise: Noise) -> Tensor:
+        return self.member.loss(images, masks, read, noise)
+
+    def after_step(self, step: int, total: int) -> None:
+        self.turn.fill_(step % self.options.members)
+
+    def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
+        return torch.cat([member.draw(images, n, noise) for member in self.members], 1)  # type: ignore[operator]
