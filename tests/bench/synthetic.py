@@ -13,7 +13,7 @@ from bench.runs import results
 from bench.runs.results import Gallery
 from uqseg.metrics import THRESHOLD_STATISTICS, leave_one_out, score, statistics
 
-SIZE = 32
+SIZE = 24
 READERS = 4
 YARDSTICKS = ("background", "prevalence", "consensus", "oracle", "human")
 SPLITS = {"train": 3, "val": 3, "test": 24}  # patients, two cases each
@@ -22,9 +22,8 @@ METHODS: dict[str, tuple[str, int, float, float]] = {
     "segnet": ("support", 1, 2.5, 0.0),
     "unet": ("support", 1, 1.5, 0.0),
     "ensemble": ("support", 4, 1.5, 0.2),
-    "mcdropout": ("independent", 8, 1.5, 0.1),
-    "probunet[beta=2]": ("independent", 8, 1.0, 0.3),
-    "unet[pos_weight=99]": ("support", 1, 5.0, 0.0),
+    "mcdropout": ("independent", 4, 1.5, 0.1),
+    "probunet[beta=2]": ("independent", 4, 1.0, 0.3),
 }
 Floats = NDArray[np.float32]
 
@@ -70,7 +69,7 @@ def write(folder: Path, *, methods: dict[str, tuple[str, int, float, float]] = M
     run = {
         "format": results.FORMAT, "name": folder.name, "command": "python -m bench run --data lidc-sim",
         "commit": "0123456789", "version": "1.0", "started": "2026-01-01T00:00:00+00:00",
-        "spec": {"recipe_name": "quick", "recipe": {"description": "minutes"}, "samples": 8},
+        "spec": {"recipe_name": "quick", "recipe": {"description": "minutes"}, "samples": 4},
         "machine": {"device": "CPU"},
         "data": {"source": source, "text": source, "description": "discs", "simulated": True, "folder": "",
                  "size": SIZE, "channels": 1, "readers": READERS, "reader_names": [], "readers_are_persons": False,
@@ -139,7 +138,7 @@ def write(folder: Path, *, methods: dict[str, tuple[str, int, float, float]] = M
 
 def _yardstick(name: str, masks: NDArray[np.bool_], rng: np.random.Generator) -> tuple[Floats, str]:
     if name == "oracle":
-        slots = rng.integers(0, READERS, (len(masks), 8))
+        slots = rng.integers(0, READERS, (len(masks), 4))
         return masks[np.arange(len(masks))[:, None], slots].astype(np.float32), "independent"
     share = masks.mean(1, keepdims=True)
     single = {"background": np.zeros_like(share), "prevalence": np.broadcast_to(share.mean(0), share.shape),

@@ -13,7 +13,7 @@ from tests.bench import synthetic
 from uqseg.errors import UsageError
 from uqseg.metrics import figure
 
-FEW = {"unet": ("support", 1, 1.5, 0.0), "mcdropout": ("independent", 8, 1.5, 0.1)}
+FEW = {"unet": ("support", 1, 1.5, 0.0), "mcdropout": ("independent", 4, 1.5, 0.1)}
 
 
 def spec(width: int, *methods: str) -> dict[str, object]:

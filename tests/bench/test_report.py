@@ -211,7 +211,7 @@ def test_escaping_by_hand() -> None:
 
 
 def test_a_run_without_scores_says_so(tmp_path: Path) -> None:
-    path = synthetic.write(tmp_path / "run", methods={}, gallery=False, declined={"unet": "too small"})
+    path = synthetic.write(tmp_path / "run", methods={}, gallery=False, yardsticks=(), declined={"unet": "too small"})
     assert report.write(path) == ["No method has scores: see declined and failed above."]
     assert "unet: too small" in (path / "report.md").read_text(encoding="utf-8")
 
