@@ -14,7 +14,6 @@ from typing import Annotated, Any
 import typer
 
 from uqseg.errors import FileError, UsageError
-from uqseg.files import read_json
 
 app = typer.Typer(
     name="bench",

@@ -173,6 +173,4 @@ def test_a_module_that_fails_when_it_is_imported_is_one_line(
 def test_names_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     show("case \x1b[31mred\x1b[0m\r\x07 \x9b2J \u202egnp.exe a\nb \udce9 é 128×128 \u4e2d")
     printed = capsys.readouterr().out
-    assert printed == (
-        r"case \x1b[31mred\x1b[0m\r\x07 \x9b2J \u202egnp.exe a\nb \udce9 é 128×128 " + "\u4e2d\n"
-    )
+    assert printed == (r"case \x1b[31mred\x1b[0m\r\x07 \x9b2J \u202egnp.exe a\nb \udce9 é 128×128 " + "\u4e2d\n")

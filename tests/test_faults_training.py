@@ -66,7 +66,10 @@ def assert_same_training(out: Path, unstopped: Path) -> None:
     for file in ("weights.safetensors", "history.jsonl", "model.json"):
         assert (out / file).read_bytes() == (unstopped / file).read_bytes(), file
     costs = [json.loads((folder / "fit.json").read_text()) for folder in (out, unstopped)]
-    assert [costs[0][n] for n in ("steps", "best_step", "best_score")] == [14, *(costs[1][n] for n in ("best_step", "best_score"))]
+    assert [costs[0][n] for n in ("steps", "best_step", "best_score")] == [
+        14,
+        *(costs[1][n] for n in ("best_step", "best_score")),
+    ]
     assert {path.name for path in out.iterdir()} == {path.name for path in unstopped.iterdir()}
 
 
@@ -82,9 +85,10 @@ def test_a_signal_at_any_boundary_changes_no_bit(
             signal.raise_signal(number)
 
     recipe = RECIPE.model_copy(update={"checkpoint_every": 1e-9 if name == "save" else 1e9})
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(ENDS[number]) as end:
+    with pytest.MonkeyPatch.context() as patch:
         stop_at(patch, name, 1 if name in ("finish", "publish") else 2, stop, after)
-        train(tmp_path, recipe)
+        with pytest.raises(ENDS[number]) as end:
+            train(tmp_path, recipe)
     assert number == signal.SIGINT or end.value.code == 143
     assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
     train(tmp_path, RECIPE if name != "save" else recipe)
@@ -96,10 +100,11 @@ def test_a_signal_at_any_boundary_changes_no_bit(
 def test_the_first_signal_waits_for_the_step_and_its_validation_and_the_second_does_not(tmp_path: Path) -> None:
     for twice in (False, True):
         out = tmp_path / str(twice)
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with pytest.MonkeyPatch.context() as patch:
             stop = [signal.SIGINT] * (1 + twice)
             stop_at(patch, "validated", 2, lambda stop=stop: [signal.raise_signal(n) for n in stop], after=False)
-            train(out)
+            with pytest.raises(KeyboardInterrupt):
+                train(out)
         _, numbers = read_tensors(out / "checkpoint.safetensors")
         assert numbers["step"] == 8
         lines = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
@@ -111,9 +116,10 @@ def test_a_validation_that_was_cut_off_is_repeated_once(unstopped: Path, tmp_pat
     def cut(*args: Any, **kwargs: Any) -> float:
         raise KeyboardInterrupt
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "validate", cut)
-        train(tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path)
     validated: list[int] = []
     original = _Run.validated
     with pytest.MonkeyPatch.context() as patch:
@@ -126,9 +132,10 @@ def test_a_validation_that_was_cut_off_is_repeated_once(unstopped: Path, tmp_pat
 @pytest.mark.parametrize("number", list(ENDS), ids=["SIGINT", "SIGTERM"])
 def test_a_training_that_diverges_while_it_is_stopped_still_diverges(number: int, tmp_path: Path) -> None:
     recipe = RECIPE.model_copy(update={"lr": 1e30})
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(ENDS[number]):
+    with pytest.MonkeyPatch.context() as patch:
         stop_at(patch, "reading", 4, lambda: signal.raise_signal(number), after=False)
-        train(tmp_path, recipe)
+        with pytest.raises(ENDS[number]):
+            train(tmp_path, recipe)
     with pytest.raises(DivergenceError, match="step 4"):
         train(tmp_path, recipe)
     assert not (tmp_path / "weights.safetensors").exists()
@@ -149,9 +156,10 @@ def test_signals_that_somebody_else_handles_are_left_alone(tmp_path: Path) -> No
 
 
 def test_lines_that_no_checkpoint_knows_of_are_written_again(unstopped: Path, tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patch:
         stop_at(patch, "step", 6, lambda: signal.raise_signal(signal.SIGINT), after=False)
-        train(tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path)
     with (tmp_path / "history.jsonl").open("a") as file:
         file.write('{"step": 8, "loss": 1.0}\n{"st')
     assert torch.equal(train(tmp_path).head.weight, train(unstopped).head.weight)  # type: ignore[union-attr]

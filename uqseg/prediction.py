@@ -53,9 +53,7 @@ def predict_batches(
         yield part, samples
 
 
-def _check(
-    sampler: object, data: object, n: object, batch: object, keys: object, precision: object
-) -> None:
+def _check(sampler: object, data: object, n: object, batch: object, keys: object, precision: object) -> None:
     """Raise ValueError naming the first argument of `predict_batches` that is not what it should be."""
     if not hasattr(sampler, "sample") or isinstance(sampler, type):
         raise ValueError(f"sampler: expected a trained method or another sampler, got {sampler!r}")

@@ -83,9 +83,8 @@ class Registry(Generic[R]):
                 cls = getattr(loaded, attribute)
         except Exception as error:  # whatever a module raises while it is imported
             reason = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
-            raise UsageError(
-                f"{self.kind} '{label}': expected importable package.module:Class or path/to/file.py:Class, got {reason}"
-            ) from error
+            expected = "expected importable package.module:Class or path/to/file.py:Class"
+            raise UsageError(f"{self.kind} '{label}': {expected}, got {reason}") from error
         if not (inspect.isclass(cls) and issubclass(cls, self.base)):
             expected = f"{self.package}.{self.base.__name__}"
             raise UsageError(f"{self.kind} '{label}': expected a subclass of {expected}, got {cls!r}")

@@ -74,7 +74,9 @@ def check_same(folder: Path, record: Mapping[str, Any]) -> None:
         except DamagedError as error:
             if _cells_are_of(folder, record):
                 return
-            raise FileError(f"{error}; what lies beside it is not known to be of this run, choose another --name") from error
+            raise FileError(
+                f"{error}; what lies beside it is not known to be of this run, choose another --name"
+            ) from error
         if changes := differences(before["spec"], record["spec"]) or _content_changes(before, record):
             few = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
             raise UsageError(f"'{folder}' holds another run ({few}); choose another --name.")
@@ -83,7 +85,7 @@ def check_same(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def _cells_are_of(folder: Path, record: Mapping[str, Any]) -> bool:
-    """Whether the cells in `folder` show that it holds the run of `record`: then a record that is lost is written anew."""
+    """Whether the cells in `folder` show that it holds the run of `record`: then a lost run.json is written anew."""
     known = [entry["scores"] for entry in (*record["cells"], *record["yardsticks"])]
     files = [file for file in folder.glob("cells/*/cell.json") if results.is_readable(results.read_object, file)]
     return bool(files) and all(results.read_object(file).get("scores") in known for file in files)

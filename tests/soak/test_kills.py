@@ -1,4 +1,4 @@
-"""A grid that is killed a hundred times, at any phase and by any signal, ends in the bits of one that nothing stopped."""
+"""A grid that is killed a hundred times, at any phase and by any signal, ends in the bits of an unstopped one."""
 
 from __future__ import annotations
 
@@ -66,7 +66,11 @@ def waited(pid: int, seconds: float) -> int | None:
 def contents(out: Path) -> dict[str, str]:
     """What a finished grid holds, without what tells times: of each file its SHA-256."""
     kept = [*out.glob("store/fits/*/weights.safetensors"), *out.glob("store/fits/*/history.jsonl")]
-    kept += [*out.glob("store/scores/*/*.parquet"), *out.glob("*/cells/*/*.parquet"), *out.glob("*/cells/*/history.jsonl")]
+    kept += [
+        *out.glob("store/scores/*/*.parquet"),
+        *out.glob("*/cells/*/*.parquet"),
+        *out.glob("*/cells/*/history.jsonl"),
+    ]
     kept += [*out.glob("*/cases.parquet"), *out.glob("*/gallery.npz"), *out.glob("*/tables/[!c]*.csv")]
     files = {str(file.relative_to(out)): hashlib.sha256(file.read_bytes()).hexdigest() for file in kept}
     for file in out.glob("store/fits/*/fit.json"):

@@ -64,7 +64,9 @@ def test_ten_thousand_images_equal_the_loops() -> None:
         equal = bool((counts == 1).all())
         weights = None if equal else counts / counts.sum(1, keepdims=True)
         scores = score(maps, masks, read, weights=weights)
-        columns = {name: scores.column(name) for name in ("ged", "hm_iou", "coverage", "presence", "brier", "dice_image")}
+        columns = {
+            name: scores.column(name) for name in ("ged", "hm_iou", "coverage", "presence", "brier", "dice_image")
+        }
         columns |= {f"dice{t}": columns["dice_image"][:, k] for k, t in enumerate(THRESHOLDS)}
         for i in range(AT_ONCE):
             for name, value in expected(maps[i], masks[i][read[i]], counts[i]).items():

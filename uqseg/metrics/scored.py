@@ -72,9 +72,8 @@ class Scored:
             _shape("spacing", self.spacing, (self.B, 2))
             wrong = (self.spacing < 1e-6) | (self.spacing > 1e6)  # their product is then far from what float32 ends at
             if bool(wrong.any()):
-                raise ValueError(
-                    f"spacing: expected mm above 0 (1e-6 to 1e6), NaN where unknown, got {float(self.spacing[wrong][0])}"
-                )
+                got = float(self.spacing[wrong][0])
+                raise ValueError(f"spacing: expected mm above 0 (1e-6 to 1e6), NaN where unknown, got {got}")
 
     def part(self, rows: slice) -> Scored:
         """Some of the images, which need no second check."""

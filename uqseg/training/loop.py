@@ -453,4 +453,3 @@ def _advice(recipe: Training, bf16: bool) -> str:
         f"Lower training.lr (now {recipe.lr})"
         f"{'' if recipe.clip else ', set training.clip'}{', or set training.precision to fp32' if bf16 else ''}"
     )
-
