@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from uqseg.errors import FileError, UsageError
-from uqseg.files import read_json
 
 app = typer.Typer(
     name="bench",
@@ -60,6 +58,11 @@ Pictures = Annotated[Format, typer.Option(help="Format of the page's pictures.")
 STOPPED = 130  # what Typer makes of Ctrl-C
 
 
+def show(text: object = "", err: bool = False) -> None:
+    """Print a line; what a terminal would obey rather than show (names come from anybody's files) becomes escapes."""
+    typer.echo("".join(c if c.isprintable() or c in "\t\xa0" else ascii(c)[1:-1] for c in str(text)), err=err)
+
+
 class Kind(StrEnum):
     methods = "methods"
     wrappers = "wrappers"
@@ -74,7 +77,7 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         import uqseg
 
-        typer.echo(f"uqseg {uqseg.__version__}, commit {commit()}")
+        show(f"uqseg {uqseg.__version__}, commit {commit()}")
         raise typer.Exit
 
 
@@ -117,7 +120,7 @@ def run(
     from bench import launchers
     from bench.runs import gallery as gallery_file
     from bench.runs import plan, record, spec
-    from bench.runs.results import write_json
+    from bench.runs.results import drop_damaged, read_failure, write_json
     from bench.runs.splits import load_splits
     from bench.runs.work import Job, is_done, title
     from uqseg.device import pick_device
@@ -135,8 +138,7 @@ def run(
         plugins=plugin or [],
     )
     pick_device(device)
-    launch, bars = launchers.find(launcher), progress and sys.stderr.isatty()
-    log = Console(highlight=False, soft_wrap=True, markup=False).print
+    launch, bars, log = launchers.find(launcher), progress and sys.stderr.isatty(), show
     splits = load_splits(request, bars)
     described.refuse_losses(splits.train, allow_missing)
     entry = record.make_record(request, splits, name, _command(), commit())
@@ -157,10 +159,12 @@ def run(
     if dry_run:
         return
     started = time.perf_counter()
-    use = launchers.Settings(device, bars, log, _debug())
+    use = launchers.Settings(device, bars, log, _debug(), spec.outside(request))
     left = [cell for cell, what in job.entries.items() if not is_done(folder / "cells" / cell, what)]
-    if left:
+    drop_damaged(folder)
+    if left or not all((folder / name).exists() for name in ("run.json", "cases.parquet")):
         record.write(folder, entry, splits)
+    if left:
         launch(folder, left, use)
     if gallery and (left or not (folder / gallery_file.FILE).exists()):
         gallery_file.write(folder, use)
@@ -169,7 +173,7 @@ def run(
         write_json(folder / "finished.json", {"seconds": time.perf_counter() - started})
     _report(folder, pictures)
     if undone:
-        failures = {cell: read_json(file)["error"] for cell, file in job.failures.items()}
+        failures = {cell: read_failure(file) for cell, file in job.failures.items()}
         reasons = "; ".join(f"{title(what)}: {failures.get(cell, 'not done')}" for cell, what in undone.items())
         raise FileError(f"{len(undone)} of {len(job.entries)} cells failed, the others are kept: {reasons}")
 
@@ -177,21 +181,27 @@ def run(
 def _report(folder: Path, pictures: Format) -> None:
     from bench import report as pages
 
-    typer.echo("")
+    show("")
     for line in pages.write(folder, pictures="svg" if pictures is Format.svg else "png"):
-        typer.echo(line)
-    typer.echo(f"Report: {folder / 'report.md'}")
+        show(line)
+    show(f"Report: {folder / 'report.md'}")
 
 
 @app.command(hidden=True)
 def work(
-    folder: RunFolder, cell: Annotated[str, typer.Argument(help="A folder in cells/.")], device: Device = "auto"
+    folder: RunFolder,
+    cell: Annotated[str, typer.Argument(help="A folder in cells/.")],
+    device: Device = "auto",
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(help="A plugin or class from outside this project that the run may use; may be repeated."),
+    ] = None,
 ) -> None:
     """Do one cell of a run; what launchers call in other processes and on other machines."""
     from bench.launchers import Settings
     from bench.runs.work import attempt
 
-    if error := attempt(folder, cell, Settings(device, log=typer.echo, debug=_debug())):
+    if error := attempt(folder, cell, Settings(device, log=show, debug=_debug(), trust=tuple(trust or ()))):
         raise FileError(error)
 
 
@@ -202,8 +212,12 @@ def report(
     plugin: Plugins = None,
 ) -> None:
     """Write the report of a run anew from its results folder alone; no data, weights or torch are needed."""
+    from bench.runs.upkeep import damaged_cells
+
     _plugins_of_figures(plugin)
     _report(folder, pictures)
+    if lines := list(damaged_cells(folder)):
+        raise FileError(f"left out of the report for a damaged file: {'; '.join(lines)}")
 
 
 def _plugins_of_figures(plugin: list[str] | None) -> None:
@@ -225,8 +239,9 @@ def compare(
     """What differs between two runs, and paired differences B − A of each method that they have in common."""
     from bench.report import comparison
 
-    typer.echo(comparison.write(a, b, [f.strip() for f in figures.split(",")], to))
-    typer.echo(f"Comparison: {to / 'comparison.md'}")
+    for line in comparison.write(a, b, [f.strip() for f in figures.split(",")], to).split("\n"):
+        show(line)
+    show(f"Comparison: {to / 'comparison.md'}")
 
 
 @app.command()
@@ -242,7 +257,7 @@ def publish(
     from bench.runs import publish as copies
 
     for line in copies.publish(folder, to, anonymize):
-        typer.echo(line)
+        show(line)
     _report(to, pictures)
 
 
@@ -276,17 +291,17 @@ def data(
         raise UsageError("--write-cases: describes all cases; leave out --split and --limit.")
     images = load(source, split=split, size=size, limit=limit, cache=cache, progress=sys.stderr.isatty())
     for title, text in described.summary(images):
-        typer.echo(f"{title:<12}  {text}")
+        show(f"{title:<12}  {text}")
     for line in described.by_kind(images.problems, problems):
-        typer.echo(f"  {line}")
+        show(f"  {line}")
     path = out or Path("runs/data") / slug(images.name, images.folder) / "contact-sheet.png"
     contact.write(images, cases, path)
-    typer.echo(f"Contact sheet: {path}")
+    show(f"Contact sheet: {path}")
     if write_cases:
-        typer.echo(f"To look through and fill in: {described.write_cases(images, source)}")
+        show(f"To look through and fill in: {described.write_cases(images, source)}")
     elif split is None and limit is None:
         for line in described.of_splits(images):
-            typer.echo(line)
+            show(line)
 
 
 @app.command(name="time")
@@ -306,7 +321,7 @@ def time_(
     from bench.runs.spec import split
     from bench.timing import report
 
-    report.write(to, split(only), device, quick, commit(), typer.echo)
+    report.write(to, split(only), device, quick, commit(), show)
 
 
 @app.command()
@@ -345,10 +360,10 @@ def demos(
     splits = load_splits(request)
     entry = record.make_record(request, splits, None, _command(), commit())
     job = Job(out / entry["name"], entry, request, splits)
-    computed = demonstrations.compute(job, Settings(device, log=typer.echo))
+    computed = demonstrations.compute(job, Settings(device, log=show))
     for line in page.write(to, computed):
-        typer.echo(line)
-    typer.echo(f"Demonstrations: {to / 'report.md'}")
+        show(line)
+    show(f"Demonstrations: {to / 'report.md'}")
 
 
 @app.command()
@@ -361,8 +376,8 @@ def claims(
     from bench.report import verdicts
 
     for claim, verdict in verdicts.write(folder, to or folder).items():
-        typer.echo(f"{claim}. {CLAIMS[claim]}: {verdict}")
-    typer.echo(f"Claims: {(to or folder) / 'claims.md'}")
+        show(f"{claim}. {CLAIMS[claim]}: {verdict}")
+    show(f"Claims: {(to or folder) / 'claims.md'}")
 
 
 @app.command(name="list")
@@ -383,12 +398,13 @@ def list_(
     if markdown:
         from uqseg.metrics import markdown as page
 
-        typer.echo(page())
+        for line in page().split("\n"):
+            show(line)
         return
     lines = _options(name) if name else _described(kind)
     width = max(map(len, lines), default=0)
     for key, text in lines.items():
-        typer.echo(f"{key:{width}}  {text}")
+        show(f"{key:{width}}  {text}")
 
 
 @app.command()
@@ -397,7 +413,7 @@ def status(out: Out = Path("runs")) -> None:
     from bench.runs.upkeep import state
 
     for line in state(_existing(out)):
-        typer.echo(line)
+        show(line)
 
 
 @app.command()
@@ -412,10 +428,10 @@ def clean(
     for path in upkeep.unneeded(_existing(out)):
         size = upkeep.size(path)
         total += size
-        typer.echo(f"{size / 1e6:9.2f} MB  {path}")
+        show(f"{size / 1e6:9.2f} MB  {path}")
         if not dry_run:
             upkeep.free(path)
-    typer.echo(f"{'Would free' if dry_run else 'Freed'} {total / 1e6:.2f} MB.")
+    show(f"{'Would free' if dry_run else 'Freed'} {total / 1e6:.2f} MB.")
 
 
 @app.command()
@@ -425,10 +441,10 @@ def verify(out: Out = Path("runs")) -> None:
 
     lines = list(damaged(_existing(out)))
     for line in lines:
-        typer.echo(line)
+        show(line)
     if lines:
         raise FileError(f"{len(lines)} damaged, see above; delete what is named and run again")
-    typer.echo("Everything is as it was written.")
+    show("Everything is as it was written.")
 
 
 def _existing(out: Path) -> Path:
@@ -518,15 +534,15 @@ def main() -> None:
         message = " ".join(str(error).split())
         if not isinstance(error, UsageError | FileError):
             message = f"{type(error).__name__}: {message} (--debug shows the traceback)"
-        typer.echo(f"error: {message}", err=True)
+        show(f"error: {message}", err=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     if code == STOPPED:
-        typer.echo("stopped; the same command goes on where it stopped", err=True)
+        show("stopped; the same command goes on where it stopped", err=True)
     sys.exit(code)
 
 
 def _wrong_words(error: Any) -> int:
     """Say in one line what Typer does not understand."""
     command = error.ctx.command_path if error.ctx else _program()
-    typer.echo(f"error: {' '.join(error.format_message().split())} See '{command} -h'.", err=True)
+    show(f"error: {' '.join(error.format_message().split())} See '{command} -h'.", err=True)
     return 2

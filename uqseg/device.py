@@ -16,6 +16,8 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 def pick_device(name: str) -> torch.device:
     """The device called "auto", "cpu", "cuda" or "cuda:1"; UsageError where it does not exist."""
+    if not isinstance(name, str):
+        raise UsageError(f"device: expected auto, cpu or an available cuda device, got {name!r}")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

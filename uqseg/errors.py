@@ -1,4 +1,4 @@
-"""The two errors a user can mend: a request that names nothing, and a file that cannot be used."""
+"""The errors a user can mend: a request that names nothing, and a file that cannot be used."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -10,6 +10,10 @@ class UsageError(ValueError):
 
 class FileError(RuntimeError):
     """A file is missing, corrupt or cannot be written; the command line exits with 1."""
+
+
+class DamagedError(FileError):
+    """A file is not as it was written. Whoever can make anew what it held does so; otherwise it is an error."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:

@@ -2,39 +2,86 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import platform
+import secrets
 import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from uqseg.errors import FileError
+from uqseg.errors import DamagedError, FileError
 
 
 def write(path: str | Path, data: bytes) -> None:
     """Write a file completely or not at all, and durably. Raises FileError where the disk refuses."""
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        make_folder(path.parent)
+        partial = beside(path)
+        try:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            with suppress(OSError):
+                partial.unlink()
         _sync(path.parent)
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         raise _unwritable(path, error) from error
 
 
 def _unwritable(path: Path, error: OSError) -> FileError:
     return FileError(f"cannot write {path}: {error.strerror or error}; free the disk or choose another folder")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing, durably."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        _sync(folder.parent)
+
+
+def beside(path: Path) -> Path:
+    """A hidden name beside `path` that no other process writes to; what killed processes left there is removed."""
+    host = platform.node()
+    for old in path.parent.glob(f".*.{host}.*.*"):
+        pid, token = old.name.split(".")[-2:]
+        if not _is_running(pid) and token.partition("-")[2] in ("", _container()):
+            shutil.rmtree(old, ignore_errors=True)
+            with suppress(OSError):
+                old.unlink()
+    return path.with_name(f".{path.name}.{host}.{os.getpid()}.{secrets.token_hex(4)}-{_container()}")
+
+
+@cache
+def _container() -> str:
+    """On Linux, tells apart the containers of a machine, whose numbers of processes mean other processes."""
+    try:
+        return str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:
+        return ""
+
+
+def _is_running(pid: str) -> bool:
+    """Whether a process of this machine runs; taken to where the system cannot be asked without harm (Windows)."""
+    if os.name != "posix" or not pid.isdecimal():
+        return True
+    with suppress(PermissionError):  # it runs, for somebody else
+        try:
+            os.kill(int(pid), 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+    return True
 
 
 def _sync(path: Path) -> None:
@@ -44,6 +91,9 @@ def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):  # some network file systems
+            raise
     finally:
         os.close(descriptor)
 
@@ -59,7 +109,7 @@ def publish(partial: Path, final: Path, valid: Callable[[Path], bool] | None = N
     try:
         for path in (*(partial / name for name in names), partial):
             _sync(path)
-        final.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(final.parent)
         if final.exists() and not complete(final):
             os.replace(final, final.with_name(f"{final.name}.broken-{time.time_ns()}"))
         try:
@@ -71,23 +121,39 @@ def publish(partial: Path, final: Path, valid: Callable[[Path], bool] | None = N
             if not (final.exists() and complete(final)):
                 raise
             shutil.rmtree(partial)
-        _sync(final.parent)
+        for folder in {final.parent, partial.parent}:
+            _sync(folder)
     except OSError as error:
         raise _unwritable(final, error) from error
 
 
+def mend(partial: Path, final: Path, valid: Callable[[Path], bool]) -> None:
+    """`publish`, after which nothing is left of a folder that was not valid: what it held has been made anew."""
+    publish(partial, final, valid)
+    for replaced in final.parent.glob(f"{final.name}.broken-*"):
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
 def sha256(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file. Raises FileError where it cannot be read."""
+    """Hexadecimal SHA-256 of a file. Raises FileError where it cannot be read, DamagedError where it is missing."""
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+        raise unreadable(path, error) from error
 
 
 def read_json(path: str | Path) -> Any:
-    """The value that a JSON file holds. Raises FileError naming the file where it is missing or broken."""
+    """The value that a JSON file holds. Raises FileError naming it where it cannot be read, DamagedError where it is
+    missing or broken."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FileError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: str | Path, error: Exception, advice: str = "") -> FileError:
+    """The error for a file that cannot be read: damaged, unless the system keeps it from being read."""
+    kept = isinstance(error, OSError) and error.errno and error.errno not in (errno.ENOENT, errno.EISDIR, errno.ENOTDIR)
+    kind = FileError if kept else DamagedError
+    return kind(f"cannot read {path}: {' '.join(str(error).split())[:300]}" + (f"; {advice}" if advice else ""))

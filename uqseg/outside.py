@@ -6,8 +6,10 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -44,7 +46,8 @@ def load_file(path: str | Path) -> ModuleType:
         sys.path.insert(0, str(path.parent))
         importlib.invalidate_caches()
         try:
-            spec.loader.exec_module(module)
+            with running_outside_code():
+                spec.loader.exec_module(module)
         except BaseException:
             del sys.modules[name]
             raise
@@ -56,6 +59,44 @@ def load_file(path: str | Path) -> ModuleType:
     except Exception as error:
         raise UsageError(f"cannot load {path}: {type(error).__name__}: {error}") from error
     return module
+
+
+class _Printed(io.StringIO):
+    """What somebody's module has printed."""
+
+
+@contextmanager
+def running_outside_code() -> Iterator[None]:
+    """Import somebody's module in this block: what it prints goes to standard error once all is well, and nothing of it
+    is shown where something fails; ending the process is a failure like any other."""
+    printed = _Printed()
+    try:
+        with redirect_stdout(printed):
+            yield
+    except SystemExit as error:
+        raise ImportError(f"it ends the process when it is imported (exit {error.code})") from error
+    (sys.stdout if isinstance(sys.stdout, _Printed) else sys.stderr).write(printed.getvalue())
+
+
+def trusted(label: str, trust: str | Sequence[str], source: str) -> str:
+    """`label`, a name or class that `source` asks for, where it is of this project or in `trust`.
+
+    A class in a file is known by the names of both, since the file may lie in another folder by now: then it is the
+    caller's label that is returned. Raises UsageError naming the class otherwise.
+    """
+    if ":" not in label:
+        return label
+    for own in (trust,) if isinstance(trust, str) else trust:
+        if own == label or (".py:" in label and _file_and_class(own) == _file_and_class(label)):
+            return own
+    raise UsageError(
+        f"{source} would run code from outside this project, '{label}'; if you trust it, name it "
+        f"(trust='{label}', on the command line --trust {label})"
+    )
+
+
+def _file_and_class(label: str) -> str:
+    return label.replace("\\", "/").rpartition("/")[2]
 
 
 @cache

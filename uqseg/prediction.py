@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import replace
+from numbers import Integral
+from typing import get_args
 
 import numpy as np
 import torch
@@ -37,12 +39,7 @@ def predict_batches(
     precision: bf16 rounds what passes between the layers to three digits; single probabilities move by a few hundredths
     at most (SegNet's by more, where two pixels of a pooling window come out equal), their mean by less than 0.001.
     """
-    if isinstance(data, np.ndarray) and (data.dtype != np.uint8 or data.ndim != 4):
-        raise ValueError(f"images: expected uint8 (N,C,H,W), got {data.dtype} {data.shape}")
-    if n < 1 or batch < 1:
-        raise ValueError(f"n and batch: expected at least 1, got n={n}, batch={batch}")
-    if keys is not None and len(keys) != len(data):
-        raise ValueError(f"keys: expected one for each of {len(data)} images, got {len(keys)}")
+    _check(sampler, data, n, batch, keys, precision)
     with_readers = with_readers or getattr(sampler, "needs_readers", False)
     device = getattr(sampler, "device", torch.device("cpu"))
     bf16 = uses_bf16(precision, device)
@@ -54,6 +51,25 @@ def predict_batches(
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             samples = sampler.sample(cases, n, noise)
         yield part, samples
+
+
+def _check(sampler: object, data: object, n: object, batch: object, keys: object, precision: object) -> None:
+    """Raise ValueError naming the first argument of `predict_batches` that is not what it should be."""
+    if not hasattr(sampler, "sample") or isinstance(sampler, type):
+        raise ValueError(f"sampler: expected a trained method or another sampler, got {sampler!r}")
+    if not isinstance(data, AnnotatedSet | np.ndarray):
+        raise ValueError(f"images: expected a uint8 array (N,C,H,W) or a set, got {type(data).__name__}")
+    if isinstance(data, np.ndarray) and (data.dtype != np.uint8 or data.ndim != 4 or 0 in data.shape[1:]):
+        raise ValueError(f"images: expected uint8 (N,C,H,W) with no side of 0, got {data.dtype} {data.shape}")
+    for name, value in (("n", n), ("batch", batch)):
+        if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
+            raise ValueError(f"{name}: expected a whole number of at least 1, got {value!r}")
+    if isinstance(keys, str) or not isinstance(keys, Sized | None):
+        raise ValueError(f"keys: expected one for each of {len(data)} images, got {keys!r}")
+    if keys is not None and len(keys) != len(data):
+        raise ValueError(f"keys: expected one for each of {len(data)} images, got {len(keys)}")
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision: expected one of {', '.join(get_args(Precision))}, got {precision!r}")
 
 
 def _batch(data: Images, part: slice, keys: Sequence[object] | None) -> Batch:

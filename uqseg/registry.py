@@ -11,13 +11,13 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from uqseg.errors import UsageError, unknown
-from uqseg.outside import TREE, load_file, source_hash
+from uqseg.outside import TREE, load_file, running_outside_code, source_hash
 
 
 class Options(BaseModel):
     """Options of a method or wrapper: frozen, typed, described; an unknown key or a wrong type is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Registered:
@@ -67,6 +67,8 @@ class Registry(Generic[R]):
 
     def find(self, label: str) -> type[R]:
         """The class registered as `label`, or the one named by "package.module:Class" or "path/to/file.py:Class"."""
+        if not isinstance(label, str):
+            raise UsageError(f"{self.kind}: expected a name, got {label!r}")
         if ":" in label:
             return self._find_outside(label)
         if label not in self.classes and label not in self.names():
@@ -76,12 +78,13 @@ class Registry(Generic[R]):
     def _find_outside(self, label: str) -> type[R]:
         module, _, attribute = label.rpartition(":")
         try:
-            loaded = load_file(module) if module.endswith(".py") else importlib.import_module(module)
-            cls = getattr(loaded, attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise UsageError(
-                f"{self.kind} '{label}': expected importable package.module:Class or path/to/file.py:Class, got {error}"
-            ) from error
+            with running_outside_code():
+                loaded = load_file(module) if module.endswith(".py") else importlib.import_module(module)
+                cls = getattr(loaded, attribute)
+        except Exception as error:  # whatever a module raises while it is imported
+            reason = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+            expected = "expected importable package.module:Class or path/to/file.py:Class"
+            raise UsageError(f"{self.kind} '{label}': {expected}, got {reason}") from error
         if not (inspect.isclass(cls) and issubclass(cls, self.base)):
             expected = f"{self.package}.{self.base.__name__}"
             raise UsageError(f"{self.kind} '{label}': expected a subclass of {expected}, got {cls!r}")

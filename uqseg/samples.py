@@ -56,8 +56,13 @@ class Samples:
     drawn: Drawn
 
     def __post_init__(self) -> None:
+        for name, given in (("samples", self.prob), ("weights", self.weights)):
+            if not isinstance(given, Tensor) and (name == "samples" or given is not None):
+                raise ValueError(f"{name}: expected a tensor, got {type(given).__name__}")
         if self.prob.ndim != 4 or not self.prob.shape[1]:
             raise ValueError(f"samples: expected (B,S,H,W) with S at least 1, got {tuple(self.prob.shape)}")
+        if not self.prob.is_floating_point():
+            raise ValueError(f"samples: expected floating point numbers in [0,1], got {self.prob.dtype}")
         if self.weights is not None and self.weights.shape != self.prob.shape[:2]:
             raise ValueError(f"weights: expected {tuple(self.prob.shape[:2])}, got {tuple(self.weights.shape)}")
         if self.drawn not in get_args(Drawn):
@@ -95,6 +100,8 @@ class Samples:
     @staticmethod
     def concatenate(parts: Sequence[Samples]) -> Samples:
         """The samples of consecutive batches as one. Raises ValueError where they differ in S, drawn or weighting."""
+        if not parts:
+            raise ValueError("samples: expected at least one part, got none")
         kinds = {(part.prob.shape[1], part.drawn, part.weights is None) for part in parts}
         if len(kinds) != 1:
             raise ValueError(f"samples: expected parts of one kind (S, drawn, equal weights), got {sorted(kinds)}")

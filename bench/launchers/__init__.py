@@ -13,12 +13,17 @@ from uqseg.errors import unknown
 
 @dataclass(frozen=True)
 class Settings:
-    """How cells are worked on: device, progress bars, `log` for lines to show, and whether an error ends the run."""
+    """How cells are worked on: device, progress bars, `log` for lines to show, and whether an error ends the run.
+
+    trust: plugins and classes from outside this project that may be run; a launcher that starts processes passes each
+    of them on as `--trust`.
+    """
 
     device: str = "auto"
     progress: bool = False
     log: Callable[[str], None] = print
     debug: bool = False
+    trust: tuple[str, ...] = ()
 
 
 Launcher = Callable[[Path, Sequence[str], Settings], None]

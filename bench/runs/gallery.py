@@ -51,7 +51,7 @@ def write(folder: Path, settings: Settings) -> None:
     first = {label: cells[0].scores["test"] for label, cells in results.read_results(folder).cells.items()}
     if not first:
         return
-    rules, job = choose(first), read_job(folder)
+    rules, job = choose(first), read_job(folder, settings.trust)
     cases = tuple(dict.fromkeys(rules.values()))
     test = job.splits.test
     rows = pd.Index(test.table["case"]).get_indexer(list(cases))

@@ -62,9 +62,9 @@ def lines(planned: pd.DataFrame, device: str) -> list[str]:
 
 
 def steps_done(store: Store, fit_name: str) -> int:
-    """The step that the history of an unfinished training has reached; 0 where there is none."""
+    """The step that the history of an unfinished training has reached; 0 where there is none that can be read."""
     history = store.partial(fit_name) / "history.jsonl"
-    lines = results.read_history(history) if history.exists() else []
+    lines = results.read_history(history) if results.is_readable(results.read_history, history) else []
     return int(lines[-1]["step"]) if lines else 0
 
 

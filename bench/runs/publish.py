@@ -15,7 +15,7 @@ from bench.runs import results
 from bench.runs.record import without_folders
 from bench.runs.results import CellResults
 from uqseg.errors import UsageError
-from uqseg.files import read_json, write
+from uqseg.files import write
 
 KEPT = ("case", "patient", "split")  # columns of text that are kept of cases whose names are hidden
 A_PATH = r"(?:^|[\s:])(?:~|[A-Za-z]:)?[/\\]\w"
@@ -43,12 +43,8 @@ def publish(folder: Path, to: Path, anonymous: bool) -> Iterator[str]:
         statistics = cell.info["statistics"]
         yield f"cells/{name}: {size / 1e6:.2f} MB, {len(statistics)} statistics of each case"
     for file in sorted(folder.glob("cells/*/failure.json")):
-        failure = read_json(file)
-        kept = {
-            "label": failure["label"],
-            "error": " ".join(map(without_folders, failure["error"].split(" "))),
-            "traceback": [],
-        }
+        error = " ".join(map(without_folders, results.read_failure(file).split(" ")))
+        kept = {"label": file.parent.name, "error": error, "traceback": []}
         results.write_json(to / file.relative_to(folder), kept)
         yield f"{file.parent.name}/failure.json: the error without its traceback"
     if run.finished is not None:

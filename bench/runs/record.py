@@ -24,7 +24,7 @@ from bench.runs.splits import Splits
 from bench.runs.store import named, slug
 from uqseg import methods
 from uqseg.data import sources
-from uqseg.errors import UsageError
+from uqseg.errors import DamagedError, FileError, UsageError
 from uqseg.methods import Method
 
 STORE = "store"  # the one name below --out that is no run's
@@ -70,12 +70,26 @@ def write(folder: Path, record: Mapping[str, Any], splits: Splits) -> None:
 def check_same(folder: Path, record: Mapping[str, Any]) -> None:
     """Raise UsageError naming what differs where `folder` holds another run, or anything else."""
     if (folder / "run.json").exists():
-        before = results.read_run(folder)
+        try:
+            before = results.read_run(folder)
+        except DamagedError as error:
+            if _cells_are_of(folder, record):
+                return
+            raise FileError(
+                f"{error}; what lies beside it is not known to be of this run, choose another --name"
+            ) from error
         if changes := differences(before["spec"], record["spec"]) or _content_changes(before, record):
             few = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
             raise UsageError(f"'{folder}' holds another run ({few}); choose another --name.")
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.is_dir() and any(folder.iterdir()) and not _cells_are_of(folder, record):
         raise UsageError(f"'{folder}' is not empty and holds no run; choose another --name.")
+
+
+def _cells_are_of(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether the cells in `folder` show that it holds the run of `record`: then a lost run.json is written anew."""
+    known = [entry["scores"] for entry in (*record["cells"], *record["yardsticks"])]
+    files = [file for file in folder.glob("cells/*/cell.json") if results.is_readable(results.read_object, file)]
+    return bool(files) and all(results.read_object(file).get("scores") in known for file in files)
 
 
 def changed_since(out: Path, record: Mapping[str, Any]) -> Iterator[str]:
@@ -83,11 +97,11 @@ def changed_since(out: Path, record: Mapping[str, Any]) -> Iterator[str]:
     for file in sorted(out.glob("*/run.json")):
         try:
             before = results.read_run(file.parent)
-        except (RuntimeError, ValueError):
+            changes = _content_changes(before, record) if before["spec"] == record["spec"] else []
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):
             continue  # damaged or of another format: of no run that is asked for now
-        if before["spec"] == record["spec"]:
-            for change in _content_changes(before, record):
-                yield f"since {file.parent.name}: {change}"
+        for change in changes:
+            yield f"since {file.parent.name}: {change}"
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:

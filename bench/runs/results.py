@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from uqseg.errors import FileError, UsageError
-from uqseg.files import read_json, sha256, write
+from uqseg.errors import DamagedError, FileError, UsageError
+from uqseg.files import make_folder, read_json, sha256, unreadable, write
 from uqseg.metrics import Scores, read_scores, write_scores
 
 FORMAT = 2
 SPLITS = ("train", "val", "test")
 SCORES = ("scores.parquet", "sums.parquet")
+CHECKED = (*SCORES, "cost.json", "history.jsonl")  # files of a cell whose checksums are in its cell.json
+NAME = re.compile(r"[A-Za-z0-9=_-][A-Za-z0-9.=_-]*")  # of a folder in a record, which may come from anybody
 Read = TypeVar("Read")
 
 RULES = {
@@ -91,19 +94,28 @@ class Results:
 
 
 def read_results(folder: Path) -> Results:
-    """The results in `folder`. Raises UsageError where it holds none, FileError naming a file that is damaged."""
+    """The results in `folder`. Raises UsageError where it holds none, FileError naming a file that is damaged.
+
+    A cell with a damaged file is one of those that failed, and costs no other.
+    """
     run = read_run(folder)
     cases = read_cases(folder)
     cells: dict[str, list[CellResults]] = {}
     failed: dict[str, str] = {}
-    for entry in run["cells"]:
-        path = folder / "cells" / entry["folder"]
-        if (path / "cell.json").exists():
-            cells.setdefault(entry["label"], []).append(read_cell(path))
-        elif (path / "failure.json").exists():
-            failed[f"{entry['label']}, repetition {entry['repetition']}"] = read_json(path / "failure.json")["error"]
-    paths = {entry["label"]: folder / "cells" / entry["folder"] for entry in run["yardsticks"]}
-    yardsticks = {label: read_cell(path) for label, path in paths.items() if (path / "cell.json").exists()}
+    yardsticks: dict[str, CellResults] = {}
+    for entry in (*run["cells"], *run["yardsticks"]):
+        path, label = folder / "cells" / entry["folder"], entry["label"]
+        title = f"{label}, repetition {entry['repetition']}" if "repetition" in entry else label
+        try:
+            if not (path / "cell.json").exists():
+                if (path / "failure.json").exists():
+                    failed[title] = read_failure(path / "failure.json")
+            elif "repetition" in entry:
+                cells.setdefault(label, []).append(read_cell(path))
+            else:
+                yardsticks[label] = read_cell(path)
+        except DamagedError as error:
+            failed[title] = str(error)
     gallery = read_gallery(folder / "gallery.npz") if (folder / "gallery.npz").exists() else None
     finished = read_json(folder / "finished.json") if (folder / "finished.json").exists() else None
     return Results(folder, run, cases, cells, yardsticks, failed, gallery, finished)
@@ -125,50 +137,105 @@ def read_run(folder: Path) -> dict[str, Any]:
     missing = {"name", "spec", "data", "cells", "yardsticks"} - set(run)
     if missing:
         raise FileError(f"{file}: {', '.join(sorted(missing))} missing; give the results folder of a run")
+    try:
+        for entry in (*run["cells"], *run["yardsticks"]):
+            names = (entry["folder"], *([entry["fit"]] if "fit" in entry else ()), *entry.get("scores", {}).values())
+            if wrong := [name for name in names if not NAME.fullmatch(name)]:
+                raise FileError(f"{file}: expected names of folders, got {wrong[0]!r}; do not trust this record")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DamagedError(f"cannot read {file}: its cells are not those of a run ({error!r})") from error
     return run
 
 
+def drop_damaged(folder: Path) -> None:
+    """Remove the files of a run that are damaged and that the same run writes anew."""
+    for name, read in (("run.json", read_object), ("cases.parquet", lambda file: read_cases(file.parent)),
+                       ("gallery.npz", read_gallery), ("finished.json", read_object)):  # fmt: skip
+        if (folder / name).exists() and not is_readable(read, folder / name):
+            (folder / name).unlink()
+
+
 def read_object(file: Path) -> dict[str, Any]:
-    """The JSON object in a file; FileError where it holds anything else."""
+    """The JSON object in a file; DamagedError where it holds anything else."""
     value = read_json(file)
     if not isinstance(value, dict):
-        raise FileError(f"cannot read {file}: expected a JSON object, got {type(value).__name__}")
+        raise DamagedError(f"cannot read {file}: expected a JSON object, got {type(value).__name__}")
     return value
 
 
+def read_failure(file: Path) -> str:
+    """Why a cell failed; where that cannot be read any more, this."""
+    try:
+        return str(read_object(file)["error"])
+    except (FileError, KeyError) as error:
+        return f"it failed, but {file} does not tell why ({error})"
+
+
+def is_readable(read: Callable[[Path], object], file: Path) -> bool:
+    """Whether `read` can make sense of a file."""
+    try:
+        read(file)
+    except (FileError, UsageError):
+        return False
+    return True
+
+
 def read_cases(folder: Path) -> pd.DataFrame:
-    """One row per scored case of all splits."""
-    return _readable(pd.read_parquet, folder / "cases.parquet")
+    """One row per scored case of all splits, its pages checked against the checksums in the file."""
+    return _readable(lambda file: pd.read_parquet(file, page_checksum_verification=True), folder / "cases.parquet")
 
 
 def write_cases(folder: Path, cases: pd.DataFrame) -> None:
     buffer = io.BytesIO()
-    cases.to_parquet(buffer, index=False, compression="zstd")
+    cases.to_parquet(buffer, index=False, compression="zstd", write_page_checksum=True)
     write(folder / "cases.parquet", buffer.getvalue())
 
 
 def read_cell(path: Path) -> CellResults:
-    """The cell in the folder `path`, its scores checked against their SHA-256."""
+    """The cell in the folder `path`, its files checked against their SHA-256: DamagedError naming one that differs."""
     info = read_object(path / "cell.json")
-    for file, digest in info["sha256"].items():
-        if sha256(path / file) != digest:
-            raise FileError(f"{path / file} is not what was written (its SHA-256 differs); delete its folder")
+    check_cell(path, info)
     cost = read_json(path / "cost.json") if (path / "cost.json").exists() else None
-    history = _readable(read_history, path / "history.jsonl") if (path / "history.jsonl").exists() else []
-    return CellResults(info["label"], info["repetition"], info, read_scores(path), cost, history)
+    history = read_history(path / "history.jsonl") if (path / "history.jsonl").exists() else []
+    try:
+        return CellResults(info["label"], info["repetition"], info, read_scores(path), cost, history)
+    except (FileError, KeyError) as error:
+        raise DamagedError(f"cannot use {path}: {error}; delete this folder") from error
+
+
+def check_cell(path: Path, info: Mapping[str, Any]) -> None:
+    """Raise DamagedError where a file of a cell is not what `info`, its cell.json, says was written."""
+    digests = info.get("sha256")
+    if not isinstance(digests, dict) or not set(SCORES) <= set(digests) <= set(CHECKED):
+        raise DamagedError(f"cannot read {path / 'cell.json'}: it holds no checksums; delete its folder")
+    for file, digest in digests.items():
+        if sha256(path / file) != digest:
+            raise DamagedError(f"{path / file} is not what was written (its SHA-256 differs); delete its folder")
 
 
 def read_history(file: Path) -> list[dict[str, Any]]:
-    """The lines of a history; half a line at the end, which a full disk leaves, is passed over."""
-    lines = file.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    """The lines of a history; half a line at the end, which a full disk leaves, is passed over. DamagedError for any
+    other line that is not of a step."""
+
+    def steps(file: Path) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+        if not all(isinstance(line["step"], int) for line in lines):
+            raise ValueError("expected a number of steps in each line")
+        return lines
+
+    return _readable(steps, file)
 
 
 def write_cell(path: Path, scores: Mapping[str, Scores], info: Mapping[str, Any]) -> None:
-    """Scores of the splits as scores.parquet and sums.parquet, then cell.json, which says that all is there."""
-    path.mkdir(parents=True, exist_ok=True)
+    """Scores of the splits as scores.parquet and sums.parquet, then cell.json, which says that all is there: these two
+    and, where they were written before, cost and history."""
+    try:
+        make_folder(path)
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
     write_scores(path, scores)
-    write_json(path / "cell.json", {**info, "sha256": {file: sha256(path / file) for file in SCORES}})
+    digests = {file: sha256(path / file) for file in CHECKED if (path / file).exists()}
+    write_json(path / "cell.json", {**info, "sha256": digests})
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -177,7 +244,11 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def read_gallery(file: Path) -> Gallery:
     """What `write_gallery` wrote."""
-    with _readable(np.load, file) as arrays:
+    return _readable(_read_gallery, file)
+
+
+def _read_gallery(file: Path) -> Gallery:
+    with np.load(file, allow_pickle=False) as arrays:
         index = json.loads(str(arrays["index"]))
         labels = index["labels"]
         samples = {label: arrays[f"samples_{i}"] for i, label in enumerate(labels)}
@@ -201,5 +272,5 @@ def write_gallery(file: Path, gallery: Gallery) -> None:
 def _readable(read: Callable[[Path], Read], file: Path) -> Read:
     try:
         return read(file)
-    except (OSError, ValueError) as error:
-        raise FileError(f"cannot read {file}: {' '.join(str(error).split())[:200]}") from error
+    except Exception as error:  # whatever a decoder raises for a damaged file
+        raise unreadable(file, error) from error

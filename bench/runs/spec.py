@@ -24,7 +24,7 @@ Checked = TypeVar("Checked", bound=BaseModel)
 
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Limit(Frozen):
@@ -92,6 +92,12 @@ def run_plugins(plugins: Sequence[str]) -> None:
     """Run each file once, so that its decorators register what it adds."""
     for plugin in plugins:
         load_file(plugin)
+
+
+def outside(run: Run) -> tuple[str, ...]:
+    """The plugins of a run, and its methods and wrappers that are not of this project; nothing is imported."""
+    names = [_part(label, part)[0] for label in run.methods for part in split(label, "+")]
+    return (*run.plugins, *(name for name in dict.fromkeys(names) if ":" in name))
 
 
 def recipe_names() -> list[str]:

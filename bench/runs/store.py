@@ -8,10 +8,8 @@ OUT/store/locks/NAME      locks, which only save work: every writer writes into 
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +19,8 @@ from typing import Any
 from filelock import FileLock
 
 from bench.runs import results
-from uqseg.errors import FileError
-from uqseg.files import publish, read_json
+from uqseg.errors import DamagedError, FileError
+from uqseg.files import beside, mend
 from uqseg.metrics import Scores
 
 LONGEST = 120  # letters of a folder's name, of the 255 that file systems allow
@@ -73,27 +71,26 @@ def named(key: str, *parts: object) -> str:
     return f"{slug(*parts)[:LONGEST]}-{key[:12]}"
 
 
-def own(folder: Path) -> Path:
-    """Beside `folder` one that no other process writes into; readers pass over names that begin with a dot."""
-    return folder.with_name(f".{folder.name}.{socket.gethostname()}-{os.getpid()}")
-
-
 def write_scores(folder: Path, split: str, scores: Scores, info: Mapping[str, Any]) -> None:
-    """Publish the scores of a split; those of older statistics in their place are replaced."""
-    partial, versions = own(folder), info["statistics"]
+    """Publish the scores of a split; damaged ones and those of older statistics in their place are replaced."""
+    partial = beside(folder)
+
+    def same(final: Path) -> bool:
+        try:
+            return bool(read_scores(final, split)[1]["statistics"] == info["statistics"])
+        except DamagedError:
+            return False
+
     try:
         results.write_cell(partial, {split: scores}, info)
-        publish(partial, folder, valid=lambda final: read_json(final / "cell.json")["statistics"] == versions)
+        mend(partial, folder, valid=same)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    for replaced in folder.parent.glob(f"{folder.name}.broken-*"):
-        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def read_scores(folder: Path, split: str) -> tuple[Scores, dict[str, Any]]:
-    """What `write_scores` wrote. Raises FileError where a file is missing or damaged."""
-    try:
-        cell = results.read_cell(folder)
-        return cell.scores[split], cell.info
-    except (FileError, KeyError, TypeError) as error:
-        raise FileError(f"cannot read the scores {folder}: {error}; delete this folder to score anew") from error
+    """What `write_scores` wrote. Raises DamagedError where a file is missing or not as it was written."""
+    cell = results.read_cell(folder)
+    if split not in cell.scores or "statistics" not in cell.info:
+        raise DamagedError(f"cannot read the scores {folder}: nothing of the split '{split}'; delete this folder")
+    return cell.scores[split], cell.info

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.runs import results
-from bench.runs.plan import steps_done
 from bench.runs.record import STORE
 from bench.runs.store import Store
 from uqseg.data import cache
 from uqseg.data.load import default_cache
 from uqseg.errors import FileError, UsageError
-from uqseg.files import read_json, sha256
+from uqseg.files import read_json
+from uqseg.training.checkpoint import check_fit
 
 OLD = ("fits", "partial", "scores", "failures", "locks", "reports")  # folders that uqseg 0.1 left in --out
 
@@ -27,18 +27,11 @@ def state(out: Path) -> Iterator[str]:
     """Lines about every run, every training and what uqseg 0.1 left; a damaged file is one of them."""
     store = Store(out / STORE)
     for folder in runs(out):
-        yield from _state_of_run(folder)
+        yield from _described(folder, _state_of_run)
     for fit in sorted(store.fit("").glob("[!.]*")):
-        try:
-            cost = read_json(fit / "fit.json")
-            yield f"trained     {fit.name}  {cost['steps']} steps, {cost['train_seconds']:.0f} s"
-        except (FileError, KeyError, TypeError) as error:
-            yield f"damaged     {fit.name}  {_one_line(error)}"
+        yield from _described(fit, _state_of_fit)
     for partial in sorted(store.partial("").glob("[!.]*")):
-        try:
-            yield f"unfinished  {partial.name}  {steps_done(store, partial.name)} steps"
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            yield f"damaged     {partial.name}  {_one_line(error)}"
+        yield from _described(partial, _state_of_training)
     for scores in sorted(store.scores("").glob("[!.]*")):
         yield f"scored      {scores.name}"
     for name in OLD:
@@ -46,23 +39,34 @@ def state(out: Path) -> Iterator[str]:
             yield f"version 0.1 {out / name}: written by uqseg 0.1, not read any more; delete it when it is not needed"
 
 
-def _state_of_run(folder: Path) -> Iterator[str]:
+def _described(folder: Path, describe: Callable[[Path], Iterator[str]]) -> Iterator[str]:
+    """The lines of `describe`, or, whatever a damaged file makes it raise, one that says so."""
     try:
-        run = results.read_run(folder)
-        entries = [*run["yardsticks"], *run["cells"]]
-        cells = [folder / "cells" / entry["folder"] for entry in entries]
-    except (FileError, UsageError, KeyError, TypeError) as error:
-        yield f"damaged     {folder.name}  {_one_line(error)}"
-        return
+        yield from describe(folder)
+    except Exception as error:
+        yield f"damaged     {folder.name}  {_one_line(error) or type(error).__name__}"
+
+
+def _state_of_fit(fit: Path) -> Iterator[str]:
+    cost = read_json(fit / "fit.json")
+    yield f"trained     {fit.name}  {cost['steps']} steps, {cost['train_seconds']:.0f} s"
+
+
+def _state_of_training(partial: Path) -> Iterator[str]:
+    history = partial / "history.jsonl"
+    lines = results.read_history(history) if history.exists() else []
+    yield f"unfinished  {partial.name}  {lines[-1]['step'] if lines else 0} steps"
+
+
+def _state_of_run(folder: Path) -> Iterator[str]:
+    run = results.read_run(folder)
+    cells = [folder / "cells" / entry["folder"] for entry in (*run["yardsticks"], *run["cells"])]
     done = sum((cell / "cell.json").exists() for cell in cells)
     word = "finished" if (folder / "finished.json").exists() else "unfinished"
     yield f"{word:<11} {folder.name}  {done} of {len(cells)} cells"
     for cell in cells:
         if (cell / "failure.json").exists():
-            try:
-                yield f"failed      {folder.name}/{cell.name}  {read_json(cell / 'failure.json')['error']}"
-            except (FileError, KeyError, TypeError) as error:
-                yield f"damaged     {folder.name}/{cell.name}  {_one_line(error)}"
+            yield f"failed      {folder.name}/{cell.name}  {results.read_failure(cell / 'failure.json')}"
 
 
 def unneeded(out: Path) -> list[Path]:
@@ -91,31 +95,33 @@ def damaged(out: Path) -> Iterator[str]:
     """One line for each file of the store, of the results folders and of the cache of data that is not as written."""
     store = Store(out / STORE)
     for fit in sorted(store.fit("").glob("[!.]*")):
-        try:
-            if sha256(fit / "weights.safetensors") != read_json(fit / "model.json")["sha256"]:
-                yield f"{fit / 'weights.safetensors'} is not what was written (its SHA-256 differs)"
-        except (FileError, KeyError, TypeError) as error:
-            yield _one_line(error)
-    for cell in sorted([*store.scores("").glob("[!.]*"), *out.glob("*/cells/*")]):
-        if not (cell / "cell.json").exists():
-            continue
-        try:
-            for name, digest in read_json(cell / "cell.json")["sha256"].items():
-                if sha256(cell / name) != digest:
-                    yield f"{cell / name} is not what was written (its SHA-256 differs)"
-        except (FileError, KeyError, TypeError, AttributeError) as error:
-            yield _one_line(error)
+        yield from _raised(check_fit, fit)
+    for scores in sorted(store.scores("").glob("[!.]*")):
+        yield from _raised(results.read_cell, scores)
     for folder in runs(out):
-        try:
-            results.read_run(folder)
-            results.read_cases(folder)
-        except (FileError, UsageError) as error:
-            yield _one_line(error)
+        yield from _raised(results.read_run, folder)
+        yield from _raised(results.read_cases, folder)
+        yield from damaged_cells(folder)
+        for file, read in (("gallery.npz", results.read_gallery), ("finished.json", read_json)):
+            if (folder / file).exists():
+                yield from _raised(read, folder / file)
     for meta in sorted(default_cache().glob("*/meta.json")):
-        try:
-            cache.open_entry(meta.parent).verify()
-        except FileError as error:
-            yield _one_line(error)
+        yield from _raised(lambda folder: cache.open_entry(folder).verify(), meta.parent)
+
+
+def damaged_cells(folder: Path) -> Iterator[str]:
+    """One line for each cell of a results folder that has a damaged file."""
+    for cell in sorted(folder.glob("cells/*/cell.json")):
+        yield from _raised(results.read_cell, cell.parent)
+    for failure in sorted(folder.glob("cells/*/failure.json")):
+        yield from _raised(results.read_object, failure)
+
+
+def _raised(read: Callable[[Path], object], path: Path) -> Iterator[str]:
+    try:
+        read(path)
+    except (FileError, UsageError) as error:
+        yield _one_line(error)
 
 
 def _one_line(error: Exception) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 import traceback
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from baselines import yardsticks
@@ -23,17 +25,17 @@ from bench.runs import results, spec
 from bench.runs.record import STORE, cell_folder, machine, new_method
 from bench.runs.spec import Cell, Run, cells
 from bench.runs.splits import Splits, load_splits
-from bench.runs.store import Store, own, read_scores, write_scores
+from bench.runs.store import Store, read_scores, write_scores
 from uqseg import wrappers
 from uqseg.data import AnnotatedSet
 from uqseg.device import pick_device
-from uqseg.errors import FileError
-from uqseg.files import publish, read_json, sha256, write
+from uqseg.errors import DamagedError, FileError, UsageError
+from uqseg.files import beside, mend, read_json, write
 from uqseg.metrics import THRESHOLD_STATISTICS, Scores, leave_one_out, score, statistics
 from uqseg.prediction import predict_batches
 from uqseg.samples import Sampler
 from uqseg.training import fit
-from uqseg.training.checkpoint import load_weights
+from uqseg.training.checkpoint import check_fit, load_weights
 
 BATCH = 64  # images scored at once
 EVERY = 30.0  # seconds between two lines about a training
@@ -69,16 +71,25 @@ class Job:
         return {cell_folder(cell.label, cell.repetition): cell for cell in cells(self.run)}
 
 
-def read_job(folder: Path) -> Job:
-    """The run in `folder`; its data are read once for all of its cells in this process."""
+def read_job(folder: Path, trust: Sequence[str]) -> Job:
+    """The run in `folder`; its data are read once for all of its cells in this process.
+
+    trust: the plugins and classes from outside this project whose code may be run. Raises UsageError for others.
+    """
     file = folder / "run.json"
-    return _read_job(folder, file.stat().st_mtime_ns if file.exists() else 0)
+    return _read_job(folder, tuple(trust), file.stat().st_mtime_ns if file.exists() else 0)
 
 
 @lru_cache(maxsize=1)
-def _read_job(folder: Path, written: int) -> Job:
+def _read_job(folder: Path, trust: tuple[str, ...], written: int) -> Job:
     record = results.read_run(folder)
     request = spec.read_spec(record["spec"], str(folder / "run.json"))
+    for name in spec.outside(request):
+        if name not in trust:
+            raise UsageError(
+                f"{folder / 'run.json'} would run code from outside this project, '{name}'; if you trust it, add "
+                f"--trust {name}"
+            )
     spec.run_plugins(request.plugins)
     return Job(folder, record, request, load_splits(request))
 
@@ -113,7 +124,7 @@ def one_line(error: BaseException) -> str:
 
 def work(folder: Path, cell: str, settings: Settings) -> None:
     """Train, sample and score the cell `cell` of the run in `folder`, as far as that is not done."""
-    job = read_job(folder)
+    job = read_job(folder, settings.trust)
     entry, path = job.entries[cell], folder / "cells" / cell
     if is_done(path, entry):
         return
@@ -124,9 +135,9 @@ def work(folder: Path, cell: str, settings: Settings) -> None:
     kept = {split: _only(scores[split], wanted(split)) for split in results.SPLITS}
     described = info["test"] | {"scores": entry["scores"], "statistics": wanted("test")}
     if "fit" in entry:
-        final = job.store.fit(entry["fit"])
+        final = trained(job.cells[cell], entry["fit"], job.splits, job.store, settings)
         cost = read_json(final / "fit.json") | {"sample_ms": info["test"]["sample_ms"]}
-        results.write_json(path / "cost.json", cost)
+        results.write_json(path / "cost.json", {name: cost[name] for name in cost if name not in ("key", "sha256")})
         write(path / "history.jsonl", (final / "history.jsonl").read_bytes())
     results.write_cell(path, kept, described)
 
@@ -134,13 +145,10 @@ def work(folder: Path, cell: str, settings: Settings) -> None:
 def is_done(path: Path, entry: dict[str, Any]) -> bool:
     """Whether the results in `path` are those that the record asks for, in the present versions, and undamaged."""
     try:
-        info = read_json(path / "cell.json")
-        return (
-            info["scores"] == entry["scores"]
-            and info["statistics"] == wanted("test")
-            and all(sha256(path / file) == digest for file, digest in info["sha256"].items())
-        )
-    except (FileError, KeyError, TypeError):
+        info = results.read_object(path / "cell.json")
+        results.check_cell(path, info)
+        return bool(info["scores"] == entry["scores"] and info["statistics"] == wanted("test"))
+    except (FileError, KeyError):
         return False
 
 
@@ -152,8 +160,8 @@ def wanted(split: str) -> dict[str, int]:
 def missing(store: Store, entry: dict[str, Any], split: str) -> list[str]:
     """The statistics that the store does not hold of a split in their present versions."""
     try:
-        known = read_json(store.scores(entry["scores"][split]) / "cell.json")["statistics"]
-    except (FileError, KeyError, TypeError):
+        known = dict(results.read_object(store.scores(entry["scores"][split]) / "cell.json")["statistics"])
+    except (FileError, KeyError, TypeError, ValueError):
         known = {}
     return [name for name, version in wanted(split).items() if known.get(name) != version]
 
@@ -181,29 +189,54 @@ def make_sampler(job: Job, name: str, settings: Settings) -> Sampler:
 
 
 def fitted(cell: Cell, name: str, splits: Splits, store: Store, settings: Settings) -> Any:
-    """The trained method of a cell, from the store or trained now; an interrupted training goes on."""
+    """The trained method of a cell, from the store or trained now."""
+    final = trained(cell, name, splits, store, settings)
+    method = new_method(cell, splits)  # not by load_method: the file of an outside class may have moved since
+    load_weights(method, final)
+    return method.to(pick_device(settings.device)).eval()
+
+
+def trained(cell: Cell, name: str, splits: Splits, store: Store, settings: Settings) -> Path:
+    """The folder of a cell's finished training, trained now where there is none; an interrupted training goes on, and
+    what is damaged is trained anew."""
     final = store.fit(name)
     with store.locked(name) as alone:
-        if not final.exists():
-            partial = store.partial(name) if alone else own(store.partial(name))
-            with _telling(partial / "history.jsonl", cell.training.total_steps(len(splits.train)), settings):
-                fit(
-                    new_method(cell, splits),
-                    splits.train,
-                    val=splits.val,
-                    recipe=cell.training,
-                    device=settings.device,
-                    out=partial,
-                    progress=settings.progress,
-                    seed=cell.seed(splits.train.name),
-                )
-            publish(partial, final)
-    method = new_method(cell, splits)  # not by load_method: the file of an outside class may have moved since
+        try:
+            check_fit(final)
+        except DamagedError as error:
+            if final.exists():
+                settings.log(f"  {error}; training anew")
+            partial = store.partial(name) if alone else beside(store.partial(name))
+            try:
+                _train(cell, splits, partial, settings)
+            except DamagedError as damage:
+                settings.log(f"  {damage}; training anew")
+                shutil.rmtree(partial)
+                _train(cell, splits, partial, settings)
+            mend(partial, final, valid=_is_fit)
+    return final
+
+
+def _is_fit(folder: Path) -> bool:
     try:
-        load_weights(method, final)
-    except FileError as error:
-        raise FileError(f"{error}; delete this folder to train anew") from error
-    return method.to(pick_device(settings.device)).eval()
+        check_fit(folder)
+    except DamagedError:
+        return False
+    return True
+
+
+def _train(cell: Cell, splits: Splits, folder: Path, settings: Settings) -> None:
+    with _telling(folder / "history.jsonl", cell.training.total_steps(len(splits.train)), settings):
+        fit(
+            new_method(cell, splits),
+            splits.train,
+            val=splits.val,
+            recipe=cell.training,
+            device=settings.device,
+            out=folder,
+            progress=settings.progress,
+            seed=cell.seed(splits.train.name),
+        )
 
 
 @contextmanager
@@ -229,7 +262,7 @@ def _telling(history: Path, total: int, settings: Settings) -> Iterator[None]:
 
 
 def _lines(history: Path) -> list[dict[str, Any]]:
-    return results.read_history(history) if history.exists() else []
+    return results.read_history(history) if results.is_readable(results.read_history, history) else []
 
 
 def in_words(seconds: float) -> str:
@@ -248,11 +281,15 @@ def _scored(
         folder, versions, names = job.store.scores(name), wanted(split), missing(job.store, entry, split)
         stored: tuple[Scores, dict[str, Any]] | None = None
         if folder.exists():
-            stored = read_scores(folder, split)
-            if not names:
-                return stored
-            if stored[0].averaged:  # what was derived before averaging is derived from all anew
-                stored, names = None, list(versions)
+            try:
+                stored = read_scores(folder, split)
+            except DamagedError as error:
+                settings.log(f"  {error}; scoring anew")
+                names = list(versions)
+        if stored and not names:
+            return stored
+        if stored and stored[0].averaged:  # what was derived before averaging is derived from all anew
+            stored, names = None, list(versions)
         task = f"score {entry['label']} {split}"
         scores, milliseconds = _score(lazy.sampler, data, job.run.samples, names, settings.progress, task)
         computed = {statistic: versions[statistic] for statistic in names}
@@ -287,7 +324,7 @@ def _score(
     parts, seconds = [], []
     device = getattr(sampler, "device", torch.device("cpu"))
     with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
-        task = bar.add_task(text, total=len(data))
+        task = bar.add_task(escape(text), total=len(data))  # the brackets of a label are no markup
         batches, started = predict_batches(sampler, data, n, batch=BATCH), time.perf_counter()
         while (drawn := next(batches, None)) is not None:
             part, samples = drawn

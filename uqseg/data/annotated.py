@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -184,9 +185,11 @@ class AnnotatedSet:
         for i in np.flatnonzero(~self.stored.intact[rows]).tolist():
             if checksum(images[i], masks[i]) != checksums[i].tobytes():
                 case = self.cases[index][i]
+                with suppress(OSError):  # a cache that cannot be written to is named all the same
+                    (self.stored.folder / "damaged").touch()
                 raise FileError(
                     f"the data cache {self.stored.folder} is corrupt (the pixels of case '{case}' have changed since "
-                    f"they were written); delete this folder to build it anew"
+                    f"they were written); the same command builds it anew, if not, delete this folder"
                 )
             self.stored.intact[rows[i]] = True
 

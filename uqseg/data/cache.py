@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
-import secrets
+import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -24,12 +22,14 @@ from uqseg import files
 from uqseg.data.annotated import AnnotatedSet, Readings, Stored, case_digests, checksum
 from uqseg.data.names import printable
 from uqseg.data.split import SPLITS
-from uqseg.errors import FileError
+from uqseg.errors import DamagedError, FileError
 
+_log = logging.getLogger("uqseg")
 FORMAT = 2
 MAPPED = ("images", "masks")  # checked case by case when they are first read
 SMALL = ("read", "spacing", "digests", "checksums")
 CHECKED = ("table.parquet", *(f"{array}.npy" for array in SMALL))  # checked whenever the set is opened
+DAMAGED = "damaged"  # a file in the folder of a set in which a changed case was read: it is built anew
 QUOTED = 5  # problems quoted where nothing at all could be used
 
 
@@ -71,11 +71,15 @@ def open_or_build(
 
     identity: what stands for the pixels of a simulated set in its digests: they may be rounded differently elsewhere
     Rows are stored by split (train, val, test), otherwise in the source's order: a split is a slice.
-    Raises FileError where the folder cannot be written or is corrupt, naming the folder.
+    A folder that is corrupt is built anew. Raises FileError where it cannot be written, naming the folder.
     """
     folder = cache / f"{name}-{entry[:12]}"
-    if not folder.exists():
-        _build(folder, read(), name, entry, identity, progress)
+    if folder.exists():
+        try:
+            return open_entry(folder, entry)
+        except DamagedError as error:
+            _log.warning("%s; building it anew", error)
+    _build(folder, read(), name, entry, identity, progress)
     return open_entry(folder, entry)
 
 
@@ -93,31 +97,23 @@ def writing(path: Path) -> Iterator[None]:
 
 def _build(folder: Path, content: Content, name: str, entry: str, identity: bytes, progress: bool) -> None:
     """Write `content` beside `folder` and rename it into place; nothing is left behind by an error."""
-    host = platform.node()
+
+    def opens(final: Path) -> bool:
+        try:
+            open_entry(final, entry)
+        except DamagedError:
+            return False
+        return True
+
     with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for old in folder.parent.glob(f".*.{host}.*.*"):
-            if not _is_running(old.name.split(".")[-2]):  # its build was killed
-                shutil.rmtree(old, ignore_errors=True)
-        partial = folder.with_name(f".{folder.name}.{host}.{os.getpid()}.{secrets.token_hex(4)}")
+        files.make_folder(folder.parent)
+        partial = files.beside(folder)
         partial.mkdir()
     try:
         _write(partial, content, name, entry, identity, progress)
-        files.publish(partial, folder)
+        files.mend(partial, folder, valid=opens)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _is_running(pid: str) -> bool:
-    """Whether a process of this machine runs; taken to where the system cannot be asked without harm (Windows)."""
-    if os.name != "posix" or not pid.isdecimal():
-        return True
-    with suppress(PermissionError):  # it runs, for somebody else
-        try:
-            os.kill(int(pid), 0)
-        except ProcessLookupError:
-            return False
-    return True
 
 
 def _write(folder: Path, content: Content, name: str, entry: str, identity: bytes, progress: bool) -> None:
@@ -261,9 +257,11 @@ def _write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) 
 def open_entry(folder: Path, entry: str | None = None) -> AnnotatedSet:
     """The data set in a folder of the cache, its large arrays memory-mapped, read-only.
 
-    Raises FileError where the folder is corrupt or holds another entry than `entry`.
+    Raises DamagedError where the folder is corrupt or holds another entry than `entry`.
     """
     try:
+        if (folder / DAMAGED).exists():
+            raise ValueError("the pixels of a case have changed since they were written")
         meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         if meta["format"] != FORMAT:
             raise FileError(f"the data cache {folder} was written by another version of uqseg; delete this folder")
@@ -298,8 +296,8 @@ def open_entry(folder: Path, entry: str | None = None) -> AnnotatedSet:
                 (images, masks, read, spacing, table),
             ),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except PermissionError as error:
+        raise FileError(f"cannot read the data cache {folder}: {error}; name another folder in $UQSEG_CACHE") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise FileError(
-            f"the data cache {folder} is corrupt ({reason}); delete this folder to build it anew"
-        ) from error
+        raise DamagedError(f"the data cache {folder} is corrupt ({reason})") from error

@@ -8,6 +8,7 @@ import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache as once
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from uqseg.data.annotated import AnnotatedSet
 from uqseg.data.cache import Content
 from uqseg.data.names import plain, printable
 from uqseg.data.split import SPLITS, evenly
-from uqseg.errors import UsageError, unknown
+from uqseg.errors import FileError, UsageError, unknown
 from uqseg.outside import source_hash
 from uqseg.seeds import digest_of
 
@@ -158,10 +159,13 @@ def sources() -> dict[str, str]:
 
 
 def default_cache() -> Path:
-    """$UQSEG_CACHE, or the folder uqseg in the user's cache directory."""
+    """$UQSEG_CACHE, or the folder uqseg in the user's cache directory. Raises FileError for a user without a home."""
     if named := os.environ.get("UQSEG_CACHE"):
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uqseg"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uqseg"
+    except RuntimeError as error:
+        raise FileError(f"no folder for the data cache: {error} Name one in $UQSEG_CACHE") from error
 
 
 def _find(text: str) -> tuple[Source, Path | None]:
@@ -206,8 +210,12 @@ def load(
     cache:  folder of the converted data; None: $UQSEG_CACHE or the user's cache directory
     Raises UsageError for a request that cannot be met and FileError for files that cannot be used.
     """
+    for name, value, kind in (("source", source, str), ("size", size, Integral), ("limit", limit, Integral | None),
+                              ("seed", seed, Integral), ("cache", cache, str | Path | None)):  # fmt: skip
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UsageError(f"{name}: expected {getattr(kind, '__name__', kind)}, got {value!r}.")
     if split is not None and split not in SPLITS:
-        raise unknown("split", split, SPLITS)
+        raise unknown("split", str(split), SPLITS)
     if not SIZES[0] <= size <= SIZES[1]:
         raise UsageError(f"size: expected a whole number from {SIZES[0]} to {SIZES[1]}, got {size}.")
     if limit is not None and limit < 1:

@@ -38,6 +38,9 @@ class Ensemble(Method[EnsembleOptions]):
         return self.readers
 
     def declines(self, train: AnnotatedSet) -> str | None:
+        if train.readers != self.readers:
+            members = f"{self.readers} members, one for each reader"
+            return f"it was built with {members}, and the data have {train.readers} readers"
         if train.readers < 2:
             return "one member per reader needs at least two readers"
         idle = [name for name, images in zip(train.reader_names, train.read.sum(0), strict=True) if not images]

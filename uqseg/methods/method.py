@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from uqseg.data.annotated import AnnotatedSet
+from uqseg.errors import UsageError
 from uqseg.noise import Noise
 from uqseg.registry import Options, Registered, Registry
 from uqseg.samples import Batch, Description, Samples, Varies
@@ -124,7 +125,11 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
         return [(part, images[part]) for part in parts]
 
     def _checked(self, drawn: Tensor | Samples, images: Tensor, n: int) -> Samples:
+        if not isinstance(drawn, Tensor | Samples):
+            raise ValueError(f"draw: expected a tensor (B,S,H,W) in [0,1] or Samples, got {type(drawn).__name__}")
         prob, (B, _, H, W) = drawn if isinstance(drawn, Tensor) else drawn.prob, images.shape
+        if not prob.is_floating_point():
+            raise ValueError(f"draw: expected floating point numbers in [0,1], got {prob.dtype}")
         expected = (B, (self.support or n) if isinstance(drawn, Tensor) else prob.shape[1], H, W)
         if prob.shape != expected:
             raise ValueError(f"draw: expected {_text(expected)} in [0,1], got {_text(prob.shape)}")
@@ -132,8 +137,15 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
         if not (low >= 0 and high <= 1):
             raise ValueError(f"draw: expected {_text(expected)} in [0,1], got numbers from {low:.4g} to {high:.4g}")
         if isinstance(drawn, Samples):
+            if drawn.weights is not None and not _are_weights(drawn.weights):
+                raise ValueError(f"draw: expected weights of at least 0 that sum to 1, got {drawn.weights[0].tolist()}")
             return Samples(prob.float(), drawn.weights, drawn.drawn)
         return Samples(prob.float(), None, "support" if self.support else "independent")
+
+
+def _are_weights(weights: Tensor) -> bool:
+    """Whether each row (B,S) is not negative and sums to 1."""
+    return bool((weights >= 0).all()) and bool(((weights.double().sum(1) - 1).abs() < 1e-5).all())
 
 
 def _text(shape: Iterable[int]) -> str:
@@ -158,6 +170,9 @@ def build(
 
     Options are given as keywords, or in `named`, as one that is called `readers` must be.
     """
+    for name, value in (("channels", channels), ("readers", readers)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UsageError(f"{name}: expected a whole number of at least 1, got {value!r}")
     chosen = options(label, **(named or {}), **values)
     with seeded(seed):
         return _registry.concrete(label)(chosen, channels=channels, readers=readers)

@@ -34,8 +34,8 @@ def reliability(prob: Array, masks: Array, bins: int = BINS, *, read: Array | No
     """
     from uqseg.metrics.scored import Scored, tensor
 
-    if bins < 1:
-        raise ValueError(f"bins: expected at least 1, got {bins}")
+    if not isinstance(bins, int) or isinstance(bins, bool) or bins < 1:
+        raise ValueError(f"bins: expected a whole number of at least 1, got {bins!r}")
     given = tensor("prob", prob)
     if given.dim() != 3:
         raise ValueError(f"prob: expected shape (B,H,W), got {tuple(given.shape)}")

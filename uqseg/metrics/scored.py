@@ -5,6 +5,7 @@ Space is flattened to P pixels here; only `shape` remembers it.
 
 from __future__ import annotations
 
+import warnings
 from functools import cached_property
 from math import gcd
 from typing import NamedTuple
@@ -69,11 +70,10 @@ class Scored:
         if spacing is not None:
             self.spacing = tensor("spacing", spacing, device).double()
             _shape("spacing", self.spacing, (self.B, 2))
-            wrong = self.spacing.isinf() | (self.spacing <= 0)
+            wrong = (self.spacing < 1e-6) | (self.spacing > 1e6)  # their product is then far from what float32 ends at
             if bool(wrong.any()):
-                raise ValueError(
-                    f"spacing: expected mm above 0, NaN where unknown, got {float(self.spacing[wrong][0])}"
-                )
+                got = float(self.spacing[wrong][0])
+                raise ValueError(f"spacing: expected mm above 0 (1e-6 to 1e6), NaN where unknown, got {got}")
 
     def part(self, rows: slice) -> Scored:
         """Some of the images, which need no second check."""
@@ -282,12 +282,21 @@ def _in_common(hypotheses: Tensor, masks: Tensor) -> Tensor:
 
 
 def tensor(name: str, given: object, device: torch.device | None = None) -> Tensor:
-    """The argument `name` as a tensor; ValueError where it is no array of numbers that torch can share."""
+    """The argument `name` as a tensor; ValueError where it is no array of real numbers that torch can share."""
+    expected = "expected a tensor or a plain array of real numbers"
+    if isinstance(given, np.ma.MaskedArray):
+        raise ValueError(f"{name}: {expected}, got a masked array, whose mask would be ignored")
     try:
-        return torch.as_tensor(given, device=device)
+        with warnings.catch_warnings(action="ignore"):  # an array that may not be written to: nobody does
+            shared = torch.as_tensor(given, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
         kind = f"{given.dtype} array" if isinstance(given, np.ndarray) else type(given).__name__
-        raise ValueError(f"{name}: expected a tensor or a plain array of numbers, got {kind}: {error}") from error
+        raise ValueError(f"{name}: {expected}, got {kind}: {' '.join(str(error).split())}") from error
+    if shared.layout != torch.strided or shared.is_nested or shared.device.type == "meta" or shared.is_quantized:
+        raise ValueError(f"{name}: {expected}, got a {shared.layout} tensor of {shared.dtype} on {shared.device}")
+    if shared.is_complex() or (shared.is_floating_point() and shared.dtype.itemsize == 1):
+        raise ValueError(f"{name}: {expected}, got {shared.dtype}")
+    return shared.detach()
 
 
 def _shape(name: str, got: Tensor, expected: tuple[int, ...]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from uqseg.errors import unknown
 from uqseg.metrics.registry import Drawn, Floats, Statistic, figures, statistics
@@ -44,11 +45,8 @@ def score(
         raise ValueError(f"drawn: expected one of {', '.join(get_args(Drawn))}, got {drawn!r}")
     chosen = _chosen(statistics)
     scored = Scored(samples, masks, read, weights, spacing=spacing)  # checks everything before any work
-    names = np.array([str(c) for c in (range(scored.B) if cases is None else cases)], dtype=np.str_)
-    owners = names if patients is None else np.array([str(p) for p in patients], dtype=np.str_)
-    for name, got in (("cases", names), ("patients", owners)):
-        if len(got) != scored.B:
-            raise ValueError(f"{name}: expected one for each of {scored.B} images, got {len(got)}")
+    names = _names("cases", range(scored.B) if cases is None else cases, scored.B)
+    owners = names if patients is None else _names("patients", patients, scored.B)
     step = max(1, PART // (scored.S * scored.pixels))
     parts: dict[str, list[Floats]] = {name: [] for name in chosen}
     with torch.inference_mode():
@@ -60,8 +58,19 @@ def score(
     return Scores(names, owners, values, scored.S, drawn)
 
 
+def _names(argument: str, given: Iterable[object], images: int) -> NDArray[np.str_]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ValueError(f"{argument}: expected a name for each of {images} images, got {given!r}")
+    names = np.array([str(name) for name in given], dtype=np.str_)
+    if len(names) != images:
+        raise ValueError(f"{argument}: expected one for each of {images} images, got {len(names)}")
+    return names
+
+
 def _chosen(names: Sequence[str] | None) -> dict[str, Statistic]:
     known = statistics()
+    if isinstance(names, str) or not isinstance(names, Iterable | None):
+        raise ValueError(f"statistics: expected a list of names or None for all, got {names!r}")
     for name in names or ():
         if name not in known:
             raise unknown("statistic", name, known)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as as_bytes
 from torch import Tensor
 
-from uqseg.errors import FileError
-from uqseg.files import read_json, sha256, write
+from uqseg.device import pick_device
+from uqseg.errors import DamagedError, FileError, UsageError
+from uqseg.files import read_json, sha256, unreadable, write
 from uqseg.methods import Method, build
+from uqseg.outside import trusted
 
 FORMAT = 2
-WEIGHTS, MODEL = "weights.safetensors", "model.json"
+WEIGHTS, MODEL, COST, HISTORY = "weights.safetensors", "model.json", "fit.json", "history.jsonl"
 UNREADABLE = (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError)
 
 
@@ -42,15 +44,16 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, 
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `write_tensors` wrote. Raises FileError where the file is missing or corrupt, naming it."""
+    """What `write_tensors` wrote. Raises DamagedError where the file is missing or corrupt, naming it."""
     try:
         with safe_open(path, "pt") as file:
             tensors, head = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
         if _digest(tensors, head["json"]) != head["sha256"]:
             raise ValueError("its content does not match its checksum")
-        return tensors, json.loads(head["json"])
+        numbers: dict[str, Any] = json.loads(head["json"])
+        return tensors, numbers
     except UNREADABLE as error:
-        raise FileError(f"cannot read {path}: {_line(error)}; delete it to train anew") from error
+        raise unreadable(path, error, "delete it to train anew") from error
 
 
 def save_method(method: Method[Any], folder: str | Path) -> None:
@@ -70,31 +73,60 @@ def save_method(method: Method[Any], folder: str | Path) -> None:
     write(folder / MODEL, json.dumps(model, indent=1).encode())
 
 
-def load_method(folder: str | Path, device: str | torch.device = "cpu") -> Method[Any]:
+def load_method(
+    folder: str | Path, device: str | torch.device = "cpu", *, trust: str | Sequence[str] = ()
+) -> Method[Any]:
     """The method that `save_method` wrote into `folder`, on `device`, ready to sample; `input` has facts of its images.
 
-    Raises FileError where a file is missing, corrupt, or does not fit the method's present code.
+    trust: the classes from outside this project ("package.module:Class", "path/to/file.py:Class") whose code may be
+    run; a folder of weights that names another one is refused, and nothing is imported.
+    Raises UsageError for a class that is not trusted, FileError where a file is missing, corrupt, or does not fit the
+    method's present code.
     """
-    folder = Path(folder)
+    if not isinstance(folder, str | Path):
+        raise UsageError(f"folder: expected the folder of a trained method, got {folder!r}")
+    folder, place = Path(folder), pick_device(str(device))
     if (folder / "method.json").exists() and not (folder / MODEL).exists():
         raise FileError(f"{folder} was written by uqseg 0.1, which this version does not read; train anew")
     model = read_json(folder / MODEL)
     try:
         if model["format"] != FORMAT:
             raise ValueError(f"expected format {FORMAT}, got {model['format']}")
-        method = build(model["method"], model["options"], channels=model["channels"], readers=model["readers"])
+        label, options = str(model["method"]), dict(model["options"])
+        images = {"channels": model["channels"], "readers": model["readers"]}
+    except UNREADABLE as error:
+        raise FileError(f"cannot use {folder / MODEL}: {_line(error)}") from error
+    label = trusted(label, trust, f"the weights in '{folder}'")
+    try:
+        _check_size(label, options, images, folder)
+        method = build(label, options, **images)
     except (*UNREADABLE, AttributeError) as error:
         raise FileError(f"cannot use {folder / MODEL}: {_line(error)}") from error
     load_weights(method, folder)
-    return method.to(device).eval()
+    return method.to(place).eval()
+
+
+def _check_size(label: str, options: Mapping[str, Any], images: Mapping[str, int], folder: Path) -> None:
+    """Raise ValueError where a method of this project would be far larger than its file of weights: damaged or hostile
+    options would otherwise take all memory before anything is compared."""
+    if ":" in label:
+        return
+    with torch.device("meta"):  # shapes alone
+        planned = sum(t.numel() for t in build(label, options, **images).state_dict().values())
+    size = (folder / WEIGHTS).stat().st_size
+    if planned > max(4 * size, 2**24):
+        raise ValueError(f"its options ask for {planned} weights, and {WEIGHTS} has {size} bytes")
 
 
 def load_weights(method: Method[Any], folder: Path) -> None:
-    """Load weights and input facts of `folder` into `method`, a new one of the same kind. Raises FileError as above."""
+    """Load weights and input facts of `folder` into `method`, a new one of the same kind.
+
+    Raises DamagedError where a file is not as it was written, FileError where it does not fit the method.
+    """
     path, model = folder / WEIGHTS, read_json(folder / MODEL)
+    if sha256(path) != entry(model, "sha256", folder / MODEL):
+        raise DamagedError(f"cannot use {path}: its content does not match the checksum in {MODEL}")
     try:
-        if sha256(path) != model["sha256"]:
-            raise ValueError(f"its content does not match the checksum in {MODEL}")
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if name := not_finite(tensors):
@@ -102,7 +134,24 @@ def load_weights(method: Method[Any], folder: Path) -> None:
         method.load_state_dict(tensors)
         method.input = model["input"]
     except UNREADABLE as error:
-        raise error if isinstance(error, FileError) else FileError(f"cannot use {path}: {_line(error)}") from error
+        raise FileError(f"cannot use {path}: {_line(error)}") from error
+
+
+def check_fit(folder: Path) -> None:
+    """Raise DamagedError where a file of a finished training, which `fit` wrote into `folder`, is not as written."""
+    digests = {WEIGHTS: entry(read_json(folder / MODEL), "sha256", folder / MODEL)}
+    digests |= entry(read_json(folder / COST), "sha256", folder / COST)
+    for name, digest in digests.items():
+        if sha256(folder / name) != digest:
+            raise DamagedError(f"{folder / name} is not what was written (its SHA-256 differs)")
+
+
+def entry(record: Any, name: str, path: Path) -> Any:
+    """What the record read from `path` says of `name`. Raises DamagedError where it says nothing."""
+    try:
+        return record[name]
+    except (KeyError, TypeError) as error:
+        raise DamagedError(f"cannot use {path}: it holds no '{name}'") from error
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:

@@ -6,14 +6,13 @@ step's number, and a resumed training ends in the same weights as an uninterrupt
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-import signal
-import threading
+import os
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,8 +26,8 @@ from torch import Tensor
 from uqseg.data.annotated import AnnotatedSet
 from uqseg.data.split import evenly
 from uqseg.device import peak_memory, pick_device, uses_bf16
-from uqseg.errors import FileError, UsageError
-from uqseg.files import read_json, write
+from uqseg.errors import DamagedError, FileError, UsageError
+from uqseg.files import read_json, sha256, write
 from uqseg.methods import Method, source_hash
 from uqseg.methods.method import normalise
 from uqseg.noise import Noise
@@ -37,17 +36,32 @@ from uqseg.samples import Sampler
 from uqseg.seeds import seed_of
 from uqseg.training.augment import augment
 from uqseg.training.batches import Arrays, one_pass, resident, rows_of
-from uqseg.training.checkpoint import load_weights, not_finite, read_tensors, save_method, write_tensors
+from uqseg.training.checkpoint import (
+    COST,
+    HISTORY,
+    MODEL,
+    check_fit,
+    entry,
+    load_weights,
+    not_finite,
+    read_tensors,
+    save_method,
+    write_tensors,
+)
+from uqseg.training.interrupts import Interrupts
 from uqseg.training.recipe import TRAINING_VERSION, Training, rate
 
 LOG_EVERY = 10  # steps between readings of the loss: each one waits for the device
 COLUMNS = (
-    TextColumn("{task.description}"),
+    TextColumn("{task.description}", markup=False),  # the brackets of a label are no markup
     BarColumn(),
     TextColumn("{task.completed}/{task.total}"),
     TextColumn("{task.fields[state]}"),
     TimeRemainingColumn(),
 )
+
+
+NUMBERS = ("step", "seconds", "cpu_seconds", "best", "best_step", "unread")  # of State, kept in a checkpoint
 
 
 class DivergenceError(RuntimeError):
@@ -63,6 +77,7 @@ class State:
     cpu_seconds: float = 0.0
     best: float | None = None
     best_step: int | None = None
+    unread: dict[str, Any] | None = None  # the history's line of a step that is taken and checked, but not validated
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     average: dict[str, Tensor] = field(default_factory=dict)
 
@@ -84,15 +99,18 @@ def fit(
     out: folder for weights.safetensors, model.json, fit.json (cost), history.jsonl and the checkpoint of an
     unfinished training; with `resume`, a finished one is loaded and an unfinished one goes on where it stopped.
     seed: of batches, augmentation and the method's noise.
+    Ctrl-C and SIGTERM end it after the step that is under way, with a checkpoint; a second one ends it at once.
     Raises UsageError where the method declines the data, DivergenceError where the loss is no longer finite, FileError
-    where `out` holds another training or cannot be written.
+    where `out` holds another training or cannot be written, DamagedError where a file in it is not as it was written.
     """
+    _check(method, train, val, recipe, seed)
     if reason := method.declines(train):
         raise UsageError(f"method '{method.label()}' declines the data: {reason}")
     folder, key = Path(out) if out is not None else None, _key(method, train, val, recipe, seed)
     method.to(pick_device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if folder and resume and (folder / "fit.json").exists():
-        _same(read_json(folder / "fit.json")["key"], key, folder)
+    if folder and resume and (folder / COST).exists():
+        _same(entry(read_json(folder / COST), "key", folder / COST), key, folder)
+        check_fit(folder)
         load_weights(method, folder)
         return method.eval()
     method.input = _facts(train)
@@ -100,21 +118,38 @@ def fit(
         val = val.take(evenly(val.table["patient"].tolist(), recipe.validate_images, 0))
     run = _Run(method, train, val, recipe, seed, key, folder)
     with ExitStack() as stack:
+        interrupts = stack.enter_context(Interrupts())
         if folder:
             run.resume(resume)
-            run.log = stack.enter_context((folder / "history.jsonl").open("a", encoding="utf-8"))
+            run.log = stack.enter_context((folder / HISTORY).open("a", encoding="utf-8"))
         bar = Progress(*COLUMNS, console=Console(stderr=True), disable=not progress, transient=True)
-        run.take_steps(stack.enter_context(bar))
-    run.finish()
-    if name := not_finite(method.state_dict()):
-        raise DivergenceError(
-            f"training diverged: '{name}' holds numbers that are not finite. {_advice(recipe, False)}"
-        )
-    if folder:
-        save_method(method, folder)
-        write(folder / "fit.json", json.dumps(run.cost() | {"key": key}, indent=1).encode())
-        run.checkpoint.unlink(missing_ok=True)
+        run.take_steps(stack.enter_context(bar), interrupts)
+        with interrupts.deferred():
+            run.finish()
+            run.publish()
     return method.eval()
+
+
+def _check(method: object, train: object, val: object, recipe: object, seed: object) -> None:
+    """Raise UsageError naming the first argument of `fit` that is not what it should be, before anything is done."""
+    for name, value, kind in (("method", method, Method), ("train", train, AnnotatedSet),
+                              ("val", val, AnnotatedSet | None), ("recipe", recipe, Training)):  # fmt: skip
+        if not isinstance(value, kind):
+            expected = getattr(kind, "__name__", "AnnotatedSet or None")
+            raise UsageError(f"{name}: expected {expected}, got {type(value).__name__}")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise UsageError(f"seed: expected a whole number, got {seed!r}")
+    assert isinstance(method, Method)
+    for name, data in (("train", train), ("val", val)):
+        if not isinstance(data, AnnotatedSet):
+            continue
+        if not len(data) or 0 in data.images.shape:
+            raise UsageError(f"{name}: expected at least one image of at least one pixel, got {data.images.shape}")
+        if data.images.shape[1] != method.channels:
+            raise UsageError(f"{name}: expected images of {method.channels} channels, got {data.images.shape[1]}")
+        if not data.read.any(1).all():
+            case = data.cases[~data.read.any(1)][0]
+            raise UsageError(f"{name}: expected at least one reader of every image, got none of case '{case}'")
 
 
 def _key(method: Method[Any], train: AnnotatedSet, val: AnnotatedSet | None, recipe: Training, seed: int) -> int:
@@ -152,23 +187,6 @@ def validate(sampler: Sampler, val: AnnotatedSet, recipe: Training) -> float:
     return total / count
 
 
-@contextmanager
-def defer_sigint() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is done: half a step leaves running averages that no checkpoint may hold."""
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    received: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if received:
-        raise KeyboardInterrupt
-
-
 class _Run:
     """One training: what it works on, and where it stands."""
 
@@ -190,10 +208,15 @@ class _Run:
         optimizer = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
         self.optimizer = optimizer(method.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
         self.state, self.warned = State(), False
+        self.torn = False  # whether weights, state and history are between two of their states: no checkpoint then
         self.log: TextIO | None = None
 
-    def take_steps(self, bar: Progress) -> None:
-        """Take the remaining steps, writing history and checkpoints; an interruption leaves a checkpoint behind."""
+    def take_steps(self, bar: Progress, interrupts: Interrupts) -> None:
+        """Take the remaining steps, each with its check, validation and line of history, and write checkpoints.
+
+        An interruption waits for the end of such a step, and leaves a checkpoint behind. A second one stops at once;
+        what is done again then begins at the last checkpoint that holds a complete step.
+        """
         state, first = self.state, self.state.step
         task = bar.add_task(f"train {self.method.label()}", total=self.total, completed=first, state="")
         started = saved = time.perf_counter()
@@ -201,23 +224,30 @@ class _Run:
         self.method.train()
         self.method.before_steps(len(self.train), self.total)
         try:
-            while state.step < self.total:
-                with defer_sigint():
-                    lr = rate(self.recipe, state.step, self.total)
-                    loss, norm = self.step(lr)
-                    state.seconds, state.cpu_seconds = before[0] + time.perf_counter(), before[1] + time.process_time()
-                    if line := self.reading(loss, norm, lr):
+            while state.step < self.total or state.unread:
+                with interrupts.deferred():
+                    if state.unread is None:
+                        lr = rate(self.recipe, state.step, self.total)
+                        loss, norm = self.step(lr)
+                        state.seconds = before[0] + time.perf_counter()
+                        state.cpu_seconds = before[1] + time.process_time()
+                        state.unread, self.torn = self.reading(loss, norm, lr), False
+                    if state.unread:
+                        loss_text = f"loss {state.unread['loss']:.4g}"
+                        self.write_line()
                         speed = (state.step - first) * self.recipe.batch / (time.perf_counter() - started)
-                        bar.update(task, completed=state.step, state=f"loss {line['loss']:.4g}, {speed:.0f} images/s")
+                        bar.update(task, completed=state.step, state=f"{loss_text}, {speed:.0f} images/s")
                     if state.step < self.total and time.perf_counter() - saved > self.recipe.checkpoint_every:
                         self.save()
                         saved = time.perf_counter()
-        except KeyboardInterrupt:
-            self.save()
+        except (KeyboardInterrupt, SystemExit):
+            if not self.torn:
+                self.save()
             raise
 
     def step(self, lr: float) -> tuple[Tensor, Tensor]:
         """One optimiser step; the loss and the gradient's norm, still on the device."""
+        self.torn = True
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         batch = self.gather(rows_of(self.state.step, len(self.train), self.recipe.batch, self.seed))
@@ -252,11 +282,13 @@ class _Run:
     @torch.no_grad()
     def swap(self) -> None:
         """Exchange the method's weights and their average, if there is one."""
+        torn, self.torn = self.torn, True
         tensors = self.averaged_tensors()
         for name, average in self.state.average.items():
             current = tensors[name].clone()
             tensors[name].copy_(average)
             average.copy_(current)
+        self.torn = torn
 
     def finish(self) -> None:
         """Give the method the weights that are kept, and its `finish` a pass over the training images."""
@@ -284,61 +316,91 @@ class _Run:
         return losses.float().mean()
 
     def reading(self, loss: Tensor, norm: Tensor, lr: float) -> dict[str, Any] | None:
-        """The history's line of this step, checked and written, if the step is one to be read."""
+        """The beginning of the history's line of this step, checked, if the step is one to be read."""
         step = self.state.step
-        validating = self.val is not None and (step == self.total or step % self.recipe.validate_every == 0)
-        if not (step == self.total or validating or step % LOG_EVERY == 0):
+        if not (step == self.total or self.validates() or step % LOG_EVERY == 0):
             return None
         line: dict[str, Any] = {"step": step, "loss": float(loss), "lr": lr, **self.method.watch()}
         if not (math.isfinite(line["loss"]) and math.isfinite(norm)):
             numbers = f"loss {line['loss']}, gradient norm {float(norm)}"
             raise DivergenceError(f"training diverged at step {step}: {numbers}. {_advice(self.recipe, self.bf16)}")
-        if validating:
-            line["val"] = self.validated()
+        return line
+
+    def validates(self) -> bool:
+        """Whether the step that was just taken is followed by a validation."""
+        step = self.state.step
+        return self.val is not None and (step == self.total or step % self.recipe.validate_every == 0)
+
+    def write_line(self) -> None:
+        """Validate, if it is time to, and write the line of a step that was read."""
+        assert self.state.unread is not None
+        line, score = self.state.unread, None
+        if self.validates():
+            score = self.validated()
+            line = line | {"val": score}
             if not self.warned and (text := self.method.warning()):
                 warnings.warn(f"{self.method.label()}: {text}", stacklevel=2)
                 self.warned = True
+        self.torn = True
+        if score is not None:
+            self.keep(score)
         if self.log:
             self.log.write(json.dumps(line) + "\n")
             self.log.flush()
-        return line
+        self.state.unread, self.torn = None, False
 
     def validated(self) -> float:
-        """The validation score; the weights are kept if it is the best so far."""
+        """The validation score of the present weights."""
         assert self.val is not None
         self.swap()
-        score, state = validate(self.method, self.val, self.recipe), self.state
-        if self.recipe.keep == "best" and (state.best is None or score < state.best):
-            state.best, state.best_step = score, state.step
-            state.best_weights = {n: t.detach().clone() for n, t in self.method.state_dict().items()}
-        self.swap()
+        try:
+            score = validate(self.method, self.val, self.recipe)
+        finally:
+            self.swap()
         self.method.train()
         return score
 
+    def keep(self, score: float) -> None:
+        """Keep the weights if their validation score is the best so far, and that is wanted."""
+        state = self.state
+        if self.recipe.keep == "best" and (state.best is None or score < state.best):
+            state.best, state.best_step = score, state.step
+            self.swap()
+            state.best_weights = {n: t.detach().clone() for n, t in self.method.state_dict().items()}
+            self.swap()
+
     def save(self) -> None:
         """Write the checkpoint, if there is a folder for it."""
-        if self.folder is None:
+        if self.folder is None or self.log is None:
             return
         tensors = {f"weights/{n}": t for n, t in self.method.state_dict().items()}
         tensors |= {f"best/{n}": t for n, t in self.state.best_weights.items()}
         tensors |= {f"average/{n}": t for n, t in self.state.average.items()}
         for k, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{k}/{n}": t for n, t in values.items()}
-        numbers = {n: getattr(self.state, n) for n in ("step", "seconds", "cpu_seconds", "best", "best_step")}
-        write_tensors(self.checkpoint, tensors, numbers | {"key": self.key})
+        self.log.flush()
+        os.fsync(self.log.fileno())  # a checkpoint never knows of a line that the disk does not hold
+        history = (self.folder / HISTORY).read_bytes()
+        numbers = {n: getattr(self.state, n) for n in NUMBERS}
+        numbers |= {"key": self.key, "history": [len(history), hashlib.sha256(history).hexdigest()]}
+        write_tensors(self.checkpoint, tensors, numbers)
 
     def resume(self, wanted: bool) -> None:
         """Go on from the folder's checkpoint if there is one and it is wanted; forget what will be repeated."""
-        if wanted and self.checkpoint.exists():
-            self.restore()
         assert self.folder is not None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _trim(self.folder / "history.jsonl", self.state.step if wanted else -1)
+        history = self.restore() if wanted and self.checkpoint.exists() else b""
+        write(self.folder / HISTORY, history)
 
-    def restore(self) -> None:
-        """Take weights, optimiser state and step from the checkpoint."""
+    def restore(self) -> bytes:
+        """Take weights, optimiser state and step from the checkpoint; the history up to it."""
+        assert self.folder is not None
         tensors, numbers = read_tensors(self.checkpoint)
         _same(numbers.pop("key"), self.key, self.checkpoint)
+        length, digest = numbers.pop("history")
+        path = self.folder / HISTORY
+        history = path.read_bytes()[:length] if path.exists() else b""
+        if hashlib.sha256(history).hexdigest() != digest:
+            raise DamagedError(f"{path} is not what was written; delete {self.checkpoint.name} to train anew")
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
@@ -354,6 +416,20 @@ class _Run:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": values})
         best, average = ({n: t.to(self.device) for n, t in part(kind).items()} for kind in ("best/", "average/"))
         self.state = State(**numbers, best_weights=best, average=average)
+        return history
+
+    def publish(self) -> None:
+        """Check the weights, and write the results, if there is a folder for them."""
+        method, folder = self.method, self.folder
+        if name := not_finite(method.state_dict()):
+            raise DivergenceError(
+                f"training diverged: '{name}' holds numbers that are not finite. {_advice(self.recipe, False)}"
+            )
+        if folder:
+            save_method(method, folder)
+            digests = {"sha256": {file: sha256(folder / file) for file in (MODEL, HISTORY)}}
+            write(folder / COST, json.dumps(self.cost() | {"key": self.key} | digests, indent=1).encode())
+            self.checkpoint.unlink(missing_ok=True)
 
     def cost(self) -> dict[str, Any]:
         """What the training took; peak memory is that of the process, null where the system does not tell."""
@@ -365,6 +441,7 @@ class _Run:
             "images_per_second": state.step * self.recipe.batch / state.seconds,
             "peak_memory_bytes": peak_memory(self.device),
             "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
+            "threads": torch.get_num_threads(),  # another number of them rounds sums in another order
             "steps": state.step,
             "best_step": state.best_step,
             "best_score": state.best,
@@ -376,11 +453,3 @@ def _advice(recipe: Training, bf16: bool) -> str:
         f"Lower training.lr (now {recipe.lr})"
         f"{'' if recipe.clip else ', set training.clip'}{', or set training.precision to fp32' if bf16 else ''}"
     )
-
-
-def _trim(history: Path, upto: int) -> None:
-    """Forget what a history says of steps after `upto`, which are about to be repeated."""
-    if history.exists():
-        # A full disk leaves half a line at the end.
-        lines = [line for line in history.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-        write(history, "".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= upto).encode())

@@ -16,7 +16,7 @@ TRAINING_VERSION = 1
 class Training(BaseModel):
     """How a method is trained. Exactly one of steps and epochs is set."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     steps: int | None = Field(None, ge=1, description="optimiser steps")
     epochs: float | None = Field(None, gt=0, description="passes over the training images")
