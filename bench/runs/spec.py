@@ -278,8 +278,8 @@ def _cell(run: Run, label: str, repetition: int) -> Cell:
     for wrapper, _ in chain:
         if wrappers.find(wrapper).gives == "set":
             raise UsageError(
-                f"--methods: '{label}' gives one set of pixels, which has no samples to score; leave out +{wrapper}, or "
-                f"call uqseg.wrappers.{wrapper}.set_figures for its risk, size and coverage."
+                f"--methods: '{label}' gives one set of pixels, which has no samples to score; leave out +{wrapper}, "
+                f"or call uqseg.wrappers.{wrapper}.set_figures for its risk, size and coverage."
             )
     wrapped = tuple((wrapper, wrappers.options(wrapper, **values)) for wrapper, values in chain)
     return Cell(shown_label(label), name, options, checked, wrapped, repetition)
