@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 class Interrupts:
@@ -21,7 +22,10 @@ class Interrupts:
         self.deferring = False
 
     def __enter__(self) -> Interrupts:
-        self._usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+        self._usual: dict[signal.Signals, Any] = {
+            signal.SIGINT: signal.default_int_handler,
+            signal.SIGTERM: signal.SIG_DFL,
+        }
         if threading.current_thread() is not threading.main_thread():
             self._usual = {}
         self._usual = {number: usual for number, usual in self._usual.items() if signal.getsignal(number) == usual}
