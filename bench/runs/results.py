@@ -235,7 +235,7 @@ def write_cell(path: Path, scores: Mapping[str, Scores], info: Mapping[str, Any]
         raise FileError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
     write_scores(path, scores)
     digests = {file: sha256(path / file) for file in CHECKED if (path / file).exists()}
-    write_json(path / "cell.json", {**info, "sha256": digests})
+    write_json(path / "cell.json", dict(sorted({**info, "sha256": digests}.items())))
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

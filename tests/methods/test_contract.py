@@ -155,7 +155,7 @@ def test_saving_and_loading_gives_the_same_samples(name: str, tmp_path: Path) ->
     method = small(name, seed=3)
     method.input = {"size": [32, 32]}
     save_method(method, tmp_path)
-    loaded = load_model(tmp_path)
+    loaded = load_model(tmp_path, trust=name)
     first, second = predict(method, data.images, 4), predict(loaded, data.images, 4)
     assert torch.equal(first.prob, second.prob)
     assert first.drawn == second.drawn
@@ -179,7 +179,7 @@ def test_weights_of_samples_are_kept_and_count_in_every_mean(tmp_path: Path) -> 
     method = fit(build(WEIGHTED), empty, val=empty, recipe=recipe, out=tmp_path, progress=False)
     assert validate(method, empty, recipe) == pytest.approx(-np.log(0.1), rel=1e-6)
     assert '"val": 2.3025' in (tmp_path / "history.jsonl").read_text()
-    for sampler in (method, load_model(tmp_path)):
+    for sampler in (method, load_model(tmp_path, trust=WEIGHTED)):
         samples = predict(sampler, empty, 16, batch=5)
         assert samples.weights is not None
         assert samples.drawn == "stratified"

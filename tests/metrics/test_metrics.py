@@ -281,8 +281,8 @@ S5, M5 = random_batch()
                 lambda x: "text",
             )
         ),
-        (given(samples=None), "samples: expected a tensor or a plain array of numbers, got NoneType"),
-        (given(masks=None), "masks: expected a tensor or a plain array of numbers, got NoneType"),
+        (given(samples=None), "samples: expected a tensor or a plain array of real numbers, got NoneType"),
+        (given(masks=None), "masks: expected a tensor or a plain array of real numbers, got NoneType"),
     ],
 )
 def test_bad_input_is_named(arguments: dict[str, object], message: str) -> None:

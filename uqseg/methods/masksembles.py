@@ -44,8 +44,9 @@ def masks_of(channels: int, n: int, scale: float) -> Tensor:
         low, high = ((low + high) / 2, high) if fewer else (low, (low + high) / 2)
     positions = int(active * (low + high) / 2)
     while True:
-        ones = torch.stack([torch.randperm(positions)[:active] for _ in range(n)])
-        masks = torch.zeros(n, positions, dtype=torch.bool).scatter_(1, ones, True)
+        # On the processor whatever the device in force, such as that of shapes alone: the masks' size decides.
+        ones = torch.stack([torch.randperm(positions, device="cpu")[:active] for _ in range(n)])
+        masks = torch.zeros(n, positions, dtype=torch.bool, device="cpu").scatter_(1, ones, True)
         masks = masks[:, masks.any(0)]
         if masks.shape[1] == channels:
             return masks

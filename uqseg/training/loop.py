@@ -12,7 +12,8 @@ import math
 import os
 import time
 import warnings
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -282,13 +283,22 @@ class _Run:
     @torch.no_grad()
     def swap(self) -> None:
         """Exchange the method's weights and their average, if there is one."""
-        torn, self.torn = self.torn, True
         tensors = self.averaged_tensors()
         for name, average in self.state.average.items():
             current = tensors[name].clone()
             tensors[name].copy_(average)
             average.copy_(current)
-        self.torn = torn
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The method with the average of its weights. Until its own are back, no checkpoint may be written."""
+        torn, self.torn = self.torn, True
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
+            self.torn = torn
 
     def finish(self) -> None:
         """Give the method the weights that are kept, and its `finish` a pass over the training images."""
@@ -352,11 +362,8 @@ class _Run:
     def validated(self) -> float:
         """The validation score of the present weights."""
         assert self.val is not None
-        self.swap()
-        try:
+        with self.averaged():
             score = validate(self.method, self.val, self.recipe)
-        finally:
-            self.swap()
         self.method.train()
         return score
 
@@ -365,9 +372,8 @@ class _Run:
         state = self.state
         if self.recipe.keep == "best" and (state.best is None or score < state.best):
             state.best, state.best_step = score, state.step
-            self.swap()
-            state.best_weights = {n: t.detach().clone() for n, t in self.method.state_dict().items()}
-            self.swap()
+            with self.averaged():
+                state.best_weights = {n: t.detach().clone() for n, t in self.method.state_dict().items()}
 
     def save(self) -> None:
         """Write the checkpoint, if there is a folder for it."""
