@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from bench import launchers
 from bench.runs.results import read_results
 from tests.bench.conftest import bench, results_in
+from uqseg.metrics import registry
 
 METHOD = '''
 import torch
@@ -72,7 +76,9 @@ def launch(folder, cells, settings):
     for cell in reversed(cells):
         settings.log(f"sent {cell}")
         if cell == cells[-1]:
-            subprocess.run([sys.executable, "-m", "bench", "work", folder, cell, "--device", "cpu"], check=True)
+            words = [word for name in settings.trust for word in ("--trust", name)]
+            words = ["work", folder, cell, "--device", "cpu", *words]
+            subprocess.run([sys.executable, "-m", "bench", *words], check=True)
         else:
             attempt(folder, cell, settings)
 '''
@@ -87,6 +93,22 @@ precision = "fp32"
 """
 
 
+@pytest.fixture
+def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it."""
+    for owner, name in (
+        (registry, "_STATISTICS"),
+        (registry, "_DERIVED"),
+        (registry, "_FIGURES"),
+        (importlib.import_module("uqseg.data.load"), "_sources"),
+        (launchers, "_LAUNCHERS"),
+        (importlib.import_module("uqseg.methods.method")._registry, "classes"),
+        (importlib.import_module("uqseg.wrappers.wrapper")._registry, "classes"),
+    ):
+        monkeypatch.setattr(owner, name, dict(getattr(owner, name)))
+
+
+@pytest.mark.usefixtures("own_registries")
 def test_each_addition_is_one_file_outside_and_is_seen_in_list_run_and_page(tmp_path: Path) -> None:
     for name, text in {"method": METHOD, "statistic": STATISTIC, "source": SOURCE, "launcher": LAUNCHER}.items():
         (tmp_path / f"my_{name}.py").write_text(text)

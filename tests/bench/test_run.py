@@ -110,7 +110,7 @@ def test_the_batch_of_scoring_changes_no_figure(finished: Run, tmp_path: Path, m
     folder.mkdir()
     shutil.copy(finished.folder / "run.json", folder)
     monkeypatch.setattr(work, "BATCH", 1)
-    for cell in work.read_job(folder).entries:
+    for cell in work.read_job(folder, ()).entries:
         work.work(folder, cell, Settings("cpu"))
     assert len(tables(tmp_path)) == 3 * (len(METHODS) + len(YARDSTICKS))
     assert_same(tables(tmp_path), tables(finished.out), atol=1e-6, rtol=1e-6)
