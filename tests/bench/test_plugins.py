@@ -11,7 +11,9 @@ import pytest
 from bench import launchers
 from bench.runs.results import read_results
 from tests.bench.conftest import bench, results_in
-from uqseg.metrics import registry
+from uqseg import methods, wrappers
+from uqseg.data import sources
+from uqseg.metrics import figures, registry
 
 METHOD = '''
 import torch
@@ -95,7 +97,9 @@ precision = "fp32"
 
 @pytest.fixture
 def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test registers is gone after it."""
+    """What a test registers is gone after it; what comes with the project is registered before."""
+    for discover in (methods.names, wrappers.names, launchers.names, sources, figures):
+        discover()
     for owner, name in (
         (registry, "_STATISTICS"),
         (registry, "_DERIVED"),
