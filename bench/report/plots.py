@@ -238,19 +238,25 @@ def quality_of_cost(table: pd.DataFrame, title: str, styles: Styles) -> Figure:
     return figure
 
 
+def _folded(label: str) -> str:
+    """A label with its options on a line of their own: two lines of ticks leave the axes their room."""
+    return plain(label).replace("[", "\n[", 1)
+
+
 def ranks(ranked: Mapping[str, pd.DataFrame], ties: Mapping[str, Sequence[str]]) -> Figure:
     """Bootstrapped rank intervals, a column for each figure: its table has method, rank, low, high, first.
 
     ties: for each figure the methods that tie with the best, drawn hollow.
     """
     most = max(map(len, ranked.values()))
-    figure, axes = canvas(len(ranked), 3.6 * len(ranked), 1.0 + 0.4 * most)
+    lines = [line for table in ranked.values() for name in table["method"] for line in _folded(name).split("\n")]
+    figure, axes = canvas(len(ranked), (3.0 + 0.065 * max(map(len, lines))) * len(ranked), 1.0 + 0.5 * most)
     for ax, (title, table) in zip(axes, ranked.items(), strict=True):
         y = np.arange(len(table))[::-1]
         tied = table["method"].isin(list(ties[title])).to_numpy()
         ax.hlines(y, table["low"], table["high"], color="0.4", linewidth=3)
         ax.scatter(table["rank"], y, s=45, color=np.where(tied, "white", "black"), edgecolor="black", zorder=3)
-        names = [f"{plain(m)} ({round(100 * p)} %)" for m, p in zip(table["method"], table["first"], strict=True)]
+        names = [f"{_folded(m)} ({round(100 * p)} %)" for m, p in zip(table["method"], table["first"], strict=True)]
         ax.set_yticks(y, names, fontsize=8)
         ax.set(xlabel=f"rank by {title} (1 is best)", xlim=(0.4, most + 0.6))
         ax.set_xticks(range(1, most + 1, -(-most // 8)))
