@@ -137,7 +137,7 @@ def test_a_run_whose_only_method_declines_says_why(tmp_path: Path) -> None:
     images = write_set(tmp_path / "set", 20, readers=1)
     answer = bench(*options(images, tmp_path / "runs", "ensemble"))
     assert answer.code == 0, answer.err
-    reason = "one member a reader needs at least two readers"
+    reason = "one member per reader needs at least two readers"
     assert f"declined: {reason}" in answer.out
     text = (results_in(tmp_path / "runs") / "report.md").read_text()
     assert f"| declined | ensemble: {reason} |" in text
