@@ -9,15 +9,12 @@ from typing import Literal, NamedTuple, Protocol, get_args
 import torch
 from torch import Tensor
 
+from uqseg.metrics import maps
+from uqseg.metrics.registry import Drawn
 from uqseg.noise import Noise
 
 __all__ = ["Batch", "Description", "Drawn", "Noise", "Sampler", "Samples", "Varies"]
 
-Drawn = Literal["independent", "support", "stratified"]
-"""Independent draws; the whole finite support (one network, K members); or chosen to represent it (level sets).
-
-It decides the correction for a finite number of samples: only independent draws have one.
-"""
 Varies = Literal["weights", "outcome", "both", "input"]
 
 
@@ -73,17 +70,11 @@ class Samples:
 
     def mean(self) -> Tensor:
         """Weighted mean of the samples: float64 (B,H,W). Equal weights: a sum, then one division, so k of S is k/S."""
-        if self.weights is None:
-            return self.prob.sum(1, dtype=torch.float64) / self.prob.shape[1]
-        return torch.einsum("bs,bshw->bhw", self.weights.double(), self.prob.double()).clamp(0, 1)
+        return maps.mean(self.prob, self.weights)
 
     def std(self) -> Tensor:
         """Standard deviation of the samples as the whole distribution (divisor S): (B,H,W) in [0, 0.5]."""
-        if self.weights is None:
-            return self.prob.std(1, correction=0)
-        squares = (self.prob - self.mean().to(self.prob.dtype)[:, None]).square()
-        variance: Tensor = torch.einsum("bs,bshw->bhw", self.weights.to(self.prob.dtype), squares)
-        return variance.sqrt()
+        return maps.std(self.prob, self.weights)
 
     def hypotheses(self) -> Tensor:
         """The masks that the samples stand for: bool (B,S,H,W), prob ≥ 0.5."""

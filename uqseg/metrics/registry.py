@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 Columns = Mapping[str, Floats]
 Direction = Literal["lower", "higher", "none"]
 Drawn = Literal["independent", "support", "stratified"]
+"""How samples were drawn: independently; as the whole finite support (one network, K members); or chosen to represent
+it (level sets). It decides the correction for a finite number of samples: only independent draws have one."""
 Measure = TypeVar("Measure", bound="Callable[[Scored], Tensor]")
 Derive = TypeVar("Derive", bound=Callable[[Columns, Drawn], Floats])
 
