@@ -80,7 +80,10 @@ class Consensus(Yardstick):
 
 
 class Oracle(Yardstick):
-    name, description = "oracle", "draws from the readers themselves, the floor of GED at that number of samples"
+    name, description = (
+        "oracle",
+        "draws from the readers themselves, the floor of GED at that number of independent draws",
+    )
     support = None
 
     def of_readers(self, masks: Tensor, read: Tensor, n: int, keys: list[str]) -> Samples:
@@ -103,7 +106,7 @@ class _AllReaders(Yardstick):
 
 class Nested(_AllReaders):
     name = "nested"
-    description = "level sets of the readers' own fraction: what at least 1, 2, … of them marked (no floor)"
+    description = "the level sets of the readers' own fraction, a reference for nested samples (no floor)"
 
     def of_readers(self, masks: Tensor, read: Tensor, n: int, keys: list[str]) -> Samples:
         rank = torch.arange(1, masks.shape[1] + 1)

@@ -26,14 +26,6 @@ BEST_BY = {
     "brier": "the mean map's probabilities",
 }
 """The figures of the page's first sentences; the first decides which method the rest speaks of."""
-YARDSTICKS = {
-    "background": "all zero",
-    "prevalence": "the training set's pixel-wise frequency of foreground",
-    "consensus": "the readers' own majority mask, the best a single mask could do",
-    "oracle": "draws from the readers themselves, the floor of GED at that number of independent draws",
-    "human": "the other readers against one reader, each in turn (so its GED is not a floor)",
-    "nested": "the level sets of the readers' own fraction, a reference for nested samples",
-}
 
 
 def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]:
@@ -200,7 +192,8 @@ def _beaten(report: Report) -> str:
 
 def _note(report: Report) -> str:
     boot = report.boot
-    known = "; ".join(f"*{name}*: {YARDSTICKS[name]}" for name in report.yardsticks if name in YARDSTICKS)
+    entries = report.results.run["yardsticks"]
+    known = "; ".join(f"*{escape(e['label'])}*: {escape(e['description'])}" for e in entries if "description" in e)
     marks = (
         f"Values with 95 % intervals from {boot.draws.shape[1]} resamples of the {boot.patients} patients of "
         f"{boot.images} test images and of the repetitions. **Bold**: the best method by value, where it beats the "

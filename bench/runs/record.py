@@ -188,7 +188,8 @@ def _entry(cell: Cell, splits: Splits, n: int) -> dict[str, Any]:
 
 def _yardstick(label: str, splits: Splits, n: int) -> dict[str, Any]:
     scores = _score_names(keys.yardstick_key(label, splits), splits, n, splits.train.name, label)
-    return {"label": label, "folder": cell_folder(label), "scores": scores}
+    described = {"label": label, "description": YARDSTICKS[label].description}
+    return {**described, "folder": cell_folder(label), "scores": scores}
 
 
 def _score_names(sampler: str, splits: Splits, n: int, *parts: str) -> dict[str, str]:

@@ -74,7 +74,8 @@ def write(folder: Path, *, methods: dict[str, tuple[str, int, float, float]] = M
         "data": {"source": source, "text": source, "description": "discs", "simulated": True, "folder": "",
                  "size": SIZE, "channels": 1, "readers": READERS, "reader_names": [], "readers_are_persons": False,
                  "read_per_case": [READERS, READERS], "spacing_known": True, "problems": 0, "splits": splits},
-        "cells": cells, "yardsticks": [{"label": y, "folder": y} for y in yardsticks], "declined": {},
+        "cells": cells, "declined": {},
+        "yardsticks": [{"label": y, "description": f"what {y} is", "folder": y} for y in yardsticks],
     } | record  # fmt: skip
     results.write_json(folder / "run.json", run)
     results.write_cases(folder, pd.concat(tables, ignore_index=True))
