@@ -6,7 +6,6 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -118,11 +117,10 @@ def run(
     """Train, sample and score methods, and write a report. The same command goes on where it was stopped."""
     from bench import data as described
     from bench import launchers
-    from bench.runs import gallery as gallery_file
     from bench.runs import plan, record, spec
-    from bench.runs.results import drop_damaged, read_failure, write_json
+    from bench.runs.carry_out import carry_out
     from bench.runs.splits import load_splits
-    from bench.runs.work import Job, is_done, title
+    from bench.runs.work import Job
     from uqseg.device import pick_device
 
     spec.run_plugins(plugin or [])
@@ -158,24 +156,12 @@ def run(
         log(f"{label} declined: {reason}")
     if dry_run:
         return
-    started = time.perf_counter()
     use = launchers.Settings(device, bars, log, _debug(), spec.outside(request))
-    left = [cell for cell, what in job.entries.items() if not is_done(folder / "cells" / cell, what)]
-    drop_damaged(folder)
-    if left or not all((folder / name).exists() for name in ("run.json", "cases.parquet")):
-        record.write(folder, entry, splits)
-    if left:
-        launch(folder, left, use)
-    if gallery and (left or not (folder / gallery_file.FILE).exists()):
-        gallery_file.write(folder, use)
-    undone = {cell: what for cell, what in job.entries.items() if not is_done(folder / "cells" / cell, what)}
-    if not undone and (left or not (folder / "finished.json").exists()):
-        write_json(folder / "finished.json", {"seconds": time.perf_counter() - started})
+    failed = carry_out(job, launch, use, with_gallery=gallery)
     _report(folder, pictures)
-    if undone:
-        failures = {cell: read_failure(file) for cell, file in job.failures.items()}
-        reasons = "; ".join(f"{title(what)}: {failures.get(cell, 'not done')}" for cell, what in undone.items())
-        raise FileError(f"{len(undone)} of {len(job.entries)} cells failed, the others are kept: {reasons}")
+    if failed:
+        reasons = "; ".join(failed)
+        raise FileError(f"{len(failed)} of {len(job.entries)} cells failed, the others are kept: {reasons}")
 
 
 def _report(folder: Path, pictures: Format) -> None:

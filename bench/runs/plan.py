@@ -27,7 +27,7 @@ def plan(job: Job, device: str) -> pd.DataFrame:
 
     Speeds come from a trial on a few images, so the seconds are a guide to the order of magnitude.
     """
-    speeds: dict[str, tuple[float, float]] = {}
+    speeds: dict[str, tuple[float, float]] = {}  # by training, which repetitions and wrappers share
     rows = []
     for name, cell in job.cells.items():
         entry = job.entries.get(name)
@@ -41,12 +41,13 @@ def plan(job: Job, device: str) -> pd.DataFrame:
         left = 0 if job.store.fit(entry["fit"]).exists() else total - steps_done(job.store, entry["fit"])
         images = sum(len(job.splits.scored(s)) for s in results.SPLITS if missing(job.store, entry, s))
         try:
-            speeds[cell.label] = speeds.get(cell.label) or _speed(cell, job.splits, job.run.samples, device)
+            kind = f"{cell.method} {cell.options!r} {cell.training!r}"
+            speeds[kind] = speeds.get(kind) or _speed(cell, job.splits, job.run.samples, device)
         except Exception:
             # What fails in a trial fails in its cell too, which records it and leaves the others alone.
             rows.append((cell.label, cell.repetition, "fails in a trial step", 0.0))
             continue
-        train, sample = speeds[cell.label]
+        train, sample = speeds[kind]
         text = f"{left} of {total} steps" if left else "trained; score" if images else "scored; collect"
         rows.append((cell.label, cell.repetition, text, left * cell.training.batch * train + images * sample))
     return pd.DataFrame(rows, columns=["method", "repetition", "to do", "seconds"])

@@ -1,0 +1,38 @@
+"""A run from its record to its last file: the cells that are not done, the gallery, and that it is finished."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.launchers import Launcher, Settings
+from bench.runs import gallery, record
+from bench.runs.results import drop_damaged, read_failure, write_json
+from bench.runs.work import Job, is_done, title
+
+
+def undone(job: Job) -> dict[str, dict[str, Any]]:
+    """The cells and yardsticks whose results are not all there, undamaged and in the present versions."""
+    return {cell: entry for cell, entry in job.entries.items() if not is_done(job.folder / "cells" / cell, entry)}
+
+
+def carry_out(job: Job, launch: Launcher, settings: Settings, *, with_gallery: bool) -> list[str]:
+    """Do what is not done of a run; the cells that failed, each with its reason, in one line."""
+    started, folder, left = time.perf_counter(), job.folder, undone(job)
+    drop_damaged(folder)
+    if left or not _are_there(folder, "run.json", "cases.parquet"):
+        record.write(folder, job.record, job.splits)
+    if left:
+        launch(folder, list(left), settings)
+    if with_gallery and (left or not _are_there(folder, gallery.FILE)):
+        gallery.write(folder, settings)
+    failed = undone(job)
+    if not failed and (left or not _are_there(folder, "finished.json")):
+        write_json(folder / "finished.json", {"seconds": time.perf_counter() - started})
+    reasons = {cell: read_failure(file) for cell, file in job.failures.items()} if failed else {}
+    return [f"{title(entry)}: {reasons.get(cell, 'not done')}" for cell, entry in failed.items()]
+
+
+def _are_there(folder: Path, *names: str) -> bool:
+    return all((folder / name).exists() for name in names)
