@@ -9,14 +9,12 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from baselines import yardsticks
+from tests.golden import GOLDEN, METHODS, golden_sets, golden_weights
 from uqseg import predict
-from uqseg.data import AnnotatedSet
 from uqseg.methods import build
 from uqseg.metrics import Scores, figure, figures, leave_one_out, read_scores, score, write_scores
 from uqseg.metrics.ambiguity import CURVE
@@ -24,14 +22,6 @@ from uqseg.metrics.calibration import active
 from uqseg.metrics.threshold import CELLS, THRESHOLDS
 from uqseg.samples import Samples
 
-GOLDEN = Path(__file__).parent / "golden"
-METHODS = {
-    "segnet": {"width": 4, "depth": 2, "reader": 0},
-    "unet": {"width": 4, "depth": 3, "reader": 0},
-    "ensemble": {"width": 4, "depth": 3},
-    "mcdropout": {"width": 4, "depth": 3, "reader": 0},
-    "probunet": {"levels": (4, 8, 8)},
-}
 LABELS = [*METHODS, "weighted", "background", "prevalence", "consensus", "oracle", "human"]
 INDEPENDENT = ("mcdropout", "probunet", "weighted", "oracle", "human")
 CHANGED = {
@@ -46,33 +36,21 @@ CHANGED = {
 """What has other values than in version 0.1, and why."""
 
 
-@cache
-def golden_set() -> AnnotatedSet:
-    arrays = np.load(GOLDEN / "arrays.npz")
-    shape = arrays["masks_shape"]
-    masks = np.unpackbits(arrays["masks"])[: np.prod(shape)].reshape(shape).astype(bool)
-    names = {"patient": [f"p{i // 2:02d}" for i in range(36)], "case": [f"case-{i}" for i in range(36)]}
-    table = pd.DataFrame(names | {"split": ["train"] * 24 + ["test"] * 12})
-    return AnnotatedSet(arrays["images"], masks, arrays["read"], table, arrays["spacing"], "golden")
-
-
 def samples_of(label: str) -> Samples:
-    data = golden_set()
-    train, test = data.take(np.arange(24)), data.take(np.arange(24, 36))
+    train, test = golden_sets()
     if label in yardsticks.YARDSTICKS:
         return predict(yardsticks.build(label, train), test, 8, precision="fp32")
     if label == "weighted":
         weights = torch.arange(1, 9).double().repeat(12, 1)
         return Samples(samples_of("probunet").prob, weights / weights.sum(1, keepdim=True), "independent")
     method = build(label, **METHODS[label])
-    weights = load_file(GOLDEN / "weights.safetensors")
-    method.load_state_dict({k.partition("/")[2]: t for k, t in weights.items() if k.startswith(f"{label}/")})
+    method.load_state_dict(golden_weights(label))
     return predict(method, test, 8, precision="fp32")
 
 
 @cache
 def scores_of(label: str) -> Scores:
-    test = golden_set().take(np.arange(24, 36))
+    test = golden_sets()[1]
     readers = torch.from_numpy(test.masks.copy()), torch.from_numpy(test.read.copy())
     facts = {"spacing": test.spacing.copy(), "cases": test.table["case"], "patients": test.table["patient"]}
     return leave_one_out(*readers, **facts) if label == "human" else score(samples_of(label), *readers, **facts)
