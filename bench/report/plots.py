@@ -150,7 +150,7 @@ def risk_coverage(curves: Mapping[str, tuple[Floats, Floats]], styles: Styles) -
     return figure
 
 
-def subgroups(table: pd.DataFrame, shown: Mapping[str, str], styles: Styles) -> Figure:
+def subgroups(table: pd.DataFrame, axis_labels: Mapping[str, str], styles: Styles) -> Figure:
     """A column for each figure (name to axis label), a row for each level: the methods' values with their intervals.
 
     table: trait, level, images, method, figure, value, low, high.
@@ -158,8 +158,8 @@ def subgroups(table: pd.DataFrame, shown: Mapping[str, str], styles: Styles) -> 
     methods = list(dict.fromkeys(table["method"]))
     levels = table[["trait", "level", "images"]].drop_duplicates(ignore_index=True)
     step = max(0.42, 0.11 * len(methods))
-    figure, axes = canvas(len(shown), 10.5, 1.0 + step * len(levels))
-    for ax, (name, title) in zip(axes, shown.items(), strict=True):
+    figure, axes = canvas(len(axis_labels), 10.5, 1.0 + step * len(levels))
+    for ax, (name, title) in zip(axes, axis_labels.items(), strict=True):
         for k, method in enumerate(methods):
             part = table[(table["method"] == method) & (table["figure"] == name)]
             offset = 0.38 - 0.76 * (k + 0.5) / len(methods)

@@ -243,8 +243,8 @@ def _parts(report: Report) -> list[str]:
 
 def _draws(report: Report) -> list[str]:
     curve = [f for f in figures(table="draws") if f.name.startswith("ged@")]
-    shown = [*report.methods, *(n for n in ("background", "consensus") if n in report.yardsticks)]
-    curves = {label: [report.boot.estimate(label, f.name) for f in curve] for label in shown}
+    labels = [*report.methods, *(n for n in ("background", "consensus") if n in report.yardsticks)]
+    curves = {label: [report.boot.estimate(label, f.name) for f in curve] for label in labels}
     counts = [int(f.name.partition("@")[2]) for f in curve]
     return [
         report.picture(plots.ged_of_samples(curves, counts, report.styles), "ged-samples", "GED against samples"),

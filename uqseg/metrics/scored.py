@@ -250,7 +250,7 @@ class Scored:
         offset = bins * torch.arange(self.B, device=index.device)[:, None]
         flat, size = (index + offset).flatten(), self.B * bins
         n = torch.bincount(flat, minlength=size).double()
-        sums = [torch.bincount(flat, whole, minlength=size) / self._scale for whole in self._whole_numbers]
+        sums = [torch.bincount(flat, numbers, minlength=size) / self._scale for numbers in self._whole_numbers]
         return torch.stack([part.view(self.B, bins) for part in (n, *sums)], 1)
 
     @property

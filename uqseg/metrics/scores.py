@@ -88,9 +88,9 @@ class Scores:
         """Some of the cases. Sums per patient are kept where these are all cases of their patients."""
         kept = np.arange(len(self))[np.asarray(rows)]
         patients = self.patients[kept]
-        whole = np.array_equal(np.flatnonzero(np.isin(self.patients, patients)), np.sort(kept))
+        complete = np.array_equal(np.flatnonzero(np.isin(self.patients, patients)), np.sort(kept))
         some = np.isin(self.patient_names, patients)
-        sums = {n: (s[some], c[some]) for n, (s, c) in self.patient_sums.items()} if whole else {}
+        sums = {n: (s[some], c[some]) for n, (s, c) in self.patient_sums.items()} if complete else {}
         values = {n: x[kept] for n, x in self.values.items()}
         return replace(self, cases=self.cases[kept], patients=patients, values=values, patient_sums=sums)
 
@@ -119,12 +119,12 @@ class Scores:
         names = np.unique(patients)
         sums: dict[str, tuple[Floats, Floats]] = {}
         for name, pair in first.patient_sums.items():
-            total = tuple(np.zeros((len(names), *x.shape[1:])) for x in pair)
-            for part, (whole, x) in (
-                (p, pair) for p in parts for pair in zip(total, p.patient_sums[name], strict=True)
-            ):
-                whole[np.searchsorted(names, part.patient_names)] += x
-            sums[name] = total[0], total[1]
+            total, count = (np.zeros((len(names), *x.shape[1:])) for x in pair)
+            for part in parts:
+                rows = np.searchsorted(names, part.patient_names)
+                total[rows] += part.patient_sums[name][0]
+                count[rows] += part.patient_sums[name][1]
+            sums[name] = total, count
         return replace(
             first,
             cases=np.concatenate([p.cases for p in parts]),

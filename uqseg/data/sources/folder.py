@@ -96,6 +96,7 @@ class Files(NamedTuple):
 
 
 def stamp(path: Path) -> list[Stamp]:
+    """Names, sizes and times of the images, the readers' masks, cases.csv and dataset.toml."""
     images, readers = _entries(path / "images"), [_entries(reader) for reader in _readers(path).values()]
     if not images or not any(readers):
         raise UsageError(

@@ -34,6 +34,7 @@ class _Crop(NamedTuple):
 
 
 def stamp(path: Path) -> list[Stamp]:
+    """Names, sizes and times of the files of images and masks below `path`."""
     below = stamps_below(path, "*/*/*/*") if path.is_dir() else []
     files = [s for s in below if split_named((parts := s.name.split("/"))[0]) and parts[1] in ("images", "gt")]
     if not files:

@@ -49,6 +49,7 @@ class Job(NamedTuple):
 
 
 def stamp(path: Path) -> list[object]:
+    """Names, sizes and times of the DICOM files of each folder below `path`."""
     folders = folders_of(path)
     if not folders:
         raise UsageError(f"lidc-dicom: no <patient>/<study>/<series>/*.dcm below '{path}'; give the download's root.")
