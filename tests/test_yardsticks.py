@@ -10,7 +10,7 @@ from torch import Tensor
 
 from baselines.yardsticks import YARDSTICKS, build
 from tests.conftest import discs
-from tests.training.test_golden import GOLDEN, golden
+from tests.golden import GOLDEN, golden_sets
 from uqseg import predict
 from uqseg.data import AnnotatedSet, load
 from uqseg.errors import UsageError
@@ -49,7 +49,7 @@ def test_the_scale_has_its_order() -> None:
 @pytest.mark.parametrize("name", ["background", "prevalence", "consensus", "oracle"])
 def test_the_numbers_are_those_of_version_one(name: str) -> None:
     """Its Brier score per case, and its GED: a change of samples needs a version."""
-    train, test = golden()
+    train, test = golden_sets()
     samples, read = samples_of(name, test, 8, train), torch.from_numpy(test.read)
     stored = np.load(GOLDEN / "statistics.npz")
     values = dict(zip(stored["names"].tolist(), stored["values"], strict=True))
