@@ -85,7 +85,7 @@ def refused(answer: Answer, code: int, *words: str) -> None:
         ("run --launcher cloud", "unknown launcher 'cloud'. Known: "),
         ("run --seeds 1,1", "--seeds: expected different whole numbers, got [1, 1]"),
         ("run --seeds ,", "--seeds: expected different whole numbers, got []"),
-        ("run --samples 0", "--samples: expected at least 1, got 0"),
+        ("run --samples 0", "--samples: expected at least 1 and at most 10000, got 0"),
         ("run --limit 0", "--limit: expected at least 1, got 0"),
         ("run --samples many", "'--samples'"),
         ("run --fast", "No such option: --fast"),

@@ -202,7 +202,7 @@ def test_a_promise_that_draw_or_loss_breaks_is_named_in_one_line() -> None:
         predict(answering(torch.full((2, 4, 64, 64), torch.nan)), images, 4)
     method = build(WEIGHTED)
     method.loss = lambda images, masks, read, noise: images.mean() * method.logit  # type: ignore[method-assign]
-    with pytest.raises(ValueError, match=r"loss: expected one value for each of 2 images, got shape \(\)"):
+    with pytest.raises(ValueError, match=r"loss: expected float \(2,\), one for each image, got torch.float32 \(\)"):
         fit(method, discs(4), recipe=Training(steps=1, batch=2), progress=False)
 
 

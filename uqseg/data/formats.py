@@ -77,15 +77,23 @@ def read_volume(file: Path, *, numbers: bool = False) -> Volume:
     return volume
 
 
-def outline(file: Path) -> tuple[int, int]:
-    """How many slices a file has, and how many channels (1 or 3), mostly by its header alone. FileError as above."""
+class Outline(NamedTuple):
+    """How many slices a file has, of how many channels (1 or 3), and of how many pixels each."""
+
+    slices: int
+    channels: int
+    pixels: int
+
+
+def outline(file: Path) -> Outline:
+    """What a file claims to hold, mostly by its header alone. Raises FileError as `read_volume` does."""
     reader = _reader(file)
     if reader not in (_read_picture, _read_png):
         shape = read_volume(file).array.shape
-        return shape[0], 3 if len(shape) == 4 else 1
+        return Outline(shape[0], 3 if len(shape) == 4 else 1, shape[1] * shape[2])
     try:
         with _open(file) as image:
-            return _count_frames(image), 1 if _is_grey(image) else 3
+            return Outline(_count_frames(image), 1 if _is_grey(image) else 3, image.height * image.width)
     except FileError:
         raise
     except Exception as error:

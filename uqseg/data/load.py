@@ -160,9 +160,9 @@ def sources() -> dict[str, str]:
 
 def default_cache() -> Path:
     """$UQSEG_CACHE, or the folder uqseg in the user's cache directory. Raises FileError for a user without a home."""
-    if named := os.environ.get("UQSEG_CACHE"):
-        return Path(named)
     try:
+        if named := os.environ.get("UQSEG_CACHE"):
+            return Path(named).expanduser()
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uqseg"
     except RuntimeError as error:
         raise FileError(f"no folder for the data cache: {error} Name one in $UQSEG_CACHE") from error
@@ -185,8 +185,8 @@ def _find(text: str) -> tuple[Source, Path | None]:
         return definition, None
     if not rest:
         raise UsageError(f"source '{name}' needs a path; ask for '{definition.typed}'.")
-    path = Path(rest).expanduser()
-    if not path.exists():
+    path = Path(os.path.expanduser(rest))
+    if not os.path.exists(path):
         raise UsageError(f"source '{name}': there is no file or folder '{path}'; give an existing path.")
     return definition, path
 

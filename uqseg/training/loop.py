@@ -34,7 +34,7 @@ from uqseg.methods.method import normalise
 from uqseg.noise import Noise
 from uqseg.prediction import predict_batches
 from uqseg.samples import Sampler
-from uqseg.seeds import seed_of
+from uqseg.seeds import seed_of, seeded
 from uqseg.training.augment import augment
 from uqseg.training.batches import Arrays, one_pass, resident, rows_of
 from uqseg.training.checkpoint import (
@@ -115,6 +115,8 @@ def fit(
         load_weights(method, folder)
         return method.eval()
     method.input = _facts(train)
+    if source_hash(type(method)):  # somebody's method: this project's own keep their promises in its tests
+        _try(method, train, recipe)
     if val is not None:
         val = val.take(evenly(val.table["patient"].tolist(), recipe.validate_images, 0))
     run = _Run(method, train, val, recipe, seed, key, folder)
@@ -151,6 +153,28 @@ def _check(method: object, train: object, val: object, recipe: object, seed: obj
         if not data.read.any(1).all():
             case = data.cases[~data.read.any(1)][0]
             raise UsageError(f"{name}: expected at least one reader of every image, got none of case '{case}'")
+
+
+def _try(method: Method[Any], train: AnnotatedSet, recipe: Training) -> None:
+    """Draw two samples of one image. Raises UsageError naming the method where `draw` breaks its promise: otherwise
+    that would be seen after the training."""
+    try:
+        with seeded(0):
+            list(predict_batches(method, train.take(slice(0, 1)), 2, precision=recipe.precision))
+    except Exception as error:  # whatever somebody's method raises
+        text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise UsageError(f"method '{method.label()}', tried on one image: {' '.join(text.split())}") from error
+
+
+def _checked(losses: object, images: int) -> Tensor:
+    """What a method's `loss` returned. Raises ValueError unless it is one number for each image."""
+    if not isinstance(losses, Tensor):
+        raise ValueError(f"loss: expected a tensor ({images},), got {type(losses).__name__}")
+    if losses.shape != (images,) or not losses.is_floating_point():
+        raise ValueError(
+            f"loss: expected float ({images},), one for each image, got {losses.dtype} {tuple(losses.shape)}"
+        )
+    return losses
 
 
 def _key(method: Method[Any], train: AnnotatedSet, val: AnnotatedSet | None, recipe: Training, seed: int) -> int:
@@ -321,9 +345,7 @@ class _Run:
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16) if self.bf16 else nullcontext():
             losses = self.method.loss(x, masks, read, noise)
-        if losses.shape != (len(x),):
-            raise ValueError(f"loss: expected one value for each of {len(x)} images, got shape {tuple(losses.shape)}")
-        return losses.float().mean()
+        return _checked(losses, len(x)).float().mean()
 
     def reading(self, loss: Tensor, norm: Tensor, lr: float) -> dict[str, Any] | None:
         """The beginning of the history's line of this step, checked, if the step is one to be read."""
