@@ -8,9 +8,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import ValidationError
-
-from uqseg.checked import Checked, faults
+from uqseg.checked import Checked
 from uqseg.errors import UsageError, unknown
 from uqseg.outside import TREE, load_file, running_outside_code, source_hash
 
@@ -94,12 +92,10 @@ class Registry(Generic[R]):
 
     def options(self, label: str, **values: Any) -> Options:
         """Its options with `values` set; an unknown key or a wrong type is a UsageError naming what exists."""
-        cls = self.find(label).Options
         try:
-            return cls(**values)
-        except ValidationError as error:
-            known = ", ".join(cls.model_fields) or "none"
-            raise UsageError(f"{self.kind} '{label}': {faults(error)}. Options: {known}.") from error
+            return self.find(label).Options(**values)
+        except UsageError as error:
+            raise UsageError(f"{self.kind} '{label}': {error}") from error
 
     def concrete(self, label: str) -> type[R]:
         """The class, checked to define all that its base asks for. Raises UsageError naming what is missing."""

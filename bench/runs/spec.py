@@ -11,18 +11,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from uqseg import methods, wrappers
-from uqseg.checked import Checked, faults
+from uqseg.checked import Checked
 from uqseg.errors import FileError, UsageError, unknown
 from uqseg.methods import Options
 from uqseg.outside import load_file
+from uqseg.prediction import MOST as MOST_SAMPLES
 from uqseg.seeds import seed_of
 from uqseg.training import Training
 
 M = TypeVar("M", bound=Checked)
-MOST_SAMPLES = 10_000
 MOST_REPETITIONS = 10_000
 
 
@@ -146,8 +146,8 @@ def _known(name: str, place: str) -> None:
 def _validated(model: type[M], values: Mapping[str, Any], place: str) -> M:
     try:
         return model(**values)
-    except ValidationError as error:
-        raise UsageError(f"{place}: {faults(error)}. Allowed: {', '.join(model.model_fields)}.") from error
+    except UsageError as error:
+        raise UsageError(f"{place}: {error}") from error
 
 
 def _over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -86,6 +86,8 @@ def load_method(
     """
     if not isinstance(folder, str | Path):
         raise UsageError(f"folder: expected the folder of a trained method, got {folder!r}")
+    if not isinstance(trust, str | list | tuple) or not all(isinstance(name, str) for name in trust):
+        raise UsageError(f"trust: expected names of classes, got {trust!r}")
     folder, place = Path(folder), pick_device(str(device))
     if (folder / "method.json").exists() and not (folder / MODEL).exists():
         raise FileError(f"{folder} was written by uqseg 0.1, which this version does not read; train anew")

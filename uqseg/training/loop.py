@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -104,7 +105,7 @@ def fit(
     Raises UsageError where the method declines the data, DivergenceError where the loss is no longer finite, FileError
     where `out` holds another training or cannot be written, DamagedError where a file in it is not as it was written.
     """
-    _check(method, train, val, recipe, seed)
+    _check(method, train, val, recipe, seed, out)
     if reason := method.declines(train):
         raise UsageError(f"method '{method.label()}' declines the data: {reason}")
     folder, key = Path(out) if out is not None else None, _key(method, train, val, recipe, seed)
@@ -133,16 +134,21 @@ def fit(
     return method.eval()
 
 
-def _check(method: object, train: object, val: object, recipe: object, seed: object) -> None:
+def _check(method: object, train: object, val: object, recipe: object, seed: object, out: object) -> None:
     """Raise UsageError naming the first argument of `fit` that is not what it should be, before anything is done."""
     for name, value, kind in (("method", method, Method), ("train", train, AnnotatedSet),
                               ("val", val, AnnotatedSet | None), ("recipe", recipe, Training)):  # fmt: skip
         if not isinstance(value, kind):
             expected = getattr(kind, "__name__", "AnnotatedSet or None")
             raise UsageError(f"{name}: expected {expected}, got {type(value).__name__}")
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
         raise UsageError(f"seed: expected a whole number, got {seed!r}")
+    if not isinstance(out, str | Path | None):
+        raise UsageError(f"out: expected a folder or None, got {out!r}")
     assert isinstance(method, Method)
+    assert isinstance(recipe, Training)
+    if recipe.keep == "best" and val is None:
+        raise UsageError("val: expected images to validate on, as the recipe keeps the best weights, got None")
     for name, data in (("train", train), ("val", val)):
         if not isinstance(data, AnnotatedSet):
             continue

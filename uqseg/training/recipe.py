@@ -17,8 +17,8 @@ TRAINING_VERSION = 1
 class Training(Checked):
     """How a method is trained. Exactly one of steps and epochs is set."""
 
-    steps: int | None = Field(None, ge=1, description="optimiser steps")
-    epochs: float | None = Field(None, gt=0, description="passes over the training images")
+    steps: int | None = Field(None, ge=1, le=10**9, description="optimiser steps")
+    epochs: float | None = Field(None, gt=0, le=10**6, description="passes over the training images")
     batch: int = Field(24, ge=1, le=4096, description="images per step")
     optimizer: Literal["adam", "adamw"] = Field("adamw", description="optimiser")
     lr: float = Field(1e-3, gt=0, description="highest learning rate")

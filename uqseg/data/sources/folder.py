@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from uqseg.checked import Checked, faults
+from uqseg.checked import Checked
 from uqseg.data.annotated import sha256_of
 from uqseg.data.cache import Content, Lost, Row
 from uqseg.data.casefile import COLUMNS, read_cases, shared_beginnings
@@ -201,9 +201,9 @@ def _settings(file: Path | None) -> Settings:
     if file is None:
         return Settings()
     try:
-        return Settings.model_validate(tomllib.loads(file.read_text(encoding="utf-8-sig")))
-    except ValidationError as error:
-        raise FileError(f"{file}: {faults(error)}; the keys are {', '.join(Settings.model_fields)}") from error
+        return Settings(**tomllib.loads(file.read_text(encoding="utf-8-sig")))
+    except UsageError as error:
+        raise FileError(f"{file}: {error}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise FileError(f"cannot read {file}: {error}; write it as TOML or remove it") from error
 
