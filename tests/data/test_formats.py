@@ -362,6 +362,19 @@ def test_a_mask_elsewhere_is_a_lost_reading_by_name(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("without", ["image", "mask", "both"])
+def test_a_nifti_without_orientation_lies_as_its_partner_and_that_is_said(tmp_path: Path, without: str) -> None:
+    root, affine = tmp_path / "set", np.diag([-1.0, 1, 1, 1])
+    nifti(root / "images/a.nii.gz", noise(0, 1, 32, 32), None if without != "mask" else affine)
+    nifti(root / "readers/x/a.nii.gz", block()[None].astype(np.uint8), None if without != "image" else affine)
+    data = folder(root)
+    assert np.array_equal(data.masks[0, 0], block())
+    expected = (
+        "1 masks (a by x, …): NIfTI without orientation (form codes 0) where image or mask has one: taken to lie alike"
+    )
+    assert data.problems == (() if without == "both" else (expected,))
+
+
 # Bounds, and whatever a decoder raises.
 
 

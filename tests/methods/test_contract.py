@@ -223,9 +223,9 @@ def test_a_missing_loss_or_draw_is_an_error_at_construction() -> None:
 def test_unknown_names_and_options_say_what_exists() -> None:
     with pytest.raises(UsageError, match="Did you mean 'unet'"):
         find("unte")
-    with pytest.raises(UsageError, match=r"width.*Options: width, depth"):
+    with pytest.raises(UsageError, match=r"width.*Allowed: width, depth"):
         options("unet", width="wide")
-    with pytest.raises(UsageError, match=r"widht.*Options: width"):
+    with pytest.raises(UsageError, match=r"widht.*Allowed: width"):
         options("unet", widht=3)
     with pytest.raises(UsageError, match="importable"):
         find("no.such:Class")

@@ -44,6 +44,7 @@ class Volume(NamedTuple):
     affine:  (4,4), from (column, row, slice) to mm towards right, front and head; None where unknown
     notes:   what is odd about the file, worded so that many files share a note
     unscaled: why the spacing is unknown although the file has one, "" where that is not so
+    unplaced: why the affine is unknown although the format has one, "" where that is not so
     """
 
     array: NDArray[Any]
@@ -51,6 +52,7 @@ class Volume(NamedTuple):
     affine: NDArray[np.float64] | None = None
     notes: tuple[str, ...] = ()
     unscaled: str = ""
+    unplaced: str = ""
 
 
 def read_volume(file: Path, *, numbers: bool = False) -> Volume:
@@ -426,7 +428,9 @@ def _of_nibabel(image: Any, sizes: Sequence[float]) -> Volume:
         spacing = UNKNOWN
     # From (x, y, z) to (z, y, x): slices, rows, columns.
     turned = array.transpose([*reversed(axes), *range(3, array.ndim)])
-    return Volume(turned, spacing, _usable_affine(image, axes, scale), unscaled=unscaled)
+    affine = _usable_affine(image, axes, scale)
+    unplaced = "NIfTI without orientation (form codes 0)" if affine is None else ""
+    return Volume(turned, spacing, affine, unscaled=unscaled, unplaced=unplaced)
 
 
 def _usable_affine(image: Any, axes: list[int], scale: float) -> NDArray[np.float64] | None:

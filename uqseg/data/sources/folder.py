@@ -393,7 +393,7 @@ def _decode(files: Files, readers: list[str], settings: Settings, size: int, not
             masks.append(None)
             try:
                 if several:
-                    masks[-1] = _mask(several, image, settings)
+                    masks[-1] = _mask(several, image, settings, f"{files.name} by {reader}", notes)
             except FileError as error:
                 problems.append(f"reading lost: {files.name}, reader {reader}: {error}")
         if len(problems) == readings:
@@ -428,7 +428,7 @@ def _spacing(image: Volume, known: NDArray[np.float32], size: int, settings: Set
         return spacing.astype(np.float32)
 
 
-def _mask(several: tuple[Path, ...], image: Volume, settings: Settings) -> NDArray[np.bool_]:
+def _mask(several: tuple[Path, ...], image: Volume, settings: Settings, name: str, notes: _Notes) -> NDArray[np.bool_]:
     """Where a reader marked, (Z,H,W), before any crop: what is padded afterwards is never marked, inverted or not."""
     file = several[0]
     if len(several) > 1:
@@ -436,6 +436,8 @@ def _mask(several: tuple[Path, ...], image: Volume, settings: Settings) -> NDArr
     numbers = settings.label is not None or settings.ignore is not None
     volume = read_volume(file, numbers=numbers)
     array = aligned(volume, image, str(file))
+    if (volume.affine is None) != (image.affine is None) and (reason := volume.unplaced or image.unplaced):
+        notes.add(f"{reason} where image or mask has one: taken to lie alike", name, "masks")
     if array.shape[:3] != image.array.shape[:3]:
         raise FileError(f"{file}: expected {_by(image.array.shape)} like its image, got {_by(array.shape)}")
     void = np.zeros(array.shape, bool) if settings.ignore is None else array == settings.ignore
