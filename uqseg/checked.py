@@ -29,6 +29,8 @@ class Checked(BaseModel):
     @classmethod
     def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         kind = cls.model_fields[info.field_name or ""].annotation
+        if kind is bool and not isinstance(value, bool):
+            raise ValueError(f"Input should be true or false, got {_short(value)}")
         if kind is not Any and bool not in (kind, *get_args(kind)) and _holds_truth(value):
             raise ValueError(f"Input should be of another type than true or false, got {_short(value)}")
         return value

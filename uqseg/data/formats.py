@@ -25,7 +25,9 @@ MAX_VOXELS = 2**28  # numbers in one file, slices and channels included
 PICTURES = ("PNG", "TIFF", "JPEG", "JPEG2000", "BMP", "DIB", "GIF", "WEBP", "PPM", "TGA", "PCX", "SGI", "QOI")
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of one channel
+POINTERS = (b"version https://git-lfs.github.com/spec", b"/annex/objects/")
 UPRIGHT, ORIENTATION = 1, 274  # the EXIF tag of a picture that a viewer would turn
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # the TIFF tag of what numbers look like
 SAMPLE_FORMAT, UNSIGNED, SIGNED = 339, 1, 2  # the TIFF tag of how numbers are stored
 AT_ONCE = 2**20  # bytes
 HEAD = 544  # bytes that tell the formats apart, and hold the header of a NIfTI file
@@ -126,12 +128,15 @@ def _reader(file: Path) -> Callable[[Path, bool], Volume]:
     """The function that reads the file's format."""
     try:
         if not file.is_file():  # a pipe would be waited for
-            kind = "a folder" if file.is_dir() else "a link to nothing" if file.is_symlink() else "no file"
+            gone = file.is_symlink() and not file.exists()
+            kind = "a folder" if file.is_dir() else "a link to nothing" if gone else "no file"
             raise FileError(f"cannot read {file}: is {kind}")
         with file.open("rb") as opened:
             head = opened.read(HEAD)
     except OSError as error:
         raise FileError(f"cannot read {file}: {error.strerror or error}") from error
+    if head.startswith(POINTERS):
+        raise FileError(f"cannot read {file}: is a pointer of Git LFS or git-annex; fetch what it stands for")
     if head.startswith(SIGNATURE):
         return _read_png
     if head.startswith(b"\x93NUMPY"):
@@ -198,13 +203,16 @@ def _read_picture(file: Path, numbers: bool) -> Volume:
             return Volume(array[None])
         frames = _count_frames(image)
         _bounded(file, frames, image.height, image.width)
-        grey, arrays = _is_grey(image), []
+        grey, arrays, tags = _is_grey(image), [], dict(getattr(image, "tag_v2", {}))
         for frame in range(frames):
             image.seek(frame)
             arrays.append(_read_frame(file, image, frame, grey, numbers))
     if any(array.shape != arrays[0].shape or array.dtype != arrays[0].dtype for array in arrays):
         raise FileError(f"{file}: expected pages of one size and kind, got {', '.join(str(a.shape) for a in arrays)}")
-    return Volume(np.stack(arrays) if frames > 1 else arrays[0][None])
+    notes: tuple[str, ...] = ()
+    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO and arrays[0].dtype.itemsize > 1:  # those of 8 bits Pillow turns
+        notes = ("TIFF whose high values are dark (WhiteIsZero): values are kept as stored",)
+    return Volume(np.stack(arrays) if frames > 1 else arrays[0][None], notes=notes)
 
 
 def _read_frame(file: Path, image: Image.Image, frame: int, grey: bool, numbers: bool) -> NDArray[Any]:
@@ -219,6 +227,8 @@ def _read_frame(file: Path, image: Image.Image, frame: int, grey: bool, numbers:
         return _read_jpeg2000(file, image, numbers)
     if image.format == "SGI" and raw == "SGI16":
         raise FileError(f"{file}: SGI of 16 bits is not read; save it as PNG or TIFF")
+    if image.mode in ("L", "RGB") and "transparency" in image.info:  # one grey or colour stands for transparent
+        _opaque(file, np.asarray(image.convert("RGBA")))
     if image.mode in ("LA", "PA", "RGBA"):
         return _opaque(file, np.asarray(image if image.mode == "LA" else image.convert("RGBA")))
     if image.mode == "P" and numbers:  # grey levels where the palette is grey

@@ -26,7 +26,7 @@ from pydantic import Field, model_validator
 from uqseg.checked import Checked
 from uqseg.data.annotated import sha256_of
 from uqseg.data.cache import Content, Lost, Row
-from uqseg.data.casefile import COLUMNS, read_cases, shared_beginnings
+from uqseg.data.casefile import COLUMNS, alike, read_cases, shared_beginnings
 from uqseg.data.formats import Outline, Volume, outline, read_volume
 from uqseg.data.images import (
     Decoded,
@@ -136,6 +136,7 @@ def read(path: Path, size: int) -> Content:
         masks = {name_: [folder] for name_ in images} if unreadable else _by_case(path, folder, problems)
         if masks:
             by_reader[name] = masks
+    problems += [f"taken as different readers: {names}" for names in alike(by_reader)]
     readers = list(by_reader.values())
     problems += [f"not a reader's folder: {f.relative_to(path)}" for f in _entries(path / "readers") if f.is_file()]
     problems += [
@@ -305,6 +306,7 @@ def _table(file: Path | None, slices: dict[str, list[str]], problems: list[str])
         nobody = table["patient"].fillna("") == ""
         problems += [f"left out: case '{case}' has no patient in cases.csv" for case in table.loc[nobody, "case"]]
         table = table[~nobody].reset_index(drop=True)
+        problems += [f"taken as different patients: {names}" for names in alike(table["patient"])]
     else:
         table["patient"] = table[FILE]
         if groups := shared_beginnings(slices):
@@ -350,6 +352,8 @@ def _rows(
     )
     problems += notes.lines()
     lesions, off_centre = len(notes.lesions), sum(notes.lesions)
+    if everything and not lesions:
+        problems.insert(0, "NO MASK MARKS ANYTHING; look at the masks, and at label, ignore and invert in dataset.toml")
     if off_centre > lesions / 2 and "fit" not in settings.model_fields_set:
         largest = max(notes.sides)
         larger = f"ask for --size {largest + largest % 2}" if largest <= SIZES[1] else "cut the images"
@@ -440,6 +444,8 @@ def _mask(several: tuple[Path, ...], image: Volume, settings: Settings, name: st
         notes.add(f"{reason} where image or mask has one: taken to lie alike", name, "masks")
     if array.shape[:3] != image.array.shape[:3]:
         raise FileError(f"{file}: expected {_by(image.array.shape)} like its image, got {_by(array.shape)}")
+    if array.dtype.kind == "f" and settings.ignore is None and not np.isfinite(array).all():
+        raise FileError(f"{file}: expected finite numbers, got NaN or infinity")
     void = np.zeros(array.shape, bool) if settings.ignore is None else array == settings.ignore
     array = np.where(void, array.dtype.type(0), array)
     if settings.label is not None:
@@ -457,6 +463,8 @@ def _by(shape: tuple[int, ...]) -> str:
 def _range(array: NDArray[Any], files: Files, settings: Settings, notes: _Notes) -> tuple[float | None, float]:
     """The numbers that become 0 and 255; None for a file of 8 bits, which stay as they are."""
     if array.dtype == np.uint8:
+        if settings.window is not None:
+            notes.add("8 bits, to which the window of dataset.toml is not applied", files.name)
         return None, 255.0
     if array.dtype == np.bool_:
         return 0.0, 1.0
