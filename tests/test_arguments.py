@@ -70,6 +70,7 @@ def test_fit(given: dict[str, Any], expected: str, tmp_path: Path) -> None:
     [
         (None, {}, r"images: expected a uint8 array \(N,C,H,W\) or a set, got NoneType"),
         (torch.zeros(2, 1, 32, 32), {}, "images: expected a uint8 array .* got Tensor"),
+        (np.ma.masked_array(discs(2).images), {}, "images: expected a plain array, got a masked array"),
         (np.zeros((2, 1, 32, 32)), {}, "images: expected uint8 .* got float64"),
         (np.zeros((1, 32, 32), np.uint8), {}, r"images: expected uint8 .* got uint8 \(1, 32, 32\)"),
         (np.zeros((0, 1, 32, 32), np.uint8), {}, "images: expected at least one image, got none"),

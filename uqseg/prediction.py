@@ -62,6 +62,8 @@ def _check(
         raise ValueError(f"sampler: expected a trained method or another sampler, got {sampler!r}")
     if not isinstance(data, AnnotatedSet | np.ndarray):
         raise ValueError(f"images: expected a uint8 array (N,C,H,W) or a set, got {type(data).__name__}")
+    if isinstance(data, np.ma.MaskedArray):
+        raise ValueError("images: expected a plain array, got a masked array, whose mask would be ignored")
     if isinstance(data, np.ndarray) and (data.dtype != np.uint8 or data.ndim != 4 or 0 in data.shape[1:]):
         raise ValueError(f"images: expected uint8 (N,C,H,W) with no side of 0, got {data.dtype} {data.shape}")
     for name, value in (("n", n), ("batch", batch)):
