@@ -28,6 +28,12 @@ BEST_BY = {
 """The figures of the page's first sentences; the first decides which method the rest speaks of."""
 
 
+SAME_BITS = (
+    "with the same machine, versions and number of threads, also after interruptions; another number of threads or "
+    "other instructions round sums in another order, and weights differ after some tens of steps"
+)
+
+
 def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]:
     """Write the report of the results in `folder` there: report.md, tables/*.csv, pictures/*.
 
@@ -89,6 +95,7 @@ def _head(results: Results) -> str:
         ("repetitions", counts),
         ("samples", f"{spec['samples']} for each image; methods with finite support give all they have"),
         ("machine", ", ".join(f"{escape(k)} {escape(v)}" for k, v in run["machine"].items())),
+        ("same bits", SAME_BITS),
     ]
     if data["problems"]:
         rows.append(("problems", f"{data['problems']} found in the data, see `python -m bench data`"))

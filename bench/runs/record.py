@@ -238,7 +238,8 @@ def case_table(splits: Splits) -> pd.DataFrame:
         columns |= {"read": data.read.sum(1), "marked": (areas > 0).sum(1)}
         columns |= {f"area_{r}": areas[:, r] for r in range(data.readers)}
         columns |= {"spacing_y": data.spacing[:, 0], "spacing_x": data.spacing[:, 1]}
-        own = data.table.drop(columns=[c for c in data.table if c in columns])
+        shared = [column for column in ("case", "patient", "split") if column in columns]
+        own = data.table.drop(columns=shared).rename(columns={column: f"{column} (as given)" for column in columns})
         tables.append(pd.concat([pd.DataFrame(columns), own], axis=1))
     return pd.concat(tables, ignore_index=True).astype({"case": str, "patient": str})
 
@@ -254,6 +255,7 @@ def machine(device: torch.device | None = None) -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name(device) if device and device.type == "cuda" else chip,
         "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
