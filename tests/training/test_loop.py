@@ -192,7 +192,7 @@ def test_memory_is_read_where_the_system_tells_it(monkeypatch: pytest.MonkeyPatc
 
 def test_recipe_errors() -> None:
     for wrong in ({}, {"steps": 1, "epochs": 1}, {"steps": 0}, {"steps": 1, "lrr": 1}, {"steps": 1, "clip": -1}):
-        with pytest.raises(ValueError, match="Training"):
+        with pytest.raises(ValueError, match="Allowed: steps, epochs"):
             Training(**wrong)
     with pytest.raises(UsageError, match="device"):
         pick_device("nonsense")
