@@ -94,15 +94,22 @@ def cost(report: Report) -> list[Block]:
         "samples": [str(s) for s in table["samples"]],
         "peak memory (MB)": [f"{m:.0f}" for m in table["peak_memory_mb"]],
     }
-    plot = plots.quality_of_cost(table, quality.title + plots.BETTER[quality.direction], report.styles)
+    title = quality.title + plots.BETTER[quality.direction]
+    plot = plots.quality_of_cost(table, title, report.styles, quality.direction)
+    fronts = [
+        f"by {name.partition(' (')[0]}: {', '.join(map(escape, table['method'].iloc[front]))}"
+        for column, name in plots.COSTS.items()
+        if len(front := plots.pareto(table[column].to_numpy(), table["value"].to_numpy(), quality.direction))
+    ]
     return [
-            "## What does it cost?",
-            Table(pd.DataFrame(columns)),
-            "Mean over repetitions. Peak memory is that of the process up to the end of the training, which on a CPU "
-            "includes the methods trained before it. Other work on the machine makes times longer, CPU seconds less "
-            f"so: they count what all threads of the training computed. All in {report.csv(table, 'cost')}.",
-            report.picture(plot, "cost", "Quality against cost"),
-        ]
+        "## What does it cost?",
+        Table(pd.DataFrame(columns)),
+        "Mean over repetitions. Peak memory is that of the process up to the end of the training, which on a CPU "
+        "includes the methods trained before it. Other work on the machine makes times longer, CPU seconds less "
+        f"so: they count what all threads of the training computed. All in {report.csv(table, 'cost')}.",
+        report.picture(plot, "cost", "Quality against cost"),
+        f"Ringed: the Pareto front, what no other method beats in both cost and {quality.title}; {'; '.join(fronts)}.",
+    ]
 
 
 def cost_table(report: Report) -> pd.DataFrame:
@@ -203,6 +210,7 @@ def ambiguity(report: Report) -> list[Block]:
             "Whether anything is drawn, and what is drawn where both drew. The second is compared over the cases where "
             "it is defined for every method.",
         ),
+        *_whether_and_where(report),
         *_parts(report),
         *_table(
             report,
@@ -222,6 +230,21 @@ def ambiguity(report: Report) -> list[Block]:
         *_hits(report),
     ]
     return text
+
+
+def _whether_and_where(report: Report) -> list[Block]:
+    """Bars of the two things that GED is about, beside each other: whether anything is drawn, and what."""
+    wanted = [f for f in map(figure, ("ged_presence", "ged_drawn")) if report.has(f)]
+    labels = [*report.methods, *report.yardsticks]
+    values = {f.title: {label: report.boot.estimate(label, f.name) for label in labels} for f in wanted}
+    if not values:
+        return []
+    picture = report.picture(plots.bars(values), "presence-and-drawn", "Whether, and where")
+    text = (
+        "The two for each method, with 95 % intervals: a long first bar asks for a better answer to whether there is "
+        "anything, a long second one for better outlines."
+    )
+    return [picture, text]
 
 
 def _parts(report: Report) -> list[Block]:
@@ -335,15 +358,15 @@ def thresholds(report: Report) -> list[Block]:
         return []
     texts = table.assign(**{c: table[c].map("{:.4f}".format) for c in measures.values()})
     return [
-            "## Thresholds",
-            "Pooled over images: true and false positives and negatives are summed before the ratio; each reader in "
-            "turn is the reference. With the threshold, sensitivity can only fall and specificity only rise. Much "
-            f"better figures on train than on test are overfitting. All in {report.csv(table, 'thresholds')}.",
-            *(
-                Fold(escape(label), [Table(part.drop(columns="method"), 2)])
-                for label, part in texts.groupby("method", sort=False)
-            ),
-        ]
+        "## Thresholds",
+        "Pooled over images: true and false positives and negatives are summed before the ratio; each reader in "
+        "turn is the reference. With the threshold, sensitivity can only fall and specificity only rise. Much "
+        f"better figures on train than on test are overfitting. All in {report.csv(table, 'thresholds')}.",
+        *(
+            Fold(escape(label), [Table(part.drop(columns="method"), 2)])
+            for label, part in texts.groupby("method", sort=False)
+        ),
+    ]
 
 
 def subgroup_tables(report: Report) -> list[Block]:

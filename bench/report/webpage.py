@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -68,9 +69,7 @@ def choice(title: str, tables: Mapping[str, pd.DataFrame]) -> str:
         f'<div data-choice="{i}"{" hidden" if i else ""}>\n{_table(Table(table))}\n</div>'
         for i, table in enumerate(tables.values())
     )
-    return (
-        f'<div class="choice"><label>{html.escape(title)} <select>{options}</select></label>\n{parts}\n</div>'
-    )
+    return f'<div class="choice"><label>{html.escape(title)} <select>{options}</select></label>\n{parts}\n</div>'
 
 
 def _sections(blocks: Sequence[Block]) -> list[tuple[str, list[Block]]]:
@@ -109,13 +108,15 @@ def _inline(text: object) -> str:
 def _picture(picture: Picture, folder: Path) -> str:
     file = folder / picture.path
     data = base64.b64encode(file.read_bytes()).decode()
-    return f'<p><img src="data:{TYPES[file.suffix]};base64,{data}" alt="{html.escape(picture.title)}" loading="lazy"></p>'
+    return (
+        f'<p><img src="data:{TYPES[file.suffix]};base64,{data}" alt="{html.escape(picture.title)}" loading="lazy"></p>'
+    )
 
 
 def _table(table: Table) -> str:
     """A table that can be sorted and that scrolls where it is wider than the page; the best and its ties are shaded."""
     columns = [str(name) for name in table.cells.columns]
-    heads = "".join(f'<th scope="col">{_inline(name)}</th>' for name in columns)
+    heads = "".join(f'<th scope="col">{_breakable(name)}</th>' for name in columns)
     rows = "\n".join(
         "<tr>" + "".join(_cell(str(text), i < table.keys) for i, text in enumerate(row)) + "</tr>"
         for row in table.cells.itertuples(index=False)
@@ -130,6 +131,11 @@ def _table(table: Table) -> str:
 
 def _cell(text: str, is_key: bool) -> str:
     if is_key:
-        return f'<th scope="row">{_inline(text)}</th>'
+        return f'<th scope="row">{_breakable(text)}</th>'
     mark = ' class="best"' if text.startswith("**") else ' class="tie"' if "≈" in text else ""
     return f"<td{mark}>{_inline(text)}</td>"
+
+
+def _breakable(text: str) -> str:
+    """A label that may break between its options and before its wrappers."""
+    return re.sub(r"(?:(?<=[\[,])|(?=\+))(?![^<]*>)", "<wbr>", _inline(text))

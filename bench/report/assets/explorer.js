@@ -255,7 +255,7 @@
       labelled("Order", order), labelled("Group", group), labelled("Case", list), element("span", {}, previous, " ", following),
       labelled("Sample", slider, " ", count), element("label", {}, zoom, " zoom to what the readers marked"),
       element("fieldset", {}, element("legend", {}, "Outlines"), ...boxes)),
-    status, methods, key);
+    status, key, methods);
 
   addEventListener("keydown", (event) => {
     const { target } = event;
