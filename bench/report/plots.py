@@ -299,3 +299,23 @@ def ranks(ranked: Mapping[str, pd.DataFrame], ties: Mapping[str, Sequence[str]])
         ax.set(xlabel=f"rank by {title} (1 is best)", xlim=(0.4, most + 0.6))
         ax.set_xticks(range(1, most + 1, -(-most // 8)))
     return figure
+
+
+def rank_stability(table: pd.DataFrame, titles: Mapping[str, str], styles: Styles) -> Figure:
+    """A panel for each figure: the rank of each method from report to report, with its interval; 1 is on top.
+
+    table: figure, report, method, rank, low, high. titles: the figures and what the axes hold.
+    """
+    reports, methods = (list(dict.fromkeys(table[column])) for column in ("report", "method"))
+    figure, axes = canvas(len(titles), 3.0 + 3.2 * len(titles), 1.4 + 0.42 * len(methods))
+    for ax, (name, title) in zip(axes, titles.items(), strict=True):
+        for k, method in enumerate(methods):
+            part = table[(table["figure"] == name) & (table["method"] == method)]
+            x = np.array([reports.index(r) for r in part["report"]]) + 0.3 * ((k + 0.5) / len(methods) - 0.5)
+            ax.plot(x, part["rank"], markersize=6, alpha=0.9, label=plain(method), **styles[method])
+            ax.vlines(x, part["low"], part["high"], color=styles[method]["color"], alpha=0.5, linewidth=1.5)
+        ax.set_xticks(range(len(reports)), [plain(r).replace("-", "-\n") for r in reports], fontsize=8)
+        ax.set(title=title, xlim=(-0.4, len(reports) - 0.6), ylim=(len(methods) + 0.6, 0.4))
+        ax.set_yticks(range(1, len(methods) + 1))
+    legend(figure, axes[0])
+    return figure

@@ -32,11 +32,11 @@
   for (const table of document.querySelectorAll("table.sortable")) {
     [...table.tHead.rows[0].cells].forEach((head, column) => {
       if (!head.textContent.trim()) return;
+      const higherIsBetter = head.textContent.includes("↑");
       const button = element("button", { type: "button", title: "Sort by this column" }, ...head.childNodes);
-      const bestLast = head.textContent.includes("↑");
       button.addEventListener("click", () => {
         const before = head.getAttribute("aria-sort");
-        const ascending = before ? before === "descending" : !bestLast;
+        const ascending = before ? before === "descending" : !higherIsBetter;
         for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
         head.setAttribute("aria-sort", ascending ? "ascending" : "descending");
         sort(table, column, ascending);
