@@ -234,7 +234,7 @@ def view(
 def index(
     folder: Annotated[Path, typer.Argument(help="Folder of reports.")] = Path("reports"),
 ) -> None:
-    """Write index.html over all reports in a folder: their best figures, and how stable ranks are from one to another."""
+    """Write index.html over all reports in a folder: their best figures, and whether ranks are the same in all."""
     from bench.report import index as page
 
     for line in page.write(folder):

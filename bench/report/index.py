@@ -46,7 +46,7 @@ def write(folder: Path) -> list[str]:
     for path in sorted(p for p in folder.glob("*/") if p.is_dir()):
         page = next((path / n for n in ("report.html", "report.md") if (path / n).exists()), None)
         try:
-            reports[path.name] = _score(read_results(path))
+            reports[path.name] = scored(read_results(path))
         except (FileError, UsageError) as error:
             lines.append(f"{path.name}: no scores ({error})")
             others += [f"- [{escape(path.name)}]({path.name}/{page.name})"] if page else []
@@ -61,7 +61,7 @@ def write(folder: Path) -> list[str]:
     return lines
 
 
-def _score(results: Results) -> Scored:
+def scored(results: Results) -> Scored:
     cells = {**results.cells, **{label: [cell] for label, cell in results.yardsticks.items()}}
     if not results.cells:
         raise UsageError("no method has scores")
@@ -78,7 +78,7 @@ def _best(folder: Path, reports: Mapping[str, Scored]) -> list[Block]:
         row = {
             "report": f"[{escape(name)}]({name}/{page})",
             "data": code(data["text"]) + (", simulated" if data["simulated"] else ""),
-            "test": f"{boot.images} images of {boot.patients} patients, {data['size']}×{data['size']}",
+            "test": f"{boot.images} images, {boot.patients} patients",
             "methods": str(len(report.methods)),
         }
         for f in map(figure, BEST):

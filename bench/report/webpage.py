@@ -133,9 +133,9 @@ def _cell(text: str, is_key: bool) -> str:
     if is_key:
         return f'<th scope="row">{_breakable(text)}</th>'
     mark = ' class="best"' if text.startswith("**") else ' class="tie"' if "≈" in text else ""
-    return f"<td{mark}>{_inline(text)}</td>"
+    return f"<td{mark}>{_breakable(text)}</td>"
 
 
 def _breakable(text: str) -> str:
-    """A label that may break between its options and before its wrappers."""
-    return re.sub(r"(?:(?<=[\[,])|(?=\+))(?![^<]*>)", "<wbr>", _inline(text))
+    """Labels may break between their options and before their wrappers, intervals may not."""
+    return re.sub(r"(?:(?<=[\[,])(?=[a-z])|(?=\+[a-z]))(?![^<]*>)", "<wbr>", _inline(text))
