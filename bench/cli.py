@@ -170,7 +170,7 @@ def _report(folder: Path, pictures: Format) -> None:
     show("")
     for line in pages.write(folder, pictures="svg" if pictures is Format.svg else "png"):
         show(line)
-    show(f"Report: {folder / 'report.md'}")
+    show(f"Report: {folder / 'report.md'}, and for a browser {folder / 'report.html'}")
 
 
 @app.command(hidden=True)
@@ -211,6 +211,35 @@ def _plugins_of_figures(plugin: list[str] | None) -> None:
         from bench.runs.spec import run_plugins
 
         run_plugins(plugin)
+
+
+@app.command()
+def view(
+    folder: Annotated[Path, typer.Argument(help="Results folder of a run, or any with a page, such as reports.")],
+) -> None:
+    """Open the page of a folder in the browser; the report of a run is written first where it has none."""
+    import webbrowser
+
+    pages = [folder / name for name in ("report.html", "index.html", "readers.html")]
+    page = next((page for page in pages if page.is_file()), None)
+    if page is None:
+        _report(folder, Format.png)
+        page = pages[0]
+    show(f"Page: {page}")
+    if not webbrowser.open(page.resolve().as_uri()):
+        show("There is no browser here; copy this one file to where there is one.")
+
+
+@app.command()
+def index(
+    folder: Annotated[Path, typer.Argument(help="Folder of reports.")] = Path("reports"),
+) -> None:
+    """Write index.html over all reports in a folder: their best figures, and whether ranks are the same in all."""
+    from bench.report import index as page
+
+    for line in page.write(folder):
+        show(line)
+    show(f"Index: {folder / 'index.html'}")
 
 
 @app.command()
