@@ -108,7 +108,18 @@ def run(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Go on where more than 1 % of the readers' files cannot be used.")
     ] = False,
-    launcher: Annotated[str, typer.Option(help="Where cells are worked on, see `list launchers`.")] = "here",
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes that work at the same time. Default: one for each GPU, else 1.")
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Threads of each cell, fixed when the run is planned. Default: the cores over the jobs."
+        ),
+    ] = None,
+    launcher: Annotated[
+        str | None, typer.Option(help="Where cells are worked on, see `list launchers`. Default: as --jobs says.")
+    ] = None,
     gallery: Annotated[bool, typer.Option(help="Keep images and samples of a few cases for the page.")] = True,
     pictures: Pictures = Format.png,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
@@ -136,13 +147,16 @@ def run(
         plugins=plugin or [],
     )
     pick_device(device)
-    launch, bars, log = launchers.find(launcher), progress and sys.stderr.isatty(), show
+    jobs = jobs or launchers.jobs_for(device)
+    launch = launchers.find(launcher or ("processes" if jobs > 1 else "here"))
+    bars, log = progress and sys.stderr.isatty(), show
     splits = load_splits(request, bars)
     described.refuse_losses(splits.train, allow_missing)
-    entry = record.make_record(request, splits, name, _command(), commit())
+    entry = record.make_record(request, splits, name, _command(), commit(), threads or launchers.threads_for(jobs))
     folder = out / entry["name"]
-    job = Job(folder, entry, request, splits)
     record.check_same(folder, entry)
+    entry = record.joined(folder, entry, threads)
+    job = Job(folder, entry, request, splits)
     log(
         f"{splits.train.name}: {len(splits.train)} training, {len(splits.val)} validation and {len(splits.test)} test "
         f"images, {request.size}×{request.size} pixels, {splits.train.readers} readers. Recipe {request.recipe_name}. "
@@ -150,13 +164,13 @@ def run(
     )
     for line in (*described.by_kind(splits.train.problems, False), *entry["data"]["remarks"]):
         log(line)
-    for line in (*record.changed_since(out, entry), *plan.lines(plan.plan(job, device), device)):
+    for line in (*record.changed_since(out, entry), *plan.lines(plan.plan(job, device), device, jobs)):
         log(line)
     for label, reason in entry["declined"].items():
         log(f"{label} declined: {reason}")
     if dry_run:
         return
-    use = launchers.Settings(device, bars, log, _debug(), spec.outside(request))
+    use = launchers.Settings(device, bars, log, _debug(), spec.outside(request), jobs=jobs)
     failed = carry_out(job, launch, use, with_gallery=gallery)
     _report(folder, pictures)
     if failed:
@@ -176,19 +190,25 @@ def _report(folder: Path, pictures: Format) -> None:
 @app.command(hidden=True)
 def work(
     folder: RunFolder,
-    cell: Annotated[str, typer.Argument(help="A folder in cells/.")],
+    cells: Annotated[list[str] | None, typer.Argument(help="Folders in its cells/. Default: all.")] = None,
     device: Device = "auto",
     trust: Annotated[
         list[str] | None,
         typer.Option(help="A plugin or class from outside this project that the run may use; may be repeated."),
     ] = None,
+    attached: Annotated[
+        bool, typer.Option("--attached", help="Read the cells from standard input, and stop when that is closed.")
+    ] = False,
 ) -> None:
-    """Do one cell of a run; what launchers call in other processes and on other machines."""
+    """Do cells of a run that nobody else is at; what launchers call in other processes and on other machines."""
     from bench.launchers import Settings
-    from bench.runs.work import attempt
+    from bench.runs.attached import read_cells
+    from bench.runs.sharing import take, undone_in
 
-    if error := attempt(folder, cell, Settings(device, log=show, debug=_debug(), trust=tuple(trust or ()))):
-        raise FileError(error)
+    wanted = read_cells() if attached else cells or undone_in(folder)
+    failed = take(folder, wanted, Settings(device, log=show, debug=_debug(), trust=tuple(trust or ())))
+    if failed:
+        raise FileError("; ".join(f"{cell}: {error}" for cell, error in failed.items()))
 
 
 @app.command()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from uqseg.device import pick_device
 from uqseg.errors import unknown
 
 
@@ -16,7 +20,8 @@ class Settings:
     """How cells are worked on: device, progress bars, `log` for lines to show, and whether an error ends the run.
 
     trust: plugins and classes from outside this project that may be run; a launcher that starts processes passes each
-    of them on as `--trust`.
+    of them on as `--trust`. wait: whether to wait for a training or scoring that another process is at.
+    jobs: processes to start; target: what the launcher was given besides, such as a file or an address.
     """
 
     device: str = "auto"
@@ -24,6 +29,9 @@ class Settings:
     log: Callable[[str], None] = print
     debug: bool = False
     trust: tuple[str, ...] = ()
+    wait: bool = True
+    jobs: int = 1
+    target: str = ""
 
 
 Launcher = Callable[[Path, Sequence[str], Settings], None]
@@ -31,9 +39,9 @@ _LAUNCHERS: dict[str, Launcher] = {}
 
 
 def launcher(name: str) -> Callable[[Launcher], Launcher]:
-    """Register a function of (results folder, cells, settings) that has `bench.runs.work.attempt` done for each cell.
+    """Register a function of (results folder, cells, settings) that has `bench.runs.sharing.take` done for the cells.
 
-    It may do so in any process on any machine that sees the folder: `python -m bench work FOLDER CELL` does one.
+    It may do so in any process on any machine that sees the folder, as `python -m bench work FOLDER CELL ...` does.
     """
 
     def register(function: Launcher) -> Launcher:
@@ -41,6 +49,17 @@ def launcher(name: str) -> Callable[[Launcher], Launcher]:
         return function
 
     return register
+
+
+def jobs_for(device: str) -> int:
+    """How many processes to start unless told: one for each GPU that may be used, else one."""
+    return torch.cuda.device_count() if pick_device(device) == torch.device("cuda") else 1
+
+
+def threads_for(jobs: int) -> int:
+    """The threads of each of `jobs` cells that are worked on at the same time on this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return torch.get_num_threads() if jobs == 1 else max(1, cores // jobs)
 
 
 def names() -> dict[str, str]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from bench.launchers import Launcher, Settings
 from bench.runs import gallery, record
@@ -22,11 +25,13 @@ def carry_out(job: Job, launch: Launcher, settings: Settings, *, with_gallery: b
     started, folder, left = time.perf_counter(), job.folder, undone(job)
     drop_damaged(folder)
     if left or not _are_there(folder, "run.json", "cases.parquet"):
-        record.write(folder, job.record, job.splits)
+        job = replace(job, record=record.write(folder, job.record, job.splits))
+    torch.set_num_threads(job.record["threads"])
     if left:
         launch(folder, list(left), settings)
     if with_gallery and (left or not _are_there(folder, gallery.FILE)):
-        gallery.write(folder, settings)
+        with job.store.locked(f"{folder.name}-{gallery.FILE}"):
+            gallery.write(folder, settings)
     failed = undone(job)
     if not failed and (left or not _are_there(folder, "finished.json")):
         write_json(folder / "finished.json", {"seconds": time.perf_counter() - started})

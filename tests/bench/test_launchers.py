@@ -1,0 +1,95 @@
+"""A grid of three methods and four repetitions gives the same bits however its cells are shared out, whoever is killed.
+
+Ray and Slurm are used where they are installed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.runs.results import read_results, read_run
+from bench.runs.workers import at_work
+from tests.bench.conftest import assert_same, bench, options, results_in, tables
+from tests.bench.test_resume import start
+
+pytestmark = pytest.mark.integration
+PATIENCE = 600.0
+
+
+def words(images: Path, out: Path, *more: object) -> list[str]:
+    """The command of the grid, with checkpoints at every step."""
+    given = options(images, out, "unet", "mcdropout", "segnet", steps=120)
+    given += ["--set", "training.checkpoint_every=0.01", "--seeds", "0-3", "--threads", "1", "--name", "grid"]
+    return [*given, *map(str, more)]
+
+
+@pytest.fixture(scope="module")
+def alone(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("alone")
+    answer = bench(*words(images, out))
+    assert answer.code == 0, answer.err
+    return out
+
+
+def is_like(out: Path, alone: Path) -> None:
+    """All cells are done, and every score and weight is that of one process."""
+    assert_same(tables(out), tables(alone))
+    weights = {path.parent.name: path.read_bytes() for path in alone.glob("store/fits/*/weights.safetensors")}
+    assert len(weights) == 12
+    for name, expected in weights.items():
+        assert (out / "store/fits" / name / "weights.safetensors").read_bytes() == expected, name
+    results = read_results(results_in(out))
+    assert (results.failed, results.finished is None) == ({}, False)
+    assert {label: len(cells) for label, cells in results.cells.items()} == {"unet": 4, "mcdropout": 4, "segnet": 4}
+    assert not at_work(results_in(out)), "every worker has said that it ended"
+
+
+def kill_some(out: Path, ended: Callable[[], bool], kills: int, seed: int) -> int:
+    """Kill workers at random moments, never the same cell twice in a row, until the run has ended; how many."""
+    dice, killed, last = random.Random(seed), 0, ""
+    deadline = time.monotonic() + PATIENCE
+    while not ended():
+        assert time.monotonic() < deadline
+        time.sleep(dice.uniform(0.2, 1.0))
+        busy = [worker for worker in at_work(out / "grid") if worker.cell != last and "-r" in worker.cell]
+        if busy and killed < kills:
+            worker = dice.choice(busy)
+            try:
+                os.kill(int(worker.name.rpartition("-")[2]), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            killed, last = killed + 1, worker.cell
+    return killed
+
+
+def test_two_workers_of_one_command_some_killed(images: Path, alone: Path, tmp_path: Path) -> None:
+    process = start(words(images, tmp_path, "--jobs", 2))
+    killed = kill_some(tmp_path, lambda: process.poll() is not None, 5, 1)
+    out, err = process.communicate()
+    assert process.returncode == 0, out + err
+    assert killed == 5
+    assert out.count(" was killed") == 5
+    is_like(tmp_path, alone)
+
+
+def test_two_processes_started_by_hand_one_killed_again_and_again(images: Path, alone: Path, tmp_path: Path) -> None:
+    """The second one's threads are given by its environment, and it uses those of the plan."""
+    first, killed = start(words(images, tmp_path)), 0
+    while first.poll() is None:
+        second = start(words(images, tmp_path))
+        killed += kill_some(tmp_path, lambda: bool(first.poll() is not None or second.poll() is not None), 1, killed)  # noqa: B023
+        if first.poll() in (None, -signal.SIGKILL):
+            second.communicate()
+    while first.poll() != 0:
+        first.communicate()
+        first = start(words(images, tmp_path))
+    assert killed
+    is_like(tmp_path, alone)
