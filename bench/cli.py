@@ -251,6 +251,23 @@ def compare(
 
 
 @app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Results folders of the same data and recipe.")],
+    to: Annotated[Path, typer.Option(help="Folder of the joined run.")],
+    pictures: Pictures = Format.png,
+) -> None:
+    """Make one results folder of several that differ in their methods and repetitions alone, and its report.
+
+    Example: python -m bench merge runs/a runs/b --to runs/both
+    """
+    from bench.runs import merge as joining
+
+    for line in joining.merge(folders, to, _command()):
+        show(line)
+    _report(to, pictures)
+
+
+@app.command()
 def publish(
     folder: RunFolder,
     to: Annotated[Path, typer.Option(help="Folder of the copy.")],

@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bench.runs.results import read_results, read_run
+from bench.runs.results import read_results
 from bench.runs.workers import at_work
 from tests.bench.conftest import assert_same, bench, options, results_in, tables
 from tests.bench.test_resume import start
@@ -80,16 +79,40 @@ def test_two_workers_of_one_command_some_killed(images: Path, alone: Path, tmp_p
     is_like(tmp_path, alone)
 
 
-def test_two_processes_started_by_hand_one_killed_again_and_again(images: Path, alone: Path, tmp_path: Path) -> None:
-    """The second one's threads are given by its environment, and it uses those of the plan."""
-    first, killed = start(words(images, tmp_path)), 0
-    while first.poll() is None:
-        second = start(words(images, tmp_path))
-        killed += kill_some(tmp_path, lambda: bool(first.poll() is not None or second.poll() is not None), 1, killed)  # noqa: B023
-        if first.poll() in (None, -signal.SIGKILL):
-            second.communicate()
-    while first.poll() != 0:
-        first.communicate()
-        first = start(words(images, tmp_path))
-    assert killed
+def test_two_processes_started_by_hand_each_killed_now_and_then(images: Path, alone: Path, tmp_path: Path) -> None:
+    dice, kills = random.Random(2), 0
+    running = [start(words(images, tmp_path)) for _ in range(2)]
+    deadline = time.monotonic() + PATIENCE
+    while all(process.poll() != 0 for process in running):
+        assert time.monotonic() < deadline
+        time.sleep(dice.uniform(0.2, 1.0))
+        for place, process in enumerate(running):
+            if process.poll() == -signal.SIGKILL:
+                process.communicate()
+                running[place] = start(words(images, tmp_path))
+        busy = {int(worker.name.rpartition("-")[2]) for worker in at_work(tmp_path / "grid")}
+        if kills < 4 and (at_it := [process for process in running if process.pid in busy]):
+            dice.choice(at_it).kill()
+            kills += 1
+    for process in running:
+        assert process.communicate()[1] == ""
+        assert process.returncode == 0
+    assert kills == 4
+    is_like(tmp_path, alone)
+
+
+def test_ctrl_c_stops_all_workers_with_checkpoints_and_the_command_goes_on(
+    images: Path, alone: Path, tmp_path: Path
+) -> None:
+    process = start(words(images, tmp_path, "--jobs", 2))
+    deadline = time.monotonic() + PATIENCE
+    while len([w for w in at_work(tmp_path / "grid") if "-r" in w.cell]) < 2:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, err) == (130, "stopped; the same command goes on where it stopped\n")
+    assert not at_work(tmp_path / "grid")
+    assert bench(*words(images, tmp_path)).code == 0
     is_like(tmp_path, alone)
