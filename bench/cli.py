@@ -8,7 +8,7 @@ import subprocess
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -117,8 +117,14 @@ def run(
             min=1, help="Threads of each cell, fixed when the run is planned. Default: the cores over the jobs."
         ),
     ] = None,
+    slurm: Annotated[
+        Path | None, typer.Option(help="Send the cells to Slurm, as FILE.toml says: partition, time, gpus, ...")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Send the cells to the Ray cluster at ADDRESS; without one, to this machine's.")
+    ] = None,
     launcher: Annotated[
-        str | None, typer.Option(help="Where cells are worked on, see `list launchers`. Default: as --jobs says.")
+        str | None, typer.Option(help="Where cells are worked on, see `list launchers`; for those of plugins.")
     ] = None,
     gallery: Annotated[bool, typer.Option(help="Keep images and samples of a few cases for the page.")] = True,
     pictures: Pictures = Format.png,
@@ -127,12 +133,12 @@ def run(
 ) -> None:
     """Train, sample and score methods, and write a report. The same command goes on where it was stopped."""
     from bench import data as described
-    from bench import launchers
+    from bench.launchers import Settings
+    from bench.launchers.choice import choose
     from bench.runs import plan, record, spec
     from bench.runs.carry_out import carry_out
     from bench.runs.splits import load_splits
     from bench.runs.work import Job
-    from uqseg.device import pick_device
 
     spec.run_plugins(plugin or [])
     request = spec.make_run(
@@ -146,13 +152,11 @@ def run(
         assignments=settings or [],
         plugins=plugin or [],
     )
-    pick_device(device)
-    jobs = jobs or launchers.jobs_for(device)
-    launch = launchers.find(launcher or ("processes" if jobs > 1 else "here"))
+    choice = choose(device, jobs, slurm, ray, launcher)
     bars, log = progress and sys.stderr.isatty(), show
     splits = load_splits(request, bars)
     described.refuse_losses(splits.train, allow_missing)
-    entry = record.make_record(request, splits, name, _command(), commit(), threads or launchers.threads_for(jobs))
+    entry = record.make_record(request, splits, name, _command(), commit(), threads or choice.threads)
     folder = out / entry["name"]
     record.check_same(folder, entry)
     entry = record.joined(folder, entry, threads)
@@ -164,25 +168,35 @@ def run(
     )
     for line in (*described.by_kind(splits.train.problems, False), *entry["data"]["remarks"]):
         log(line)
-    for line in (*record.changed_since(out, entry), *plan.lines(plan.plan(job, device), device, jobs)):
+    for line in (
+        *record.changed_since(out, entry),
+        *plan.lines(plan.plan(job, choice.device), choice.device, choice.jobs),
+    ):
         log(line)
     for label, reason in entry["declined"].items():
         log(f"{label} declined: {reason}")
     if dry_run:
         return
-    use = launchers.Settings(device, bars, log, _debug(), spec.outside(request), jobs=jobs)
-    failed = carry_out(job, launch, use, with_gallery=gallery)
+    use = Settings(device, bars, log, _debug(), spec.outside(request), jobs=choice.jobs, target=choice.target,
+                   gallery=gallery, pictures=_format(pictures))  # fmt: skip
+    failed = carry_out(job, choice.launch, use)
+    if failed is None:
+        return
     _report(folder, pictures)
     if failed:
         reasons = "; ".join(failed)
         raise FileError(f"{len(failed)} of {len(job.entries)} cells failed, the others are kept: {reasons}")
 
 
+def _format(pictures: Format) -> Literal["png", "svg"]:
+    return "svg" if pictures is Format.svg else "png"
+
+
 def _report(folder: Path, pictures: Format) -> None:
     from bench import report as pages
 
     show("")
-    for line in pages.write(folder, pictures="svg" if pictures is Format.svg else "png"):
+    for line in pages.write(folder, pictures=_format(pictures)):
         show(line)
     show(f"Report: {folder / 'report.md'}")
 
@@ -547,6 +561,9 @@ def main() -> None:
     """Run the command line; one line per error, exit code 2 for usage, 1 for failures and 130 for Ctrl-C."""
     _STATE["debug"] = "--debug" in sys.argv or bool(os.environ.get("UQSEG_DEBUG"))
     sys.argv = [a for a in sys.argv if a != "--debug"]
+    for place, word in enumerate(sys.argv):
+        if word == "--ray" and sys.argv[place + 1 : place + 2] in ([], *([w] for w in sys.argv if w.startswith("-"))):
+            sys.argv[place] = "--ray=local"  # Typer knows no option whose value may be left out
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name=_program(), standalone_mode=False)
     except Exception as error:

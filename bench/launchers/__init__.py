@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
-import torch
-
-from uqseg.device import pick_device
-from uqseg.errors import unknown
+from uqseg.errors import UsageError, unknown
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,8 @@ class Settings:
 
     trust: plugins and classes from outside this project that may be run; a launcher that starts processes passes each
     of them on as `--trust`. wait: whether to wait for a training or scoring that another process is at.
-    jobs: processes to start; target: what the launcher was given besides, such as a file or an address.
+    jobs: processes to start; target: what the launcher was given besides, such as a file or an address. gallery,
+    pictures: what the report is to hold, for a launcher that has it written elsewhere.
     """
 
     device: str = "auto"
@@ -32,9 +30,12 @@ class Settings:
     wait: bool = True
     jobs: int = 1
     target: str = ""
+    gallery: bool = True
+    pictures: Literal["png", "svg"] = "png"
 
 
-Launcher = Callable[[Path, Sequence[str], Settings], None]
+Launcher = Callable[[Path, Sequence[str], Settings], bool | None]
+"""Returns True where it has only sent the work away, the end of the run included: `bench.runs.carry_out.finish`."""
 _LAUNCHERS: dict[str, Launcher] = {}
 
 
@@ -51,15 +52,27 @@ def launcher(name: str) -> Callable[[Launcher], Launcher]:
     return register
 
 
-def jobs_for(device: str) -> int:
-    """How many processes to start unless told: one for each GPU that may be used, else one."""
-    return torch.cuda.device_count() if pick_device(device) == torch.device("cuda") else 1
+def need(module: str, extra: str) -> Any:
+    """A package that only some launchers use; UsageError naming the extra that brings it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise UsageError(
+            f"--{extra}: {module} is not installed; install it with: pip install 'uqseg[{extra}]'"
+        ) from error
 
 
-def threads_for(jobs: int) -> int:
-    """The threads of each of `jobs` cells that are worked on at the same time on this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return torch.get_num_threads() if jobs == 1 else max(1, cores // jobs)
+def groups(record: Mapping[str, Any], cells: Sequence[str], most: int) -> list[list[str]]:
+    """The cells in at most `most` tasks that need not wait for each other: those of one training are in one, as are
+    yardsticks, which take moments."""
+    fits = {entry["folder"]: entry.get("fit", "") for entry in (*record["cells"], *record["yardsticks"])}
+    by_fit: dict[str, list[str]] = {}
+    for cell in cells:
+        by_fit.setdefault(fits[cell], []).append(cell)
+    tasks = list(by_fit.values())
+    return [[cell for task in tasks[start::most] for cell in task] for start in range(min(most, len(tasks)))]
 
 
 def names() -> dict[str, str]:

@@ -122,13 +122,13 @@ def recipe(name: str) -> Recipe:
 def read_recipe(text: str, file: str) -> Recipe:
     """The recipe written in `text`; `file` is named in errors."""
     try:
-        recipe = _validated(Recipe, tomllib.loads(text), file)
+        recipe = validated(Recipe, tomllib.loads(text), file)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{file}: not valid TOML: {error}") from error
-    _validated(Training, recipe.training, f"{file}: training")
+    validated(Training, recipe.training, f"{file}: training")
     for name, values in recipe.training_of.items():
         _known(name, f"{file}: training_of.{name}")
-        _validated(Training, _over(recipe.training, values), f"{file}: training_of.{name}")
+        validated(Training, _over(recipe.training, values), f"{file}: training_of.{name}")
     for name, values in recipe.options.items():
         try:
             methods.options(name, **values)
@@ -144,7 +144,8 @@ def _known(name: str, place: str) -> None:
         raise UsageError(f"{place}: {error}") from error
 
 
-def _validated(model: type[Checked], values: Mapping[str, Any], place: str) -> Checked:
+def validated(model: type[Checked], values: Mapping[str, Any], place: str) -> Checked:
+    """A model of the values read from `place`; UsageError naming keys that are unknown or of a wrong kind."""
     try:
         return model(**values)
     except ValidationError as error:
@@ -274,7 +275,7 @@ def _cell(run: Run, label: str, repetition: int) -> Cell:
     training = _over(run.recipe.training, run.recipe.training_of.get(name, {}))
     for values in (run.settings.get("training", {}), of_training):
         training = _over(training, values)
-    checked = _validated(Training, training, f"training of {label if of_training else name}")
+    checked = validated(Training, training, f"training of {label if of_training else name}")
     for wrapper, _ in chain:
         if wrappers.find(wrapper).gives == "set":
             raise UsageError(
