@@ -445,10 +445,19 @@ def list_(
 
 
 @app.command()
-def status(out: Out = Path("runs")) -> None:
+def status(
+    out: Out = Path("runs"),
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show workers and Slurm's queue until all is done, anew every few seconds.")
+    ] = False,
+) -> None:
     """What is finished, under way, failed and damaged in the folder of runs."""
+    from bench.runs import progress
     from bench.runs.upkeep import state
 
+    if watch:
+        progress.watch(_existing(out))
+        return
     for line in state(_existing(out)):
         show(line)
 

@@ -7,17 +7,25 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from bench.launchers import Settings
+from bench.launchers.ray import _task
+from bench.runs import bundle, progress
 from bench.runs.results import read_results
+from bench.runs.sharing import undone_in
 from bench.runs.workers import at_work
-from tests.bench.conftest import assert_same, bench, options, results_in, tables
+from tests.bench import slurm
+from tests.bench.conftest import Run, assert_same, bench, options, results_in, tables
 from tests.bench.test_resume import start
+from tests.bench.test_sharing import planned_again
 
 pytestmark = pytest.mark.integration
 PATIENCE = 600.0
@@ -115,4 +123,95 @@ def test_ctrl_c_stops_all_workers_with_checkpoints_and_the_command_goes_on(
     assert (process.returncode, err) == (130, "stopped; the same command goes on where it stopped\n")
     assert not at_work(tmp_path / "grid")
     assert bench(*words(images, tmp_path)).code == 0
+    is_like(tmp_path, alone)
+
+
+def test_ray_with_two_workers_one_killed(images: Path, alone: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the extra `ray`")
+    process = start(words(images, tmp_path, "--ray"))
+    killed = kill_some(tmp_path, lambda: process.poll() is not None, 1, 3)
+    out, err = process.communicate()
+    assert process.returncode == 0, out + err
+    assert killed == 1
+    is_like(tmp_path, alone)
+
+
+def test_ray_workers_that_do_not_see_the_folder_return_bytes(finished: Run, tmp_path: Path) -> None:
+    folder = planned_again(finished, tmp_path / "far")
+    run, cells = (folder / "run.json").read_bytes(), ["unet-r0", "oracle"]
+    returned = _task(tmp_path / "nowhere" / folder.name, run, cells, Settings("cpu"))
+    assert returned is not None
+    bundle.unpack(returned, folder)
+    bundle.unpack(returned, folder)
+    assert not {*cells} & {*undone_in(folder)}
+    assert_same(
+        tables(tmp_path / "far"), {n: s for n, s in tables(finished.out).items() if n in tables(tmp_path / "far")}
+    )
+    assert len(list(tmp_path.glob("far/store/fits/*/weights.safetensors"))) == 1
+    assert not list(folder.parent.glob(".*"))
+
+
+def test_submitits_local_executor(images: Path, alone: Path, tmp_path: Path) -> None:
+    pytest.importorskip("submitit", reason="the extra `slurm`")
+    options = tmp_path / "local.toml"
+    options.write_text('cluster = "local"\nat_once = 2\ncpus = 1\n')
+    answer = bench(*words(images, tmp_path, "--slurm", options))
+    assert answer.code == 0, answer.err
+    is_like(tmp_path, alone)
+
+
+def test_slurm_requeues_one_task_and_has_another_killed(images: Path, alone: Path, tmp_path: Path) -> None:
+    """The report of the last job names the cell of the killed task; the same command has it done."""
+    pytest.importorskip("submitit", reason="the extra `slurm`")
+    if reason := slurm.missing():
+        pytest.skip(reason)
+    options = tmp_path / "cpu.toml"
+    options.write_text("cpus = 1\nmemory_gb = 2\nminutes = 60\n")
+    root = tmp_path / "slurm"
+    root.mkdir()
+    with slurm.cluster(root) as environment, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", environment["SLURM_CONF"])
+
+        def command(*given: str) -> str:
+            return subprocess.run(given, check=True, capture_output=True, text=True).stdout
+
+        def sent() -> None:
+            answer = bench(*words(images, tmp_path, "--slurm", options))
+            assert answer.code == 0, answer.err
+            assert "Sent to Slurm: array " in answer.out
+
+        sent()
+        stopped: list[str] = []
+        deadline = time.monotonic() + PATIENCE
+        while progress.queue(tmp_path / "grid"):
+            assert time.monotonic() < deadline, command("squeue")
+            for worker in at_work(tmp_path / "grid"):
+                if len(stopped) == 2 or worker.cell in stopped or "-r" not in worker.cell:
+                    continue
+                process = int(worker.name.rpartition("-")[2])
+                if stopped:
+                    os.kill(process, signal.SIGKILL)
+                else:
+                    lines = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+                    known = dict(line.decode().partition("=")[::2] for line in lines)
+                    task = f"{known['SLURM_ARRAY_JOB_ID']}_{known['SLURM_ARRAY_TASK_ID']}"
+                    command("scontrol", "requeue", task)
+                    time.sleep(2)
+                    command("scontrol", "update", f"JobId={task}", "StartTime=now")  # not after its usual two minutes
+                stopped.append(worker.cell)
+            time.sleep(0.5)
+        assert len(stopped) == 2
+        results = read_results(tmp_path / "grid")
+        left = undone_in(tmp_path / "grid")
+        assert left == [stopped[1]], "the one that was requeued is done"
+        assert "**Not finished.**" in (tmp_path / "grid/report.md").read_text()
+        assert results.finished is None
+        (log,) = (file for file in (tmp_path / "grid/slurm").glob("*_log.err") if "cells failed" in file.read_text())
+        assert "1 of 18 cells failed" in log.read_text()
+        sent()
+        while progress.queue(tmp_path / "grid"):
+            assert time.monotonic() < deadline + PATIENCE, command("squeue")
+            time.sleep(0.5)
+    assert (tmp_path / "grid/report.md").exists()
+    shutil.rmtree(tmp_path / "grid/workers")  # the killed one could not say that it ended
     is_like(tmp_path, alone)
