@@ -121,13 +121,13 @@ def recipe(name: str) -> Recipe:
 def read_recipe(text: str, file: str) -> Recipe:
     """The recipe written in `text`; `file` is named in errors."""
     try:
-        recipe = _validated(Recipe, tomllib.loads(text), file)
+        recipe = validated(Recipe, tomllib.loads(text), file)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{file}: not valid TOML: {error}") from error
-    _validated(Training, recipe.training, f"{file}: training")
+    validated(Training, recipe.training, f"{file}: training")
     for name, values in recipe.training_of.items():
         _known(name, f"{file}: training_of.{name}")
-        _validated(Training, _over(recipe.training, values), f"{file}: training_of.{name}")
+        validated(Training, _over(recipe.training, values), f"{file}: training_of.{name}")
     for name, values in recipe.options.items():
         try:
             methods.options(name, **values)
@@ -143,7 +143,8 @@ def _known(name: str, place: str) -> None:
         raise UsageError(f"{place}: {error}") from error
 
 
-def _validated(model: type[M], values: Mapping[str, Any], place: str) -> M:
+def validated(model: type[M], values: Mapping[str, Any], place: str) -> M:
+    """A model of the values read from `place`; UsageError naming keys that are unknown or of a wrong kind."""
     try:
         return model(**values)
     except UsageError as error:
@@ -272,7 +273,7 @@ def _cell(run: Run, label: str, repetition: int) -> Cell:
     training = _over(run.recipe.training, run.recipe.training_of.get(name, {}))
     for values in (run.settings.get("training", {}), of_training):
         training = _over(training, values)
-    checked = _validated(Training, training, f"training of {label if of_training else name}")
+    checked = validated(Training, training, f"training of {label if of_training else name}")
     for wrapper, _ in chain:
         if wrappers.find(wrapper).gives == "set":
             raise UsageError(
