@@ -27,7 +27,7 @@ Methods = Annotated[
     str,
     typer.Option(
         help="Comma-separated: name, name[option=value,training.lr=1e-3], name+wrapper, package.module:Class, "
-        "path/to/file.py:Class, or all."
+        "path/to/file.py:Class, NAME=predictions:DIR, or all."
     ),
 ]
 Samples = Annotated[int | None, typer.Option(help="Samples per image. Default: the recipe's.")]
@@ -54,6 +54,32 @@ class Format(StrEnum):
 
 
 Pictures = Annotated[Format, typer.Option(help="Format of the page's pictures.")]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Go on where more than 1 % of the readers' files cannot be used.")
+]
+Common = Annotated[
+    bool,
+    typer.Option("--common", help="Go on where predictions lack more than 10 % of the test cases: all are scored on "
+                 "the common ones."),
+]  # fmt: skip
+Name = Annotated[
+    str | None, typer.Option(help="Name of the results folder. Default: data, recipe, size and a hash of the rest.")
+]
+Kept = Annotated[
+    bool, typer.Option("--gallery/--no-gallery", help="Keep images and samples of a few cases for the page.")
+]
+
+
+class SampleKind(StrEnum):
+    independent = "independent"
+    support = "support"
+    stratified = "stratified"
+
+
+Kinds = Annotated[
+    SampleKind | None,
+    typer.Option("--kind", help="How the samples of predictions were drawn, where their folder does not say."),
+]
 STOPPED = 130  # what Typer makes of Ctrl-C
 
 
@@ -100,34 +126,28 @@ def run(
     size: Size = None,
     device: Device = "auto",
     out: Out = Path("runs"),
-    name: Annotated[
-        str | None, typer.Option(help="Name of the results folder. Default: data, recipe, size and a hash of the rest.")
-    ] = None,
+    name: Name = None,
     settings: Assignments = None,
     plugin: Plugins = None,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Go on where more than 1 % of the readers' files cannot be used.")
-    ] = False,
+    kind: Kinds = None,
+    common: Common = False,
+    allow_missing: AllowMissing = False,
     launcher: Annotated[str, typer.Option(help="Where cells are worked on, see `list launchers`.")] = "here",
-    gallery: Annotated[bool, typer.Option(help="Keep images and samples of a few cases for the page.")] = True,
+    gallery: Kept = True,
     pictures: Pictures = Format.png,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Train, sample and score methods, and write a report. The same command goes on where it was stopped."""
-    from bench import data as described
     from bench import launchers
-    from bench.runs import plan, record, spec
-    from bench.runs.carry_out import carry_out
-    from bench.runs.splits import load_splits
-    from bench.runs.work import Job
+    from bench.runs import spec
     from uqseg.device import pick_device
 
     spec.run_plugins(plugin or [])
     request = spec.make_run(
         data=data,
         recipe_name=recipe,
-        labels=spec.split(methods),
+        labels=[spec.of_kind(label, kind) for label in spec.split(methods)],
         seeds=spec.whole_numbers(seeds),
         samples=samples,
         size=size,
@@ -135,33 +155,106 @@ def run(
         assignments=settings or [],
         plugins=plugin or [],
     )
+    use = launchers.Settings(device, progress and sys.stderr.isatty(), show, _debug(), spec.outside(request))
+    launch = launchers.find(launcher)
     pick_device(device)
-    launch, bars, log = launchers.find(launcher), progress and sys.stderr.isatty(), show
-    splits = load_splits(request, bars)
-    described.refuse_losses(splits.train, allow_missing)
-    entry = record.make_record(request, splits, name, _command(), commit())
+    splits, theirs = _load(request, use.progress, allow_missing)
+    _run(request, splits, theirs, use, launch, out, name, common, dry_run, gallery, pictures)
+
+
+def _load(request: Any, progress: bool, allow_missing: bool) -> tuple[Any, Any]:
+    """The data of a request, and somebody's predictions that it names."""
+    from bench.data import refuse_losses
+    from bench.runs.predicted import open_all
+    from bench.runs.splits import load_splits
+
+    splits = load_splits(request, progress)
+    refuse_losses(splits.test, allow_missing)
+    return splits, open_all(request, splits)
+
+
+def _run(
+    request: Any,
+    splits: Any,
+    theirs: Any,
+    use: Any,
+    launch: Any,
+    out: Path,
+    name: str | None,
+    common: bool,
+    dry_run: bool,
+    gallery: bool,
+    pictures: Format,
+) -> None:
+    """Say what a request asks for, do it, and write its report."""
+    from bench import data as described
+    from bench.runs import plan, predicted, record
+    from bench.runs.carry_out import carry_out
+    from bench.runs.work import Job
+
+    if theirs:
+        splits, theirs = predicted.on_common_cases(splits, theirs, common)
+    entry = record.make_record(request, splits, name, _command(), commit(), theirs)
     folder = out / entry["name"]
     job = Job(folder, entry, request, splits)
     record.check_same(folder, entry)
-    log(
+    show(
         f"{splits.train.name}: {len(splits.train)} training, {len(splits.val)} validation and {len(splits.test)} test "
         f"images, {request.size}×{request.size} pixels, {splits.train.readers} readers. Recipe {request.recipe_name}. "
         f"{request.samples} samples. Results: {folder}"
     )
     for line in (*described.by_kind(splits.train.problems, False), *entry["data"]["remarks"]):
-        log(line)
-    for line in (*record.changed_since(out, entry), *plan.lines(plan.plan(job, device), device)):
-        log(line)
+        show(line)
+    for line in (*record.changed_since(out, entry), *plan.lines(plan.plan(job, use.device), use.device)):
+        show(line)
     for label, reason in entry["declined"].items():
-        log(f"{label} declined: {reason}")
+        show(f"{label} declined: {reason}")
     if dry_run:
         return
-    use = launchers.Settings(device, bars, log, _debug(), spec.outside(request))
     failed = carry_out(job, launch, use, with_gallery=gallery)
     _report(folder, pictures)
     if failed:
         reasons = "; ".join(failed)
         raise FileError(f"{len(failed)} of {len(job.entries)} cells failed, the others are kept: {reasons}")
+
+
+@app.command()
+def score(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of predicted masks or probabilities, see docs/predictions.md.")
+    ],
+    data: Annotated[str, typer.Option(help="Data source with the readers' masks, such as folder:PATH.")],
+    label: Annotated[str, typer.Option(help="What to call the method.")] = "predictions",
+    kind: Kinds = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Draws of the yardstick `oracle`, and independent draws used. Default: all.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Images are SIZE×SIZE pixels.")] = 128,
+    limit: Limit = None,
+    common: Common = False,
+    out: Out = Path("runs"),
+    name: Name = None,
+    plugin: Plugins = None,
+    allow_missing: AllowMissing = False,
+    gallery: Kept = True,
+    pictures: Pictures = Format.png,
+) -> None:
+    """Score what somebody else's program predicted for the test images, and write a report. Nothing is trained.
+
+    Example: python -m bench score nnunet-output --data folder:retina --size 512 --label nnunet
+    """
+    from bench import launchers
+    from bench.runs import predicted, spec
+
+    spec.run_plugins(plugin or [])
+    request = predicted.to_score(data, folder, label, kind, samples, size, limit, tuple(plugin or ()))
+    use = launchers.Settings("cpu", sys.stderr.isatty(), show, _debug(), spec.outside(request))
+    splits, theirs = _load(request, use.progress, allow_missing)
+    if samples is None:
+        request = request.model_copy(update={"samples": theirs[label].count})
+    for line in predicted.cut_off(splits.test):
+        show(line)
+    _run(request, splits, theirs, use, launchers.find("here"), out, name, common, False, gallery, pictures)
 
 
 def _report(folder: Path, pictures: Format) -> None:

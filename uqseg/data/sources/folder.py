@@ -10,6 +10,7 @@ dataset.toml    optional, the keys of `Settings`; a key that is not there is an 
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections import Counter
@@ -44,6 +45,7 @@ from uqseg.errors import FileError, UsageError
 
 INVERTED = 0.5  # share of marked pixels from which masks look inverted
 OUTSIDE = 0.5  # share of a lesion's pixels beyond the crop from which on it is lost
+GEOMETRY = ("original_height", "original_width", "fit", "affine")
 FILE, LINE = " file", " line"  # columns that cases.csv cannot have: its names begin with no blank
 REMEDY = "set mask_threshold, or label and ignore, in dataset.toml"
 
@@ -111,7 +113,7 @@ def stamp(path: Path) -> list[Stamp]:
     "folder",
     "any images/<case>.<ext> and readers/<reader>/<case>.<ext>",
     stamp=stamp,
-    version=2,
+    version=3,
     readers_are_persons=True,
 )
 def read(path: Path, size: int) -> Content:
@@ -146,8 +148,9 @@ def read(path: Path, size: int) -> Content:
         places = [slices[str(name)].index(case) for case in part["case"]]
         spacing = part[["spacing_y", "spacing_x"]].to_numpy(np.float32)
         everything.append(Files(str(name), images[str(name)][0], masks, tuple(part["case"]), places, spacing))
-    rows = _rows(path, everything, list(by_reader), settings, size, problems, lost)
-    return Content(table.drop(columns=[FILE, "spacing_y", "spacing_x"]), rows, problems, list(by_reader), lost)
+    table = table.drop(columns=[FILE, "spacing_y", "spacing_x"])
+    rows = _rows(path, everything, list(by_reader), settings, size, table, problems, lost)
+    return Content(table, rows, problems, list(by_reader), lost)
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -309,16 +312,22 @@ def _rows(
     readers: list[str],
     settings: Settings,
     size: int,
+    table: pd.DataFrame,
     problems: list[str],
     lost: Lost,
 ) -> Iterator[Row | None]:
-    """The row of each case, and at the end what many cases have in common.
+    """The row of each case, and at the end what many cases have in common; the table gets what became of each image:
+    original_height, original_width, fit, and affine, as JSON, of single NIfTI slices.
 
     Raises FileError where the crop, which nobody has asked for, loses most lesions.
     """
     notes = _Notes()
     yield from stream(everything, lambda files: _decode(files, readers, settings, size, notes), root, problems, lost)
     problems += notes.lines()
+    geometry = [notes.geometry.get(case, (np.nan, np.nan, None, None)) for case in table["case"]]
+    for k, column in enumerate(GEOMETRY):
+        if column != "affine" or any(each[k] for each in geometry):
+            table[column] = [each[k] for each in geometry]
     lesions, off_centre = len(notes.lesions), sum(notes.lesions)
     if off_centre > lesions / 2 and "fit" not in settings.model_fields_set:
         largest = max(notes.sides)
@@ -334,13 +343,15 @@ def _rows(
 class _Notes:
     """What is odd about many cases: lines of text with the cases or masks that they are about. Threads add to it.
 
-    lesions: of each case with marked pixels, whether fitting loses more than OUTSIDE of them; sides: of the images
+    lesions: of each case with marked pixels, whether fitting loses more than OUTSIDE of them; sides: of the images;
+    geometry: GEOMETRY of each case
     """
 
     def __init__(self) -> None:
         self.names: dict[tuple[str, str], list[str]] = {}
         self.lesions: list[bool] = []
         self.sides: set[int] = set()
+        self.geometry: dict[str, tuple[float, float, str | None, str | None]] = {}
 
     def add(self, text: str, name: str, unit: str = "cases") -> None:
         self.names.setdefault((text, unit), []).append(name)
@@ -381,6 +392,8 @@ def _decode(files: Files, readers: list[str], settings: Settings, size: int, not
             np.array([mask is not None for mask in drawn]),
             _spacing(image, spacing, size, settings),
         )
+        affine = None if image.affine is None or len(image.array) > 1 else json.dumps(image.affine.tolist())
+        notes.geometry[case] = (*image.array.shape[1:3], settings.fit, affine)
         decoded.append(Decoded(case, row, sha256_of(image.array[place]), problems, lost))
         problems = []
         unscaled = (image.unscaled,) if image.unscaled and np.isnan(row.spacing).any() else ()

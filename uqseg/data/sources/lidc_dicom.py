@@ -63,6 +63,7 @@ def stamp(path: Path) -> list[object]:
     version=VERSION,
     largest=PIXELS,
     even=True,
+    centred=True,
     by_request=True,
 )
 def read(path: Path, request: Request) -> Content:

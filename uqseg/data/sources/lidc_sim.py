@@ -48,6 +48,7 @@ class Job:
     version=VERSION,
     largest=PIXELS,
     even=True,
+    centred=True,
     simulated=True,
     by_request=True,
     partial=True,
