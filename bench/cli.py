@@ -95,6 +95,7 @@ class Kind(StrEnum):
     data = "data"
     recipes = "recipes"
     launchers = "launchers"
+    models = "models"
     options = "options"
 
 
@@ -255,6 +256,65 @@ def score(
     for line in predicted.cut_off(splits.test):
         show(line)
     _run(request, splits, theirs, use, launchers.find("here"), out, name, common, False, gallery, pictures)
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="runs/NAME/LABEL, a folder of weights, or a name of `list models`.")],
+    images: Annotated[Path, typer.Argument(help="A folder of images, or one: PNG, TIFF, NIfTI, DICOM, ...")],
+    to: Annotated[Path, typer.Option(help="Folder of the answers; what is there already is not done again.")],
+    samples: Annotated[int, typer.Option(min=1, help="Samples for each slice.")] = 16,
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    window: Annotated[
+        str | None, typer.Option(help="LOW,HIGH: numbers shown as black and white, of images of more than 8 bits.")
+    ] = None,
+    dicom_seg: Annotated[bool, typer.Option("--dicom-seg", help="Write the masks of DICOM images also so.")] = False,
+    device: Device = "auto",
+    trust: Annotated[
+        list[str] | None, typer.Option(help="A class from outside this project that the model may use.")
+    ] = None,
+) -> None:
+    """Predict on new images: mask, mean, standard deviation, entropy, samples and a picture of each, and a summary.
+
+    Example: python -m bench predict lidc64/unet images --to answers
+    """
+    from bench import dicomseg
+    from bench import predict as predicting
+    from bench.progress import progress
+
+    if dicom_seg:
+        dicomseg.check_installed()
+    files = predicting.images_in(images)
+    ends = predicting.window_of(window)
+    sampler, identity = predicting.open_model(model, device, trust or [])
+    request = predicting.Request(sampler, identity, samples, seed, ends, dicom_seg)
+    with progress("predict", len(files), show) as advance:
+        table, before = predicting.predict(request, files, to, advance)
+    for line in predicting.lines(table, before, to):
+        show(line)
+    if reasons := predicting.failures(table):
+        raise FileError(f"{len(reasons)} of {len(table)} images have no prediction: {'; '.join(reasons[:5])}")
+
+
+@app.command()
+def export(
+    cell: Annotated[str, typer.Argument(help="runs/NAME/LABEL of a trained method, with or without wrappers.")],
+    to: Annotated[Path, typer.Option(help="Folder of the model, such as uqseg/models/lidc64/unet.")],
+    credit: Annotated[
+        str | None, typer.Option(help="For its card: whose the data are, and under which licence. Known of LIDC.")
+    ] = None,
+    device: Device = "auto",
+    trust: Annotated[
+        list[str] | None, typer.Option(help="A class from outside this project that the model may use.")
+    ] = None,
+) -> None:
+    """Make a model to hand on of a trained method: weights as float16, scored as they are stored, and a card."""
+    from bench import export as exporting
+    from bench.launchers import Settings
+
+    use = Settings(device, sys.stderr.isatty(), show, _debug(), tuple(trust or ()))
+    for line in exporting.export(cell, to, credit, use):
+        show(line)
 
 
 def _report(folder: Path, pictures: Format) -> None:
@@ -550,6 +610,10 @@ def _described(kind: Kind) -> dict[str, str]:
         from bench import launchers
 
         return launchers.names()
+    if kind is Kind.models:
+        from uqseg.trained import shipped
+
+        return shipped()
     from bench.runs.spec import recipe, recipe_names
 
     return {n: recipe(n).description for n in recipe_names()}

@@ -114,8 +114,8 @@ class Predictions:
     def only(self, cases: Iterable[str]) -> Predictions:
         """The predictions of some of the cases."""
         names = list(cases)
-        files, seen = ({case: part[case] for case in names} for part in (self.files, self.seen))
-        return replace(self, files=files, seen=seen)
+        files = {case: self.files[case] for case in names}
+        return replace(self, files=files, seen={case: self.seen[case] for case in names})
 
     @property
     def describes(self) -> Description:
@@ -245,7 +245,8 @@ def _look(files: Sequence[Path], size: int, frame: Frame) -> _Seen:
     """Read the files of a case. Raises FileError for one that cannot be used."""
     if len(files) > 1 and len({stem(file.name)[0] for file in files}) == 1:
         raise FileError(f"several files for one case, {' and '.join(f.name for f in files)}; keep one")
-    count, tops, digest = 0, {}, hashlib.sha256()
+    tops: dict[str, float] = {}
+    count, digest = 0, hashlib.sha256()
     for file in files:
         array = _slices(file, size, frame)
         low, high = float(array.min()), float(array.max())

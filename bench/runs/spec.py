@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,7 +17,6 @@ from uqseg import methods, wrappers
 from uqseg.errors import FileError, UsageError, unknown
 from uqseg.methods import Options
 from uqseg.outside import load_file
-from uqseg.predictions import KINDS
 from uqseg.samples import Drawn
 from uqseg.seeds import seed_of
 from uqseg.training import Training
@@ -110,9 +109,10 @@ def predicted(label: str) -> Predicted | None:
     match = PREDICTED.fullmatch(label)
     if match is None:
         return None
-    name, kind, path = match.groups()
-    if kind is not None and kind not in KINDS:
-        raise unknown("kind", kind, KINDS)
+    name, text, path = match.groups()
+    kind = next((known for known in get_args(Drawn) if known == text), None)
+    if kind != text:
+        raise unknown("kind", text, get_args(Drawn))
     folder = Path(path.strip('"')).expanduser()
     return Predicted(name or f"predictions:{folder.resolve().name}", folder, kind)
 

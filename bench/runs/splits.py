@@ -36,12 +36,14 @@ def load_splits(run: Run, progress: bool = False) -> Splits:
     def part(split: str) -> AnnotatedSet:
         return load(run.data, split=split, size=run.size, limit=getattr(run.limit, split), progress=progress)
 
-    test, others = part("test"), []
-    for split in ("train", "val"):
+    test = part("test")
+
+    def other(split: str) -> AnnotatedSet:
         try:
-            others.append(part(split))
+            return part(split)
         except UsageError:  # the test set has shown that nothing else is wrong: no image of this split
             if not all(map(predicted, run.methods)):
                 raise
-            others.append(test.take(slice(0, 0)))
-    return Splits(*others, test)
+            return test.take(slice(0, 0))
+
+    return Splits(other("train"), other("val"), test)

@@ -297,7 +297,7 @@ def _scored(
         if stored and stored[0].averaged:  # what was derived before averaging is derived from all anew
             stored, names = None, list(versions)
         task = f"score {entry['label']} {split}"
-        scores, milliseconds = _score(lazy.sampler, data, job.run.samples, names, settings.progress, task)
+        scores, milliseconds = score_sampler(lazy.sampler, data, job.run.samples, names, settings.progress, task)
         computed = {statistic: versions[statistic] for statistic in names}
         if stored:
             scores, computed = _joined(stored[0], scores), stored[1]["statistics"] | computed
@@ -323,7 +323,7 @@ def _described(entry: dict[str, Any], sampler: Sampler, scores: Scores) -> dict[
     }
 
 
-def _score(
+def score_sampler(
     sampler: Sampler, data: AnnotatedSet, n: int, names: list[str], progress: bool, text: str
 ) -> tuple[Scores, float]:
     """Scores of the named statistics, and the milliseconds that sampling took per image (the first batch warms up)."""

@@ -92,6 +92,15 @@ def outline(file: Path) -> tuple[int, int]:
         raise unreadable(file, error) from error
 
 
+def is_dicom(file: Path) -> bool:
+    """Whether a file is DICOM by its content: scanners give it any name."""
+    try:
+        with file.open("rb") as opened:
+            return file.is_file() and opened.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
 def unreadable(file: Path, error: BaseException) -> FileError:
     """The error for a file that is not what it seems to be."""
     if isinstance(error, Image.DecompressionBombError):

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from uqseg.data.annotated import sha256_of
 from uqseg.data.cache import Content, Lost, Row
 from uqseg.data.casefile import COLUMNS, read_cases, shared_beginnings
-from uqseg.data.formats import Volume, outline, read_volume
+from uqseg.data.formats import Volume, is_dicom, outline, read_volume
 from uqseg.data.images import (
     Decoded,
     aligned,
@@ -45,7 +45,7 @@ from uqseg.errors import FileError, UsageError
 
 INVERTED = 0.5  # share of marked pixels from which masks look inverted
 OUTSIDE = 0.5  # share of a lesion's pixels beyond the crop from which on it is lost
-GEOMETRY = ("original_height", "original_width", "fit", "affine")
+GEOMETRY = ("original_height", "original_width", "fit", "window", "affine")
 FILE, LINE = " file", " line"  # columns that cases.csv cannot have: its names begin with no blank
 REMEDY = "set mask_threshold, or label and ignore, in dataset.toml"
 
@@ -199,7 +199,7 @@ def _by_case(root: Path, directory: Path, problems: list[str]) -> dict[str, list
     stems = [stem(entry.name) for entry in entries]
     companions = {name + ending for name, extension in stems for ending in COMPANIONS.get(extension, ())}
     for file, (name, extension) in zip(entries, stems, strict=True):
-        if extension or _is_dicom(file):
+        if extension or is_dicom(file):
             by_case.setdefault(plain(name), []).append(file)
         elif file.is_dir():
             problems.append(f"folder not looked into: {file.relative_to(root)}")
@@ -208,15 +208,6 @@ def _by_case(root: Path, directory: Path, problems: list[str]) -> dict[str, list
     if not by_case:
         problems.append(f"no file in {directory.relative_to(root)}")
     return by_case
-
-
-def _is_dicom(file: Path) -> bool:
-    """Whether a file is DICOM by its content: scanners give it any name."""
-    try:
-        with file.open("rb") as opened:
-            return file.is_file() and opened.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
 
 
 def _slices(
@@ -317,16 +308,17 @@ def _rows(
     lost: Lost,
 ) -> Iterator[Row | None]:
     """The row of each case, and at the end what many cases have in common; the table gets what became of each image:
-    original_height, original_width, fit, and affine, as JSON, of single NIfTI slices.
+    original_height, original_width, fit, and as JSON the window of images of more than 8 bits ("own": their file's
+    extremes) and the affine of single NIfTI slices.
 
     Raises FileError where the crop, which nobody has asked for, loses most lesions.
     """
     notes = _Notes()
     yield from stream(everything, lambda files: _decode(files, readers, settings, size, notes), root, problems, lost)
     problems += notes.lines()
-    geometry = [notes.geometry.get(case, (np.nan, np.nan, None, None)) for case in table["case"]]
+    geometry = [notes.geometry.get(case, (np.nan, np.nan, None, None, None)) for case in table["case"]]
     for k, column in enumerate(GEOMETRY):
-        if column != "affine" or any(each[k] for each in geometry):
+        if any(each[k] is not None for each in geometry):
             table[column] = [each[k] for each in geometry]
     lesions, off_centre = len(notes.lesions), sum(notes.lesions)
     if off_centre > lesions / 2 and "fit" not in settings.model_fields_set:
@@ -351,7 +343,7 @@ class _Notes:
         self.names: dict[tuple[str, str], list[str]] = {}
         self.lesions: list[bool] = []
         self.sides: set[int] = set()
-        self.geometry: dict[str, tuple[float, float, str | None, str | None]] = {}
+        self.geometry: dict[str, tuple[float, float, str | None, str | None, str | None]] = {}
 
     def add(self, text: str, name: str, unit: str = "cases") -> None:
         self.names.setdefault((text, unit), []).append(name)
@@ -393,7 +385,8 @@ def _decode(files: Files, readers: list[str], settings: Settings, size: int, not
             _spacing(image, spacing, size, settings),
         )
         affine = None if image.affine is None or len(image.array) > 1 else json.dumps(image.affine.tolist())
-        notes.geometry[case] = (*image.array.shape[1:3], settings.fit, affine)
+        window = None if low is None else json.dumps([low, high] if settings.window else "own")
+        notes.geometry[case] = (*image.array.shape[1:3], settings.fit, window, affine)
         decoded.append(Decoded(case, row, sha256_of(image.array[place]), problems, lost))
         problems = []
         unscaled = (image.unscaled,) if image.unscaled and np.isnan(row.spacing).any() else ()

@@ -64,6 +64,7 @@ def stamp(path: Path) -> list[object]:
     largest=PIXELS,
     even=True,
     centred=True,
+    window=ct.WINDOW,
     by_request=True,
 )
 def read(path: Path, request: Request) -> Content:

@@ -49,6 +49,7 @@ class Job:
     largest=PIXELS,
     even=True,
     centred=True,
+    window=ct.WINDOW,
     simulated=True,
     by_request=True,
     partial=True,
