@@ -49,6 +49,10 @@ def plan(job: Job, device: str) -> pd.DataFrame:
         train, sample = speeds[kind]
         text = f"{left} of {total} steps" if left else "trained; score" if images else "scored; collect"
         rows.append((cell.label, cell.repetition, text, left * cell.training.batch * train + images * sample))
+    for name, entry in job.entries.items():
+        if "predictions" in entry:
+            done = is_done(job.folder / "cells" / name, entry)
+            rows.append((entry["label"], 0, "done" if done else "score the files", 0.0))
     return pd.DataFrame(rows, columns=["method", "repetition", "to do", "seconds"])
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import Field
 
@@ -19,11 +19,13 @@ from uqseg.errors import FileError, UsageError, unknown
 from uqseg.methods import Options
 from uqseg.outside import load_file
 from uqseg.prediction import MOST as MOST_SAMPLES
+from uqseg.samples import Drawn
 from uqseg.seeds import seed_of
 from uqseg.training import Training
 
 M = TypeVar("M", bound=Checked)
 MOST_REPETITIONS = 10_000
+PREDICTED = re.compile(r"(?:([^=:\[\]/\\]+)=)?predictions(?:\[kind=(\w*)\])?:(.+)")
 
 
 class Limit(Checked):
@@ -93,9 +95,40 @@ def run_plugins(plugins: Sequence[str]) -> None:
         load_file(plugin)
 
 
+class Predicted(NamedTuple):
+    """A label of somebody's predictions: what tables call them, their folder, and how they were drawn if said."""
+
+    label: str
+    folder: Path
+    kind: Drawn | None
+
+
+def predicted(label: str) -> Predicted | None:
+    """What NAME=predictions[kind=KIND]:DIR stands for, NAME and KIND being optional; None for another label."""
+    match = PREDICTED.fullmatch(label)
+    if match is None:
+        return None
+    name, text, path = match.groups()
+    kind = next((known for known in get_args(Drawn) if known == text), None)
+    if kind != text:
+        raise unknown("kind", text, get_args(Drawn))
+    folder = Path(path.strip('"')).expanduser()
+    return Predicted(name or f"predictions:{folder.resolve().name}", folder, kind)
+
+
+def of_kind(label: str, kind: str | None) -> str:
+    """A label of predictions that says how they were drawn, where it does not say so already; any other as it is."""
+    theirs = predicted(label)
+    if theirs is None or theirs.kind is not None or kind is None:
+        return label
+    head, path = label.split("predictions:", 1)
+    return f"{head}predictions[kind={kind}]:{path}"
+
+
 def outside(run: Run) -> tuple[str, ...]:
     """The plugins of a run, and its methods and wrappers that are not of this project; nothing is imported."""
-    names = [_part(label, part)[0] for label in run.methods for part in split(label, "+")]
+    trained = [label for label in run.methods if not predicted(label)]
+    names = [_part(label, part)[0] for label in trained for part in split(label, "+")]
     return (*run.plugins, *(name for name in dict.fromkeys(names) if ":" in name))
 
 
@@ -254,14 +287,16 @@ def make_run(
 
 
 def shown_label(label: str) -> str:
-    """A label as tables show it: of a class in a file without the folders of this machine."""
+    """A label as tables show it: of a class in a file, and of predictions, without the folders of this machine."""
+    if theirs := predicted(label):
+        return theirs.label
     head, bracket, rest = label.partition("[")
     return re.sub(r'"?[^"+]*[/\\]([^/\\"]+\.py:\w+)"?', r"\1", head) + bracket + rest
 
 
 def cells(run: Run) -> list[Cell]:
-    """The run's cells, by label, then repetition; every option checked."""
-    return [_cell(run, label, repetition) for label in run.methods for repetition in run.seeds]
+    """The run's cells that train, by label, then repetition; every option checked."""
+    return [_cell(run, label, repetition) for label in run.methods if not predicted(label) for repetition in run.seeds]
 
 
 def _cell(run: Run, label: str, repetition: int) -> Cell:

@@ -21,7 +21,7 @@ from rich.progress import Progress
 
 from baselines import yardsticks
 from bench.launchers import Settings
-from bench.runs import results, spec
+from bench.runs import keys, predicted, results, spec
 from bench.runs.record import STORE, cell_folder, machine, new_method
 from bench.runs.spec import Cell, Run, cells
 from bench.runs.splits import Splits, load_splits
@@ -93,7 +93,8 @@ def _read_job(folder: Path, trust: tuple[str, ...], written: int) -> Job:
                 f"--trust {name}"
             )
     spec.run_plugins(request.plugins)
-    return Job(folder, record, request, load_splits(request))
+    left_out = {case for cases in record.get("left_out", {}).values() for case in cases}
+    return Job(folder, record, request, predicted.without(load_splits(request), left_out))
 
 
 def attempt(folder: Path, cell: str, settings: Settings) -> str | None:
@@ -141,9 +142,9 @@ def work(folder: Path, cell: str, settings: Settings) -> None:
         return
     scores, info = {}, {}
     sampler = _Lazy(lambda: make_sampler(job, cell, settings))
-    for split in ORDER:
+    for split in filter(entry["scores"].__contains__, ORDER):
         scores[split], info[split] = _scored(job, entry, split, sampler, settings)
-    kept = {split: _only(scores[split], wanted(split)) for split in results.SPLITS}
+    kept = {split: _only(scores[split], wanted(split)) for split in results.SPLITS if split in scores}
     described = info["test"] | {"scores": entry["scores"], "statistics": wanted("test")}
     if "fit" in entry:
         final = trained(job.cells[cell], entry["fit"], job.splits, job.store, settings)
@@ -189,8 +190,13 @@ class _Lazy:
 
 
 def make_sampler(job: Job, name: str, settings: Settings) -> Sampler:
-    """The trained method of a cell with its wrappers around it, or a yardstick."""
+    """The trained method of a cell with its wrappers around it, somebody's predictions, or a yardstick."""
     entry = job.entries[name]
+    if "predictions" in entry:
+        theirs = predicted.open_all(job.run, job.splits, entry["label"])[entry["label"]]
+        if keys.predictions_key(theirs) != entry["predictions"]:
+            raise FileError(f"the files in '{theirs.folder}' have changed since the run began; give its command again")
+        return theirs
     if "fit" not in entry:
         return yardsticks.build(entry["label"], job.splits.train)
     cell = job.cells[name]
@@ -309,7 +315,7 @@ def _scored(
         if stored and stored[0].averaged:  # what was derived before averaging is derived from all anew
             stored, names = None, list(versions)
         task = f"score {entry['label']} {split}"
-        scores, milliseconds = _score(lazy.sampler, data, job.run.samples, names, settings.progress, task)
+        scores, milliseconds = score_sampler(lazy.sampler, data, job.run.samples, names, settings.progress, task)
         computed = {statistic: versions[statistic] for statistic in names}
         if stored:
             scores, computed = _joined(stored[0], scores), stored[1]["statistics"] | computed
@@ -319,7 +325,7 @@ def _scored(
 
 
 def _described(entry: dict[str, Any], sampler: Sampler, scores: Scores) -> dict[str, Any]:
-    yardstick, describes = "fit" not in entry, sampler.describes
+    yardstick, describes = "repetition" not in entry, sampler.describes
     return {
         "label": entry["label"],
         "method": entry["label"] if yardstick else entry["method"],
@@ -335,7 +341,7 @@ def _described(entry: dict[str, Any], sampler: Sampler, scores: Scores) -> dict[
     }
 
 
-def _score(
+def score_sampler(
     sampler: Sampler, data: AnnotatedSet, n: int, names: list[str], progress: bool, text: str
 ) -> tuple[Scores, float]:
     """Scores of the named statistics, and the milliseconds that sampling took per image (the first batch warms up)."""
