@@ -29,6 +29,8 @@ class Yardstick(ABC):
     varies: ClassVar[Varies] = "outcome"
     support: int | None = 1
     needs_readers: ClassVar[bool] = True
+    learns: ClassVar[bool] = False
+    """Whether it counts in the training set."""
     leave_one_out: ClassVar[bool] = False
     """Whether it is scored by `uqseg.metrics.leave_one_out`, from R − 1 samples at a time."""
 
@@ -59,6 +61,7 @@ class Background(Yardstick):
 
 class Prevalence(Yardstick):
     name, description = "prevalence", "the training set's pixel-wise frequency of foreground"
+    learns = True
 
     def __init__(self, train: AnnotatedSet) -> None:
         super().__init__(train)

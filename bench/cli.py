@@ -8,7 +8,7 @@ import subprocess
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -27,7 +27,7 @@ Methods = Annotated[
     str,
     typer.Option(
         help="Comma-separated: name, name[option=value,training.lr=1e-3], name+wrapper, package.module:Class, "
-        "path/to/file.py:Class, or all."
+        "path/to/file.py:Class, NAME=predictions:DIR, or all."
     ),
 ]
 Samples = Annotated[int | None, typer.Option(help="Samples per image. Default: the recipe's.")]
@@ -54,6 +54,32 @@ class Format(StrEnum):
 
 
 Pictures = Annotated[Format, typer.Option(help="Format of the page's pictures.")]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Go on where more than 1 % of the readers' files cannot be used.")
+]
+Common = Annotated[
+    bool,
+    typer.Option("--common", help="Go on where predictions lack more than 10 % of the test cases: all are scored on "
+                 "the common ones."),
+]  # fmt: skip
+Name = Annotated[
+    str | None, typer.Option(help="Name of the results folder. Default: data, recipe, size and a hash of the rest.")
+]
+Kept = Annotated[
+    bool, typer.Option("--gallery/--no-gallery", help="Keep images and samples of a few cases for the page.")
+]
+
+
+class SampleKind(StrEnum):
+    independent = "independent"
+    support = "support"
+    stratified = "stratified"
+
+
+Kinds = Annotated[
+    SampleKind | None,
+    typer.Option("--kind", help="How the samples of predictions were drawn, where their folder does not say."),
+]
 STOPPED = 130  # what Typer makes of Ctrl-C
 
 
@@ -69,6 +95,7 @@ class Kind(StrEnum):
     data = "data"
     recipes = "recipes"
     launchers = "launchers"
+    models = "models"
     options = "options"
 
 
@@ -100,34 +127,45 @@ def run(
     size: Size = None,
     device: Device = "auto",
     out: Out = Path("runs"),
-    name: Annotated[
-        str | None, typer.Option(help="Name of the results folder. Default: data, recipe, size and a hash of the rest.")
-    ] = None,
+    name: Name = None,
     settings: Assignments = None,
     plugin: Plugins = None,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Go on where more than 1 % of the readers' files cannot be used.")
-    ] = False,
-    launcher: Annotated[str, typer.Option(help="Where cells are worked on, see `list launchers`.")] = "here",
-    gallery: Annotated[bool, typer.Option(help="Keep images and samples of a few cases for the page.")] = True,
+    kind: Kinds = None,
+    common: Common = False,
+    allow_missing: AllowMissing = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes that work at the same time. Default: one for each GPU, else 1.")
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Threads of each cell, fixed when the run is planned. Default: the cores over the jobs."
+        ),
+    ] = None,
+    slurm: Annotated[
+        Path | None, typer.Option(help="Send the cells to Slurm, as FILE.toml says: partition, time, gpus, ...")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Send the cells to the Ray cluster at ADDRESS; without one, to this machine's.")
+    ] = None,
+    launcher: Annotated[
+        str | None, typer.Option(help="Where cells are worked on, see `list launchers`; for those of plugins.")
+    ] = None,
+    gallery: Kept = True,
     pictures: Pictures = Format.png,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Train, sample and score methods, and write a report. The same command goes on where it was stopped."""
-    from bench import data as described
-    from bench import launchers
-    from bench.runs import plan, record, spec
-    from bench.runs.carry_out import carry_out
-    from bench.runs.splits import load_splits
-    from bench.runs.work import Job
-    from uqseg.device import pick_device
+    from bench.launchers import Settings
+    from bench.launchers.choice import choose
+    from bench.runs import spec
 
     spec.run_plugins(plugin or [])
     request = spec.make_run(
         data=data,
         recipe_name=recipe,
-        labels=spec.split(methods),
+        labels=[spec.of_kind(label, kind) for label in spec.split(methods)],
         seeds=spec.whole_numbers(seeds),
         samples=samples,
         size=size,
@@ -135,60 +173,208 @@ def run(
         assignments=settings or [],
         plugins=plugin or [],
     )
-    pick_device(device)
-    launch, bars, log = launchers.find(launcher), progress and sys.stderr.isatty(), show
-    splits = load_splits(request, bars)
-    described.refuse_losses(splits.train, allow_missing)
-    entry = record.make_record(request, splits, name, _command(), commit())
+    choice = choose(device, jobs, slurm, ray, launcher)
+    use = Settings(choice.device, progress and sys.stderr.isatty(), show, _debug(), spec.outside(request),
+                   jobs=choice.jobs, target=choice.target, gallery=gallery, pictures=_format(pictures))  # fmt: skip
+    splits, theirs = _load(request, use.progress, allow_missing)
+    _run(request, splits, theirs, use, choice, threads, out, name, common, dry_run)
+
+
+def _load(request: Any, progress: bool, allow_missing: bool) -> tuple[Any, Any]:
+    """The data of a request, and somebody's predictions that it names."""
+    from bench.data import refuse_losses
+    from bench.runs.predicted import open_all
+    from bench.runs.splits import load_splits
+
+    splits = load_splits(request, progress)
+    refuse_losses(splits.test, allow_missing)
+    return splits, open_all(request, splits)
+
+
+def _run(
+    request: Any,
+    splits: Any,
+    theirs: Any,
+    use: Any,
+    choice: Any,
+    threads: int | None,
+    out: Path,
+    name: str | None,
+    common: bool,
+    dry_run: bool,
+) -> None:
+    """Say what a request asks for, do it, and write its report."""
+    from bench import data as described
+    from bench.runs import plan, predicted, record
+    from bench.runs.carry_out import carry_out
+    from bench.runs.work import Job
+
+    if theirs:
+        splits, theirs = predicted.on_common_cases(splits, theirs, common)
+    entry = record.make_record(request, splits, name, _command(), commit(), threads or choice.threads, theirs)
     folder = out / entry["name"]
-    job = Job(folder, entry, request, splits)
     record.check_same(folder, entry)
-    log(
+    entry = record.joined(folder, entry, threads)
+    job = Job(folder, entry, request, splits)
+    show(
         f"{splits.train.name}: {len(splits.train)} training, {len(splits.val)} validation and {len(splits.test)} test "
         f"images, {request.size}×{request.size} pixels, {splits.train.readers} readers. Recipe {request.recipe_name}. "
         f"{request.samples} samples. Results: {folder}"
     )
     for line in (*described.by_kind(splits.train.problems, False), *entry["data"]["remarks"]):
-        log(line)
-    for line in (*record.changed_since(out, entry), *plan.lines(plan.plan(job, device), device)):
-        log(line)
+        show(line)
+    planned = plan.plan(job, use.device)
+    for line in (*record.changed_since(out, entry), *plan.lines(planned, use.device, use.jobs)):
+        show(line)
     for label, reason in entry["declined"].items():
-        log(f"{label} declined: {reason}")
+        show(f"{label} declined: {reason}")
     if dry_run:
         return
-    use = launchers.Settings(device, bars, log, _debug(), spec.outside(request))
-    failed = carry_out(job, launch, use, with_gallery=gallery)
-    _report(folder, pictures)
+    failed = carry_out(job, choice.launch, use)
+    if failed is None:
+        return
+    _report(folder, use.pictures)
     if failed:
         reasons = "; ".join(failed)
         raise FileError(f"{len(failed)} of {len(job.entries)} cells failed, the others are kept: {reasons}")
 
 
-def _report(folder: Path, pictures: Format) -> None:
+def _format(pictures: Format) -> Literal["png", "svg"]:
+    return "svg" if pictures is Format.svg else "png"
+
+
+@app.command()
+def score(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of predicted masks or probabilities, see docs/predictions.md.")
+    ],
+    data: Annotated[str, typer.Option(help="Data source with the readers' masks, such as folder:PATH.")],
+    label: Annotated[str, typer.Option(help="What to call the method.")] = "predictions",
+    kind: Kinds = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Draws of the yardstick `oracle`, and independent draws used. Default: all.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Images are SIZE×SIZE pixels.")] = 128,
+    limit: Limit = None,
+    common: Common = False,
+    out: Out = Path("runs"),
+    name: Name = None,
+    plugin: Plugins = None,
+    allow_missing: AllowMissing = False,
+    gallery: Kept = True,
+    pictures: Pictures = Format.png,
+) -> None:
+    """Score what somebody else's program predicted for the test images, and write a report. Nothing is trained.
+
+    Example: python -m bench score nnunet-output --data folder:retina --size 512 --label nnunet
+    """
+    from bench.launchers import Settings
+    from bench.launchers.choice import choose
+    from bench.runs import predicted, spec
+
+    spec.run_plugins(plugin or [])
+    request = predicted.to_score(data, folder, label, kind, samples, size, limit, tuple(plugin or ()))
+    choice = choose("cpu", None, None, None, None)
+    use = Settings("cpu", sys.stderr.isatty(), show, _debug(), spec.outside(request), gallery=gallery,
+                   pictures=_format(pictures))  # fmt: skip
+    splits, theirs = _load(request, use.progress, allow_missing)
+    if samples is None:
+        request = request.model_copy(update={"samples": theirs[label].count})
+    for line in predicted.cut_off(splits.test):
+        show(line)
+    _run(request, splits, theirs, use, choice, None, out, name, common, False)
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="runs/NAME/LABEL, a folder of weights, or a name of `list models`.")],
+    images: Annotated[Path, typer.Argument(help="A folder of images, or one: PNG, TIFF, NIfTI, DICOM, ...")],
+    to: Annotated[Path, typer.Option(help="Folder of the answers; what is there already is not done again.")],
+    samples: Annotated[int, typer.Option(min=1, help="Samples for each slice.")] = 16,
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    window: Annotated[
+        str | None, typer.Option(help="LOW,HIGH: numbers shown as black and white, of images of more than 8 bits.")
+    ] = None,
+    dicom_seg: Annotated[bool, typer.Option("--dicom-seg", help="Write the masks of DICOM images also so.")] = False,
+    device: Device = "auto",
+    trust: Annotated[
+        list[str] | None, typer.Option(help="A class from outside this project that the model may use.")
+    ] = None,
+) -> None:
+    """Predict on new images: mask, mean, standard deviation, entropy, samples and a picture of each, and a summary.
+
+    Example: python -m bench predict lidc64/unet images --to answers
+    """
+    from bench import dicomseg
+    from bench import predict as predicting
+    from bench.progress import progress
+
+    if dicom_seg:
+        dicomseg.check_installed()
+    files = predicting.images_in(images)
+    ends = predicting.window_of(window)
+    sampler, identity = predicting.open_model(model, device, trust or [])
+    request = predicting.Request(sampler, identity, samples, seed, ends, dicom_seg)
+    with progress("predict", len(files), show) as advance:
+        table, before = predicting.predict(request, files, to, advance)
+    for line in predicting.lines(table, before, to):
+        show(line)
+    if reasons := predicting.failures(table):
+        raise FileError(f"{len(reasons)} of {len(table)} images have no prediction: {'; '.join(reasons[:5])}")
+
+
+@app.command()
+def export(
+    cell: Annotated[str, typer.Argument(help="runs/NAME/LABEL of a trained method, with or without wrappers.")],
+    to: Annotated[Path, typer.Option(help="Folder of the model, such as uqseg/models/lidc64/unet.")],
+    credit: Annotated[
+        str | None, typer.Option(help="For its card: whose the data are, and under which licence. Known of LIDC.")
+    ] = None,
+    device: Device = "auto",
+    trust: Annotated[
+        list[str] | None, typer.Option(help="A class from outside this project that the model may use.")
+    ] = None,
+) -> None:
+    """Make a model to hand on of a trained method: weights as float16, scored as they are stored, and a card."""
+    from bench import export as exporting
+    from bench.launchers import Settings
+
+    use = Settings(device, sys.stderr.isatty(), show, _debug(), tuple(trust or ()))
+    for line in exporting.export(cell, to, credit, use):
+        show(line)
+
+
+def _report(folder: Path, pictures: Literal["png", "svg"]) -> None:
     from bench import report as pages
 
     show("")
-    for line in pages.write(folder, pictures="svg" if pictures is Format.svg else "png"):
+    for line in pages.write(folder, pictures=pictures):
         show(line)
-    show(f"Report: {folder / 'report.md'}")
+    show(f"Report: {folder / 'report.md'}, and for a browser {folder / 'report.html'}")
 
 
 @app.command(hidden=True)
 def work(
     folder: RunFolder,
-    cell: Annotated[str, typer.Argument(help="A folder in cells/.")],
+    cells: Annotated[list[str] | None, typer.Argument(help="Folders in its cells/. Default: all.")] = None,
     device: Device = "auto",
     trust: Annotated[
         list[str] | None,
         typer.Option(help="A plugin or class from outside this project that the run may use; may be repeated."),
     ] = None,
+    attached: Annotated[
+        bool, typer.Option("--attached", help="Read the cells from standard input, and stop when that is closed.")
+    ] = False,
 ) -> None:
-    """Do one cell of a run; what launchers call in other processes and on other machines."""
+    """Do cells of a run that nobody else is at; what launchers call in other processes and on other machines."""
     from bench.launchers import Settings
-    from bench.runs.work import attempt
+    from bench.runs.attached import read_cells
+    from bench.runs.sharing import take, undone_in
 
-    if error := attempt(folder, cell, Settings(device, log=show, debug=_debug(), trust=tuple(trust or ()))):
-        raise FileError(error)
+    wanted = read_cells() if attached else cells or undone_in(folder)
+    failed = take(folder, wanted, Settings(device, log=show, debug=_debug(), trust=tuple(trust or ())))
+    if failed:
+        raise FileError("; ".join(f"{cell}: {error}" for cell, error in failed.items()))
 
 
 @app.command()
@@ -201,7 +387,7 @@ def report(
     from bench.runs.upkeep import damaged_cells
 
     _plugins_of_figures(plugin)
-    _report(folder, pictures)
+    _report(folder, _format(pictures))
     if lines := list(damaged_cells(folder)):
         raise FileError(f"left out of the report for a damaged file: {'; '.join(lines)}")
 
@@ -211,6 +397,35 @@ def _plugins_of_figures(plugin: list[str] | None) -> None:
         from bench.runs.spec import run_plugins
 
         run_plugins(plugin)
+
+
+@app.command()
+def view(
+    folder: Annotated[Path, typer.Argument(help="Results folder of a run, or any with a page, such as reports.")],
+) -> None:
+    """Open the page of a folder in the browser; the report of a run is written first where it has none."""
+    import webbrowser
+
+    pages = [folder / name for name in ("report.html", "index.html", "readers.html")]
+    page = next((page for page in pages if page.is_file()), None)
+    if page is None:
+        _report(folder, "png")
+        page = pages[0]
+    show(f"Page: {page}")
+    if not webbrowser.open(page.resolve().as_uri()):
+        show("There is no browser here; copy this one file to where there is one.")
+
+
+@app.command()
+def index(
+    folder: Annotated[Path, typer.Argument(help="Folder of reports.")] = Path("reports"),
+) -> None:
+    """Write index.html over all reports in a folder: their best figures, and whether ranks are the same in all."""
+    from bench.report import index as page
+
+    for line in page.write(folder):
+        show(line)
+    show(f"Index: {folder / 'index.html'}")
 
 
 @app.command()
@@ -231,6 +446,23 @@ def compare(
 
 
 @app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Results folders of the same data and recipe.")],
+    to: Annotated[Path, typer.Option(help="Folder of the joined run.")],
+    pictures: Pictures = Format.png,
+) -> None:
+    """Make one results folder of several that differ in their methods and repetitions alone, and its report.
+
+    Example: python -m bench merge runs/a runs/b --to runs/both
+    """
+    from bench.runs import merge as joining
+
+    for line in joining.merge(folders, to, _command()):
+        show(line)
+    _report(to, _format(pictures))
+
+
+@app.command()
 def publish(
     folder: RunFolder,
     to: Annotated[Path, typer.Option(help="Folder of the copy.")],
@@ -244,7 +476,7 @@ def publish(
 
     for line in copies.publish(folder, to, anonymize):
         show(line)
-    _report(to, pictures)
+    _report(to, _format(pictures))
 
 
 @app.command()
@@ -394,10 +626,19 @@ def list_(
 
 
 @app.command()
-def status(out: Out = Path("runs")) -> None:
+def status(
+    out: Out = Path("runs"),
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show workers and Slurm's queue until all is done, anew every few seconds.")
+    ] = False,
+) -> None:
     """What is finished, under way, failed and damaged in the folder of runs."""
+    from bench.runs import progress
     from bench.runs.upkeep import state
 
+    if watch:
+        progress.watch(_existing(out))
+        return
     for line in state(_existing(out)):
         show(line)
 
@@ -457,6 +698,10 @@ def _described(kind: Kind) -> dict[str, str]:
         from bench import launchers
 
         return launchers.names()
+    if kind is Kind.models:
+        from uqseg.trained import shipped
+
+        return shipped()
     from bench.runs.spec import recipe, recipe_names
 
     return {n: recipe(n).description for n in recipe_names()}
@@ -510,6 +755,9 @@ def main() -> None:
     """Run the command line; one line per error, exit code 2 for usage, 1 for failures and 130 for Ctrl-C."""
     _STATE["debug"] = "--debug" in sys.argv or bool(os.environ.get("UQSEG_DEBUG"))
     sys.argv = [a for a in sys.argv if a != "--debug"]
+    for place, word in enumerate(sys.argv):
+        if word == "--ray" and sys.argv[place + 1 : place + 2] in ([], *([w] for w in sys.argv if w.startswith("-"))):
+            sys.argv[place] = "--ray=local"  # Typer knows no option whose value may be left out
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name=_program(), standalone_mode=False)
     except Exception as error:

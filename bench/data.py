@@ -113,13 +113,15 @@ def remarks(train: AnnotatedSet, val: AnnotatedSet, test: AnnotatedSet) -> list[
             f"figures of ambiguity (GED, HM-IoU, ...) MEAN NOTHING here: {double['test']:,} of {len(test):,} test "
             f"cases were read by two readers"
         )
-    few = [name for name in SPLITS if double[name] < ENOUGH and train.readers > 1]
+    filled = [name for name, part in zip(SPLITS, (train, val, test), strict=True) if len(part)]
+    few = [name for name in filled if double[name] < ENOUGH and train.readers > 1]
     if few:
         counts = ", ".join(f"{name} {double[name]}" for name in few)
         lines.append(f"fewer than {ENOUGH} cases read by two readers: {counts}; {WRITE_CASES}")
     lines += [
         f"reader {train.reader_names[r]} has read no training image"
         for r in np.flatnonzero(~train.read.any(axis=0)).tolist()
+        if len(train)
     ]
     return lines
 

@@ -5,11 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from uqseg.prediction import predict
-    from uqseg.training.checkpoint import load_method as load_model
+    from uqseg.segmentation import segment
+    from uqseg.trained import load_model
 
-__all__ = ["__version__", "load_model", "predict"]
+__all__ = ["__version__", "load_model", "predict", "segment"]
 __version__: str
-_LAZY = {"predict": ("uqseg.prediction", "predict"), "load_model": ("uqseg.training.checkpoint", "load_method")}
+_LAZY = {
+    "predict": ("uqseg.prediction", "predict"),
+    "load_model": ("uqseg.trained", "load_model"),
+    "segment": ("uqseg.segmentation", "segment"),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ from bench.runs.spec import Cell, method_name
 from bench.runs.splits import Splits
 from uqseg import methods, wrappers
 from uqseg.methods import source_hash
+from uqseg.predictions import VERSION, Predictions
 from uqseg.training import TRAINING_VERSION
 
 PRECISION = "auto"  # of sampling: bf16 where the device computes it
@@ -52,3 +53,8 @@ def sampler_key(cell: Cell, data: Splits) -> str:
 def yardstick_key(name: str, data: Splits) -> str:
     """Of a yardstick, which may look at the training images."""
     return key_of(name, YARDSTICKS[name].version, data.train.key)
+
+
+def predictions_key(predictions: Predictions) -> str:
+    """Of somebody's predictions: the content of their files."""
+    return key_of("predictions", predictions.digest, VERSION)

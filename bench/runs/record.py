@@ -19,25 +19,43 @@ import uqseg
 from baselines.yardsticks import YARDSTICKS
 from bench.data import remarks
 from bench.runs import keys, results
+from bench.runs.predicted import remarks as remarks_on
 from bench.runs.spec import Cell, Run, cells, shown_label
 from bench.runs.splits import Splits
-from bench.runs.store import named, slug
+from bench.runs.store import Store, named, slug
 from uqseg import methods
 from uqseg.data import sources
 from uqseg.errors import DamagedError, FileError, UsageError
 from uqseg.methods import Method
+from uqseg.predictions import Predictions
 
 STORE = "store"  # the one name below --out that is no run's
 
 
-def make_record(run: Run, splits: Splits, name: str | None, command: str, commit: str) -> dict[str, Any]:
-    """What run.json says of a run; its name is by default source, data folder, recipe, size and a hash of the rest."""
-    entries, declined = [], {}
+def make_record(
+    run: Run,
+    splits: Splits,
+    name: str | None,
+    command: str,
+    commit: str,
+    threads: int | None = None,
+    predictions: Mapping[str, Predictions] | None = None,
+) -> dict[str, Any]:
+    """What run.json says of a run; its name is by default source, data folder, recipe, size and a hash of the rest.
+
+    threads: of each cell, whoever works on it; default those that torch uses now. predictions: those of somebody's that
+    it scores, of the cases of `splits`.
+    """
+    theirs = predictions or {}
+    entries, declined = [_predicted(label, each, splits, run.samples) for label, each in theirs.items()], {}
     for cell in cells(run):
         if reason := declines(cell, splits):
             declined[cell.label] = reason
         else:
             entries.append(_entry(cell, splits, run.samples))
+    order = [shown_label(label) for label in run.methods]
+    entries.sort(key=lambda entry: order.index(entry["label"]))
+    left_out = {label: each.left_out for label, each in theirs.items() if each.left_out}
     spec = json.loads(run.model_dump_json())
     record = {
         "format": results.FORMAT,
@@ -47,16 +65,25 @@ def make_record(run: Run, splits: Splits, name: str | None, command: str, commit
         "version": uqseg.__version__,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "spec": spec,
+        "threads": threads or torch.get_num_threads(),
         "machine": machine(),
         "data": _facts(run, splits),
         "cells": entries,
         "yardsticks": [
             _yardstick(label, splits, run.samples)
             for label, yardstick in YARDSTICKS.items()
-            if splits.train.readers > 1 or not yardstick.leave_one_out  # nobody is left where one reader is left out
+            if (splits.train.readers > 1 or not yardstick.leave_one_out)  # nobody is left where one reader is left out
+            and (len(splits.train) or not yardstick.learns)
         ],
         "declined": declined,
     }
+    if left_out:
+        record["left_out"] = left_out
+        count = len(splits.test) + len({case for cases in left_out.values() for case in cases})
+        record["data"]["remarks"].append(
+            f"all figures are of the {len(splits.test)} test images, of {count}, that all predictions have: "
+            + "; ".join(remarks_on(theirs))
+        )
     if name is None:
         digest = keys.key_of(*_identity(record))[:6]
         record["name"] = slug(splits.test.name, splits.test.folder, run.recipe_name, f"{run.size}px", digest)
@@ -65,10 +92,36 @@ def make_record(run: Run, splits: Splits, name: str | None, command: str, commit
     return record
 
 
-def write(folder: Path, record: Mapping[str, Any], splits: Splits) -> None:
-    """Begin the results folder of a run: run.json, then its cases."""
-    results.write_json(folder / "run.json", record)
-    results.write_cases(folder, case_table(splits))
+def write(folder: Path, record: Mapping[str, Any], splits: Splits) -> dict[str, Any]:
+    """Begin the results folder of a run, or join it: run.json, then its cases; the record that holds from now on.
+
+    It has the threads of the first who planned it. One that says nothing new is left as it is, for those at work.
+    """
+    with Store(folder.parent / STORE).locked(folder.name):
+        kept = joined(folder, record)
+        before = results.read_run(folder) if (folder / "run.json").exists() else {}
+        if any(before.get(key) != kept[key] for key in kept if key not in ("started", "command", "machine")):
+            results.write_json(folder / "run.json", kept)
+        if not (folder / "cases.parquet").exists():
+            results.write_cases(folder, case_table(splits))
+    return kept
+
+
+def joined(folder: Path, record: Mapping[str, Any], threads: int | None = None) -> dict[str, Any]:
+    """The record with the threads that the run in `folder`, if there is one, was planned with.
+
+    Raises UsageError where others are asked for.
+    """
+    try:
+        planned = results.read_run(folder).get("threads", record["threads"])
+    except (UsageError, FileError):  # none, or a damaged one
+        return dict(record)
+    if threads not in (None, planned):
+        raise UsageError(
+            f"--threads: '{folder}' was planned with {planned} for each cell, got {threads}; leave it out, or choose "
+            "another --name."
+        )
+    return {**record, "threads": planned}
 
 
 def check_same(folder: Path, record: Mapping[str, Any]) -> None:
@@ -186,6 +239,22 @@ def _entry(cell: Cell, splits: Splits, n: int) -> dict[str, Any]:
     }
 
 
+def _predicted(label: str, predictions: Predictions, splits: Splits, n: int) -> dict[str, Any]:
+    """The entry of somebody's predictions, which are scored on the test images alone."""
+    key = keys.predictions_key(predictions)
+    name = named(keys.score_key(key, splits, "test", n), splits.test.name, label, "test")
+    return {
+        "label": label,
+        "repetition": 0,
+        "folder": cell_folder(label, 0),
+        "method": "predictions",
+        "wrappers": [],
+        "predictions": key,
+        "drawn": predictions.drawn,
+        "scores": {"test": name},
+    }
+
+
 def _yardstick(label: str, splits: Splits, n: int) -> dict[str, Any]:
     scores = _score_names(keys.yardstick_key(label, splits), splits, n, splits.train.name, label)
     described = {"label": label, "description": YARDSTICKS[label].description}
@@ -193,7 +262,9 @@ def _yardstick(label: str, splits: Splits, n: int) -> dict[str, Any]:
 
 
 def _score_names(sampler: str, splits: Splits, n: int, *parts: str) -> dict[str, str]:
-    return {split: named(keys.score_key(sampler, splits, split, n), *parts, split) for split in results.SPLITS}
+    """The names of the scores of each split that has images."""
+    filled = [split for split in results.SPLITS if len(getattr(splits, split))]
+    return {split: named(keys.score_key(sampler, splits, split, n), *parts, split) for split in filled}
 
 
 def _facts(run: Run, splits: Splits) -> dict[str, Any]:
@@ -231,7 +302,8 @@ def case_table(splits: Splits) -> pd.DataFrame:
     """One row per scored case of all splits: who read and marked it, areas in pixels, spacing, the source's columns."""
     tables = []
     for split in results.SPLITS:
-        data = splits.scored(split)
+        if not len(data := splits.scored(split)):
+            continue
         areas = np.array([masks.sum((1, 2)) for masks in data.masks], float).reshape(data.read.shape)
         areas[~data.read] = np.nan
         columns: dict[str, Any] = {"case": data.table["case"], "patient": data.table["patient"], "split": split}

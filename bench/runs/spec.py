@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import Field
 
@@ -19,11 +19,13 @@ from uqseg.errors import FileError, UsageError, unknown
 from uqseg.methods import Options
 from uqseg.outside import load_file
 from uqseg.prediction import MOST as MOST_SAMPLES
+from uqseg.samples import Drawn
 from uqseg.seeds import seed_of
 from uqseg.training import Training
 
 M = TypeVar("M", bound=Checked)
 MOST_REPETITIONS = 10_000
+PREDICTED = re.compile(r"(?:([^=:\[\]/\\]+)=)?predictions(?:\[kind=(\w*)\])?:(.+)")
 
 
 class Limit(Checked):
@@ -93,9 +95,40 @@ def run_plugins(plugins: Sequence[str]) -> None:
         load_file(plugin)
 
 
+class Predicted(NamedTuple):
+    """A label of somebody's predictions: what tables call them, their folder, and how they were drawn if said."""
+
+    label: str
+    folder: Path
+    kind: Drawn | None
+
+
+def predicted(label: str) -> Predicted | None:
+    """What NAME=predictions[kind=KIND]:DIR stands for, NAME and KIND being optional; None for another label."""
+    match = PREDICTED.fullmatch(label)
+    if match is None:
+        return None
+    name, text, path = match.groups()
+    kind = next((known for known in get_args(Drawn) if known == text), None)
+    if kind != text:
+        raise unknown("kind", text, get_args(Drawn))
+    folder = Path(path.strip('"')).expanduser()
+    return Predicted(name or f"predictions:{folder.resolve().name}", folder, kind)
+
+
+def of_kind(label: str, kind: str | None) -> str:
+    """A label of predictions that says how they were drawn, where it does not say so already; any other as it is."""
+    theirs = predicted(label)
+    if theirs is None or theirs.kind is not None or kind is None:
+        return label
+    head, path = label.split("predictions:", 1)
+    return f"{head}predictions[kind={kind}]:{path}"
+
+
 def outside(run: Run) -> tuple[str, ...]:
     """The plugins of a run, and its methods and wrappers that are not of this project; nothing is imported."""
-    names = [_part(label, part)[0] for label in run.methods for part in split(label, "+")]
+    trained = [label for label in run.methods if not predicted(label)]
+    names = [_part(label, part)[0] for label in trained for part in split(label, "+")]
     return (*run.plugins, *(name for name in dict.fromkeys(names) if ":" in name))
 
 
@@ -121,13 +154,13 @@ def recipe(name: str) -> Recipe:
 def read_recipe(text: str, file: str) -> Recipe:
     """The recipe written in `text`; `file` is named in errors."""
     try:
-        recipe = _validated(Recipe, tomllib.loads(text), file)
+        recipe = validated(Recipe, tomllib.loads(text), file)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{file}: not valid TOML: {error}") from error
-    _validated(Training, recipe.training, f"{file}: training")
+    validated(Training, recipe.training, f"{file}: training")
     for name, values in recipe.training_of.items():
         _known(name, f"{file}: training_of.{name}")
-        _validated(Training, _over(recipe.training, values), f"{file}: training_of.{name}")
+        validated(Training, _over(recipe.training, values), f"{file}: training_of.{name}")
     for name, values in recipe.options.items():
         try:
             methods.options(name, **values)
@@ -143,7 +176,8 @@ def _known(name: str, place: str) -> None:
         raise UsageError(f"{place}: {error}") from error
 
 
-def _validated(model: type[M], values: Mapping[str, Any], place: str) -> M:
+def validated(model: type[M], values: Mapping[str, Any], place: str) -> M:
+    """A model of the values read from `place`; UsageError naming keys that are unknown or of a wrong kind."""
     try:
         return model(**values)
     except UsageError as error:
@@ -253,14 +287,16 @@ def make_run(
 
 
 def shown_label(label: str) -> str:
-    """A label as tables show it: of a class in a file without the folders of this machine."""
+    """A label as tables show it: of a class in a file, and of predictions, without the folders of this machine."""
+    if theirs := predicted(label):
+        return theirs.label
     head, bracket, rest = label.partition("[")
     return re.sub(r'"?[^"+]*[/\\]([^/\\"]+\.py:\w+)"?', r"\1", head) + bracket + rest
 
 
 def cells(run: Run) -> list[Cell]:
-    """The run's cells, by label, then repetition; every option checked."""
-    return [_cell(run, label, repetition) for label in run.methods for repetition in run.seeds]
+    """The run's cells that train, by label, then repetition; every option checked."""
+    return [_cell(run, label, repetition) for label in run.methods if not predicted(label) for repetition in run.seeds]
 
 
 def _cell(run: Run, label: str, repetition: int) -> Cell:
@@ -272,7 +308,7 @@ def _cell(run: Run, label: str, repetition: int) -> Cell:
     training = _over(run.recipe.training, run.recipe.training_of.get(name, {}))
     for values in (run.settings.get("training", {}), of_training):
         training = _over(training, values)
-    checked = _validated(Training, training, f"training of {label if of_training else name}")
+    checked = validated(Training, training, f"training of {label if of_training else name}")
     for wrapper, _ in chain:
         if wrappers.find(wrapper).gives == "set":
             raise UsageError(

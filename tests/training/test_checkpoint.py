@@ -42,6 +42,10 @@ def test_a_fit_describes_its_method_and_images(tmp_path: Path) -> None:
         "channels": 1,
         "size": [32, 32],
         "spacing": pytest.approx([0.7, 0.7]),
+        "fit": "crop",
+        "window": None,
+        "mean": [round(float(end(data.images.mean((1, 2, 3)))), 2) for end in (min, max)],
+        "deviation": [round(float(end(data.images.std((1, 2, 3)))), 2) for end in (min, max)],
     }
     assert not loaded.training
 

@@ -220,15 +220,6 @@ def test_no_warning_and_no_change_of_the_data(small: AnnotatedSet) -> None:
     assert np.array_equal(before[1], small.masks)
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_training_runs_on_cuda(small: AnnotatedSet, tmp_path: Path) -> None:
-    recipe = Training(steps=20, batch=6, lr=1e-2)
-    method = fit(build("probunet", levels=(8, 16)), small, recipe=recipe, device="cuda", out=tmp_path, progress=False)
-    assert weights(method).isfinite().all()
-    assert weights(method).is_cuda
-
-
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not tell how maps are read")
 def test_only_a_map_larger_than_reading_ahead_can_hold_is_read_without_it(tmp_path: Path) -> None:
     n, arrays = 40_000, []  # images of 0.7 GB, masks of 2.6 GB, full of holes

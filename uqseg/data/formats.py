@@ -104,6 +104,17 @@ def outline(file: Path) -> Outline:
         raise unreadable(file, error) from error
 
 
+def is_dicom(file: Path) -> bool:
+    """Whether a file is DICOM by its content: scanners give it any name."""
+    try:
+        if not file.is_file():  # a pipe would be waited for
+            return False
+        with file.open("rb") as opened:
+            return opened.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
 def unreadable(file: Path, error: BaseException) -> FileError:
     """The error for a file that is not what it seems to be."""
     if isinstance(error, Image.DecompressionBombError):

@@ -59,6 +59,8 @@ class Source:
     stamp:   path -> anything whose text changes when the files change; None: the source takes no path
     version: to be changed whenever a pixel or a column changes
     largest: greatest size in pixels;  even: whether sizes are even, so that a crop has a centre
+    centred: whether an image of a smaller size is the centre of that of the largest
+    window: the numbers that become 0 and 255, in HU for CT; None where images have 8 bits or the table has a window
     simulated: whether the images are: then they are recognised by version, size and names, and not by their pixels
     readers_are_persons: whether a reader is the same person in every case
     by_request: `read` gets the Request in place of the size, and may keep parts of its work in Request.cache
@@ -73,6 +75,8 @@ class Source:
     version: object = 1
     largest: int = SIZES[1]
     even: bool = False
+    centred: bool = False
+    window: tuple[float, float] | None = None
     simulated: bool = False
     readers_are_persons: bool = False
     by_request: bool = False
@@ -156,6 +160,18 @@ def sources() -> dict[str, str]:
     """Every source as it is typed (lidc-sim, folder:PATH, ...) with one line of description."""
     _discover()
     return {s.typed: s.description for _, s in sorted(_sources.items())}
+
+
+def original_side(name: str) -> int | None:
+    """The side of the pictures of which the images of the source `name` are the centre; None where that is unknown."""
+    definition = _sources.get(name)
+    return definition.largest if definition is not None and definition.centred else None
+
+
+def window_of(name: str) -> tuple[float, float] | None:
+    """The numbers that the source `name` shows as 0 and 255, where it has such a window."""
+    definition = _sources.get(name)
+    return definition.window if definition is not None else None
 
 
 def default_cache() -> Path:

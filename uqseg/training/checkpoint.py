@@ -57,10 +57,20 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise unreadable(path, error, "delete it to train anew") from error
 
 
-def save_method(method: Method[Any], folder: str | Path) -> None:
-    """Write weights.safetensors and model.json into `folder`, weights first: model.json says that all is there."""
-    folder = Path(folder)
-    write(folder / WEIGHTS, as_bytes(_plain(method.state_dict())))
+def save_method(
+    method: Method[Any], folder: str | Path, *, half: bool = False, wrappers: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """Write weights.safetensors and model.json into `folder`, weights first: model.json says that all is there.
+
+    half: weights as float16; wrappers: name, options and state of each around it, the innermost first.
+    Raises ValueError where a weight is too large for float16.
+    """
+    folder, tensors = Path(folder), _plain(method.state_dict())
+    if half:
+        tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
+        if name := not_finite(tensors):
+            raise ValueError(f"'{name}' holds numbers beyond the range of float16")
+    write(folder / WEIGHTS, as_bytes(tensors))
     model = {
         "format": FORMAT,
         "method": method.label(),
@@ -69,6 +79,7 @@ def save_method(method: Method[Any], folder: str | Path) -> None:
         "channels": method.channels,
         "readers": method.readers,
         "input": method.input,
+        "wrappers": list(wrappers),
         "sha256": sha256(folder / WEIGHTS),
     }
     write(folder / MODEL, json.dumps(model, indent=1).encode())

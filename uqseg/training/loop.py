@@ -50,6 +50,7 @@ from uqseg.training.checkpoint import (
     save_method,
     write_tensors,
 )
+from uqseg.training.facts import facts_of
 from uqseg.training.interrupts import Interrupts
 from uqseg.training.recipe import TRAINING_VERSION, Training, rate
 
@@ -115,7 +116,7 @@ def fit(
         check_fit(folder)
         load_weights(method, folder)
         return method.eval()
-    method.input = _facts(train)
+    method.input = facts_of(train)
     if source_hash(type(method)):  # somebody's method: this project's own keep their promises in its tests
         _try(method, train, recipe)
     if val is not None:
@@ -192,19 +193,6 @@ def _key(method: Method[Any], train: AnnotatedSet, val: AnnotatedSet | None, rec
 def _same(stored: int, key: int, path: Path) -> None:
     if stored != key:
         raise FileError(f"{path} holds another training (method, data, recipe or seed); choose another folder")
-
-
-def _facts(train: AnnotatedSet) -> dict[str, Any]:
-    """What a trained method knows of its images; spacing: the median in mm, null where unknown."""
-    known = train.spacing[np.isfinite(train.spacing).all(1)]
-    return {
-        "source": train.name,
-        "key": train.key,
-        "simulated": train.simulated,
-        "channels": train.images.shape[1],
-        "size": list(train.images.shape[2:]),
-        "spacing": np.median(known, 0).tolist() if len(known) else None,
-    }
 
 
 def validate(sampler: Sampler, val: AnnotatedSet, recipe: Training) -> float:

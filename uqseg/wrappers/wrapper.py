@@ -83,6 +83,11 @@ class Wrapper(Registered, ABC, Generic[O]):
         return getattr(self.sampler, "device", torch.device("cpu"))
 
     @property
+    def input(self) -> dict[str, Any]:
+        """Facts of the images that the wrapped method was trained on."""
+        return getattr(self.sampler, "input", {})
+
+    @property
     def needs_readers(self) -> bool:
         return getattr(self.sampler, "needs_readers", False)
 

@@ -10,6 +10,7 @@ dataset.toml    optional, the keys of `Settings`; a key that is not there is an 
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections import Counter
@@ -27,7 +28,7 @@ from uqseg.checked import Checked
 from uqseg.data.annotated import sha256_of
 from uqseg.data.cache import Content, Lost, Row
 from uqseg.data.casefile import COLUMNS, alike, read_cases, shared_beginnings
-from uqseg.data.formats import Outline, Volume, outline, read_volume
+from uqseg.data.formats import Outline, Volume, is_dicom, outline, read_volume
 from uqseg.data.images import (
     Decoded,
     aligned,
@@ -45,6 +46,7 @@ from uqseg.errors import FileError, UsageError
 
 INVERTED = 0.5  # share of marked pixels from which masks look inverted
 OUTSIDE = 0.5  # share of a lesion's pixels beyond the crop from which on it is lost
+GEOMETRY = ("original_height", "original_width", "fit", "window", "affine")
 FILE, LINE = " file", " line"  # columns that cases.csv cannot have: its names begin with no blank
 REMEDY = "set mask_threshold, or label and ignore, in dataset.toml"
 
@@ -112,7 +114,7 @@ def stamp(path: Path) -> list[Stamp]:
     "folder",
     "any images/<case>.<ext> and readers/<reader>/<case>.<ext>",
     stamp=stamp,
-    version=2,
+    version=3,
     readers_are_persons=True,
 )
 def read(path: Path, size: int) -> Content:
@@ -149,17 +151,19 @@ def read(path: Path, size: int) -> Content:
     slices = {name: _cases_of(name, shape) for name, shape in usable.items()}
     table = _table(_named(path, "cases.csv"), slices, problems)
     everything = []
-    for name, part in table.groupby(FILE, sort=False):
-        masks = tuple(tuple(masks.get(str(name), ())) for masks in readers)
-        places = [slices[str(name)].index(case) for case in part["case"]]
+    for key, part in table.groupby(FILE, sort=False):
+        name = str(key)
+        of_readers = tuple(tuple(masks.get(name, ())) for masks in readers)
+        places = [slices[name].index(case) for case in part["case"]]
         spacing = part[["spacing_y", "spacing_x"]].to_numpy(np.float32)
-        shape = usable[str(name)]
+        shape = usable[name]
         # Numbers of the image and of a mask of up to 8 bytes, what readers marked, and the rows that come of it.
         weight = shape.slices * shape.pixels * (16 * shape.channels + len(readers))
         weight += len(part) * size**2 * (shape.channels + len(readers))
-        everything.append(Files(str(name), images[str(name)][0], masks, tuple(part["case"]), places, spacing, weight))
-    rows = _rows(path, everything, list(by_reader), settings, size, problems, lost)
-    return Content(table.drop(columns=[FILE, "spacing_y", "spacing_x"]), rows, problems, list(by_reader), lost)
+        everything.append(Files(name, images[name][0], of_readers, tuple(part["case"]), places, spacing, weight))
+    table = table.drop(columns=[FILE, "spacing_y", "spacing_x"])
+    rows = _rows(path, everything, list(by_reader), settings, size, table, problems, lost)
+    return Content(table, rows, problems, list(by_reader), lost)
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -216,7 +220,7 @@ def _by_case(root: Path, directory: Path, problems: list[str]) -> dict[str, list
     stems = [stem(entry.name) for entry in entries]
     companions = {name + ending for name, extension in stems for ending in COMPANIONS.get(extension, ())}
     for file, (name, extension) in zip(entries, stems, strict=True):
-        if extension or _is_dicom(file):
+        if extension or is_dicom(file):
             by_case.setdefault(plain(name), []).append(file)
         elif file.is_dir():
             problems.append(f"folder not looked into: {file.relative_to(root)}")
@@ -225,17 +229,6 @@ def _by_case(root: Path, directory: Path, problems: list[str]) -> dict[str, list
     if not by_case:
         problems.append(f"no file in {directory.relative_to(root)}")
     return by_case
-
-
-def _is_dicom(file: Path) -> bool:
-    """Whether a file is DICOM by its content: scanners give it any name."""
-    try:
-        if not file.is_file():  # a pipe would be waited for
-            return False
-        with file.open("rb") as opened:
-            return opened.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
 
 
 def _usable(
@@ -334,10 +327,13 @@ def _rows(
     readers: list[str],
     settings: Settings,
     size: int,
+    table: pd.DataFrame,
     problems: list[str],
     lost: Lost,
 ) -> Iterator[Row | None]:
-    """The row of each case, and at the end what many cases have in common.
+    """The row of each case, and at the end what many cases have in common; the table gets what became of each image:
+    original_height, original_width, fit, and as JSON the window of images of more than 8 bits ("own": their file's
+    extremes) and the affine of single NIfTI slices.
 
     Raises FileError where the crop, which nobody has asked for, loses most lesions.
     """
@@ -351,6 +347,10 @@ def _rows(
         lambda files: files.weight,
     )
     problems += notes.lines()
+    geometry = [notes.geometry.get(case, (np.nan, np.nan, None, None, None)) for case in table["case"]]
+    for k, column in enumerate(GEOMETRY):
+        if any(each[k] is not None for each in geometry):
+            table[column] = [each[k] for each in geometry]
     lesions, off_centre = len(notes.lesions), sum(notes.lesions)
     if everything and not lesions:
         problems.insert(0, "NO MASK MARKS ANYTHING; look at the masks, and at label, ignore and invert in dataset.toml")
@@ -368,13 +368,15 @@ def _rows(
 class _Notes:
     """What is odd about many cases: lines of text with the cases or masks that they are about. Threads add to it.
 
-    lesions: of each case with marked pixels, whether fitting loses more than OUTSIDE of them; sides: of the images
+    lesions: of each case with marked pixels, whether fitting loses more than OUTSIDE of them; sides: of the images;
+    geometry: GEOMETRY of each case
     """
 
     def __init__(self) -> None:
         self.names: dict[tuple[str, str], list[str]] = {}
         self.lesions: list[bool] = []
         self.sides: set[int] = set()
+        self.geometry: dict[str, tuple[float, float, str | None, str | None, str | None]] = {}
 
     def add(self, text: str, name: str, unit: str = "cases") -> None:
         self.names.setdefault((text, unit), []).append(name)
@@ -415,6 +417,9 @@ def _decode(files: Files, readers: list[str], settings: Settings, size: int, not
             np.array([mask is not None for mask in drawn]),
             _spacing(image, spacing, size, settings),
         )
+        affine = None if image.affine is None or len(image.array) > 1 else json.dumps(image.affine.tolist())
+        window = None if low is None else json.dumps([low, high] if settings.window else "own")
+        notes.geometry[case] = (*image.array.shape[1:3], settings.fit, window, affine)
         decoded.append(Decoded(case, row, sha256_of(image.array[place]), problems, lost))
         problems = []
         unscaled = (image.unscaled,) if image.unscaled and np.isnan(row.spacing).any() else ()

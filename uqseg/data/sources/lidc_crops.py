@@ -52,6 +52,7 @@ def stamp(path: Path) -> list[Stamp]:
     version=2,
     largest=PIXELS,
     even=True,
+    centred=True,
 )
 def read(path: Path, size: int) -> Content:
     """All crops with their published splits, cut to the centre size×size; the spacing is 0.5 mm.

@@ -65,6 +65,8 @@ def stamp(path: Path) -> list[object]:
     version=VERSION,
     largest=PIXELS,
     even=True,
+    centred=True,
+    window=ct.WINDOW,
     by_request=True,
 )
 def read(path: Path, request: Request) -> Content:

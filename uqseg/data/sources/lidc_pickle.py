@@ -42,6 +42,7 @@ def stamp(path: Path) -> list[object]:
     version=2,
     largest=PIXELS,
     even=True,
+    centred=True,
 )
 def read(path: Path, size: int) -> Content:
     """All slices of the pickle, in the order of series and key; slots shuffled per series; split 60/20/20 by patient.

@@ -48,6 +48,8 @@ class Job:
     version=VERSION,
     largest=PIXELS,
     even=True,
+    centred=True,
+    window=ct.WINDOW,
     simulated=True,
     by_request=True,
     partial=True,

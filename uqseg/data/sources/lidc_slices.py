@@ -71,6 +71,7 @@ def _files(path: Path) -> list[Stamp]:
     version=3,
     largest=PIXELS,
     even=True,
+    centred=True,
 )
 def read(path: Path, size: int) -> Content:
     """All slices of the tree; slots shuffled per nodule; split 60/20/20 by patient; centre crop to the size asked for.
