@@ -509,14 +509,45 @@ def demos(
 def claims(
     folder: RunFolder,
     to: Annotated[Path | None, typer.Option(help="Write claims.md and claims.csv here instead.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="A TOML file of claims. Default: those of the 2020 student report.")
+    ] = None,
 ) -> None:
-    """Test the claims of the 2020 student report on a run."""
-    from bench.claims import CLAIMS
+    """Test a file of claims on a run, by default those of the 2020 student report."""
     from bench.report import verdicts
 
-    for claim, verdict in verdicts.write(folder, to or folder).items():
-        show(f"{claim}. {CLAIMS[claim]}: {verdict}")
+    for claim, verdict in verdicts.write(folder, to or folder, file).items():
+        show(f"{claim}: {verdict}")
     show(f"Claims: {(to or folder) / 'claims.md'}")
+
+
+@app.command()
+def claim(
+    text: Annotated[str, typer.Argument(help='Such as "ged(probunet) < ged(ensemble) - 0.02", see docs/claims.md.')],
+    run: Annotated[Path, typer.Option(help="Results folder of a run, such as runs/NAME, or its published copy.")],
+    difference: Annotated[
+        float | None, typer.Option(help="Say how many patients would show a difference of this size.")
+    ] = None,
+    plugin: Plugins = None,
+) -> None:
+    """Test one claim on a run: the difference with its interval, p, what could be seen, and a verdict in words.
+
+    Example: python -m bench claim "dice@0.5(unet) > dice@0.5(segnet) [marked=4]" --run reports/lidc-sim
+    """
+    from bench.report import verdicts
+
+    _plugins_of_figures(plugin)
+    for line in verdicts.of_claim(text, run, difference):
+        show(line)
+
+
+@app.command()
+def literature(folder: RunFolder) -> None:
+    """Set a run beside published figures of the same definition and number of samples, and what is known of each."""
+    from bench.report import beside
+
+    for line in beside.of_results(folder).split("\n"):
+        show(line)
 
 
 @app.command(name="list")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bench import stats
-from bench.report import gallery, sections, tables, verdicts
+from bench.report import beside, gallery, sections, tables, verdicts
 from bench.report.context import Report
 from bench.report.tables import code, escape
 from bench.runs.results import RULES, SPLITS, Results, read_results
@@ -57,6 +57,7 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
         sections.thresholds(report),
         sections.further(report),
         _claims(report),
+        beside.section(results),
         _gallery(report),
         _files(report),
     ]
@@ -230,8 +231,8 @@ def _claims(report: Report) -> str:
     on_lidc = report.results.run["data"]["source"].startswith("lidc")
     if not on_lidc or not {"segnet", "unet"} <= set(report.methods):
         return ""
-    table = verdicts.examine(report.results)
-    return f"{verdicts.section(table)}\n\nAll in {report.csv(table, 'claims')}."
+    text, table = verdicts.of_report(report.results)
+    return f"{text}\n\nAll in {report.csv(table, 'claims')}."
 
 
 def _gallery(report: Report) -> str:
