@@ -80,12 +80,19 @@ Kinds = Annotated[
     SampleKind | None,
     typer.Option("--kind", help="How the samples of predictions were drawn, where their folder does not say."),
 ]
+Curves = Annotated[
+    str | None, typer.Option("--log", help="Show the trainings' curves as well in tensorboard:DIR, wandb or mlflow.")
+]
 STOPPED = 130  # what Typer makes of Ctrl-C
 
 
 def show(text: object = "", err: bool = False) -> None:
     """Print a line; what a terminal would obey rather than show (names come from anybody's files) becomes escapes."""
     typer.echo("".join(c if c.isprintable() or c in "\t\xa0" else ascii(c)[1:-1] for c in str(text)), err=err)
+
+
+class NewKind(StrEnum):
+    method = "method"
 
 
 class Kind(StrEnum):
@@ -134,13 +141,14 @@ def run(
     common: Common = False,
     allow_missing: AllowMissing = False,
     launcher: Annotated[str, typer.Option(help="Where cells are worked on, see `list launchers`.")] = "here",
+    log: Curves = None,
     gallery: Kept = True,
     pictures: Pictures = Format.png,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Train, sample and score methods, and write a report. The same command goes on where it was stopped."""
-    from bench import launchers
+    from bench import curves, launchers
     from bench.runs import spec
     from uqseg.device import pick_device
 
@@ -156,7 +164,8 @@ def run(
         assignments=settings or [],
         plugins=plugin or [],
     )
-    use = launchers.Settings(device, progress and sys.stderr.isatty(), show, _debug(), spec.outside(request))
+    curves.check(log)
+    use = launchers.Settings(device, progress and sys.stderr.isatty(), show, _debug(), spec.outside(request), log)
     launch = launchers.find(launcher)
     pick_device(device)
     splits, theirs = _load(request, use.progress, allow_missing)
@@ -259,6 +268,30 @@ def score(
 
 
 @app.command()
+def new(
+    kind: Annotated[NewKind, typer.Argument(help="What to begin.")],
+    name: Annotated[str, typer.Argument(help="Its name, such as my_ssn.")],
+) -> None:
+    """Write a commented file NAME.py that works as it is, to be changed."""
+    from bench.new import new_method
+
+    file, cls = new_method(name, Path())
+    show(f"Wrote {file} with the class {cls}. Next: {_program()} check {file}:{cls}")
+
+
+@app.command()
+def check(
+    method: Annotated[str, typer.Argument(help="path/to/file.py:Class, package.module:Class or a name.")],
+) -> None:
+    """Check in seconds that a method keeps the contract, on invented images; what is wrong is said in one line."""
+    from bench.check import check as parts
+
+    for line in parts(method):
+        show(f"ok  {line}")
+    show(f"{method} keeps the contract. Next: {_program()} run --methods {method},unet")
+
+
+@app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="runs/NAME/LABEL, a folder of weights, or a name of `list models`.")],
     images: Annotated[Path, typer.Argument(help="A folder of images, or one: PNG, TIFF, NIfTI, DICOM, ...")],
@@ -335,12 +368,13 @@ def work(
         list[str] | None,
         typer.Option(help="A plugin or class from outside this project that the run may use; may be repeated."),
     ] = None,
+    log: Curves = None,
 ) -> None:
     """Do one cell of a run; what launchers call in other processes and on other machines."""
     from bench.launchers import Settings
     from bench.runs.work import attempt
 
-    if error := attempt(folder, cell, Settings(device, log=show, debug=_debug(), trust=tuple(trust or ()))):
+    if error := attempt(folder, cell, Settings(device, log=show, debug=_debug(), trust=tuple(trust or ()), curves=log)):
         raise FileError(error)
 
 

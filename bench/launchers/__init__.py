@@ -16,7 +16,7 @@ class Settings:
     """How cells are worked on: device, progress bars, `log` for lines to show, and whether an error ends the run.
 
     trust: plugins and classes from outside this project that may be run; a launcher that starts processes passes each
-    of them on as `--trust`.
+    of them on as `--trust`. curves: where to show the trainings' curves, see `bench.curves`; passed on as `--log`.
     """
 
     device: str = "auto"
@@ -24,6 +24,7 @@ class Settings:
     log: Callable[[str], None] = print
     debug: bool = False
     trust: tuple[str, ...] = ()
+    curves: str | None = None
 
 
 Launcher = Callable[[Path, Sequence[str], Settings], None]
