@@ -20,8 +20,9 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 def commands(page: Path) -> list[str]:
     """The lines of a page's blocks without a language that begin with the program's name."""
-    blocks = re.findall(r"^```\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return [line.removeprefix("uqseg ") for block in blocks for line in block.splitlines() if line.startswith("uqseg ")]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    lines = [line for kind, block in blocks if not kind for line in block.splitlines()]
+    return [line.removeprefix("uqseg ") for line in lines if line.startswith("uqseg ")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -75,7 +76,7 @@ def test_the_claims_of_the_page_are_answered(tmp_path: Path, monkeypatch: pytest
         (("(n,))", "(n,)) * 0"), "draw: another seed gives the same samples after training"),
         (("return -likelihood /", "return -likelihood.mean() /"), "loss: expected one value an image, (2,), got ()"),
         (("return -likelihood /", "return -likelihood * likelihood.mean() /"), "the other images of its batch"),
-        (("random_reader(read, noise)", "masks[:, 2].sum((1, 2)) % 2"), "a reader who has not read the image"),
+        (("random_reader(read, noise)", "masks[:, 2, 0, 0].long()"), "a reader who has not read the image"),
         (("self.head = ", "self.spare = torch.nn.Linear(3, 3)\n        self.head = "), "no gradient reaches spare"),
         (("mean[:, None] +", "1 / 0 +"), "ZeroDivisionError: division by zero (broken.py, line"),
     ],

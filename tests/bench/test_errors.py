@@ -92,7 +92,7 @@ def refused(answer: Answer, code: int, *words: str) -> None:
         ("run extra", "unexpected extra argument"),
         ("rum", "No such command 'rum'"),
         ("list", "Missing argument"),
-        ("list method", "'methods', 'wrappers', 'metrics', 'data', 'recipes', 'launchers', 'options'"),
+        ("list method", "'methods', 'wrappers', 'metrics', 'data', 'recipes', 'launchers', 'models', 'options'"),
         ("list options", "a name goes with options, such as `list options unet`"),
         ("list options unett", "unknown method 'unett'"),
         ("list data --markdown", "only `list metrics` has a page"),
