@@ -1,187 +1,256 @@
-"""The claims of the 2020 student report, each tested on a run: supported, not supported or undecided."""
+"""Claims tested on a run: supported, not supported or undecided; one that is typed, or a file of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import f as f_distribution
 
 from bench import stats
+from bench.expressions import Claim, Condition, Expected, Term, parse
 from bench.runs.results import Results
+from uqseg.errors import FileError, UsageError, unknown
 from uqseg.metrics import Scores, figure
 
 ScoresBySplit = Mapping[str, Mapping[str, Sequence[Scores]]]
 Histories = Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]
-Row = tuple[int, str, float, float, float, str, str]
 
-MARGIN = 0.02  # "hardly changes": the whole interval of the change lies within this
 EARLY = 0.1  # the start of a training: this part of its steps
+START = "start_spread"  # ln of the standard deviation over repetitions of ln of the mean early loss
 SUPPORTED, REFUTED, UNDECIDED = "supported", "not supported", "undecided"
-CLAIMS = {
-    1: "The U-Net beats the SegNet on sensitivity, IoU and Dice averaged over thresholds",
-    2: "The SegNet and the U-Net beat the accuracy of calling everything background",
-    3: "Dice on training images exceeds that on validation images, which exceeds that on test images",
-    4: "A positive weight of 99 raises sensitivity at 0.5, lowers Dice, and makes the U-Net's start more stable",
-    5: f"Threshold 0.1 instead of 0.5 raises sensitivity while Dice and IoU hardly change (by less than {MARGIN})",
-    6: "The ensemble at threshold 0.5 beats the single U-Net on sensitivity, IoU and Dice",
-    7: "At least three quarters of the members touch the lesion in most images",
-    8: "The deviation over samples is high where the readers' is high, over pixels (NCC) and over images (Spearman)",
-}
+RELATIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
 
 
-class Term(NamedTuple):
-    """A figure of a method on a split."""
+@dataclass(frozen=True)
+class Evidence:
+    """What claims are tested on: scores by split and label, histories by label, and the table of cases."""
 
-    label: str
-    figure: str
-    split: str = "test"
+    scores: ScoresBySplit
+    histories: Histories
+    cases: pd.DataFrame
 
+    @cached_property
+    def boots(self) -> dict[tuple[Any, ...], stats.Bootstrap]:
+        """Bootstraps that have been computed, by conditions, labels and figures."""
+        return {}
 
-class Part(NamedTuple):
-    """One comparison of a claim: `high` minus `low` (a Term or a number) is above 0, below 0 or within MARGIN."""
-
-    claim: int
-    high: Term
-    low: Term | float
-    expected: str = "above"
-
-
-def _parts() -> list[Part]:
-    averaged = [f"{m}_mean" for m in ("sensitivity", "iou", "dice")]
-    halves = [f"{m}@0.5" for m in ("sensitivity", "iou", "dice")]
-    single, weighted = ("segnet", "unet"), "segnet[pos_weight=99]"
-    parts = [Part(1, Term("unet", m), Term("segnet", m)) for m in averaged]
-    parts += [Part(2, Term(n, "accuracy_mean"), Term("background", "accuracy_mean")) for n in single]
-    for n in single:
-        for a, b in (("train", "val"), ("val", "test")):
-            parts.append(Part(3, Term(n, "dice_mean", a), Term(n, "dice_mean", b)))
-    parts.append(Part(4, Term(weighted, "sensitivity@0.5"), Term("segnet", "sensitivity@0.5")))
-    parts.append(Part(4, Term(weighted, "dice@0.5"), Term("segnet", "dice@0.5"), "below"))
-    for n in single:
-        parts.append(Part(5, Term(n, "sensitivity@0.1"), Term(n, "sensitivity@0.5")))
-        parts += [Part(5, Term(n, f"{m}@0.1"), Term(n, f"{m}@0.5"), "within") for m in ("dice", "iou")]
-    parts += [Part(6, Term("ensemble", m), Term("unet", m)) for m in halves]
-    parts.append(Part(7, Term("ensemble", "hit_three_quarters"), 0.5))
-    parts += [Part(8, Term(n, m), 0.0) for n in ("mcdropout", "probunet") for m in ("ncc_std", "spearman_std")]
-    return parts
+    def labels(self, split: str) -> list[str]:
+        return list(self.scores.get(split, {}))
 
 
-def examine(scores: ScoresBySplit, histories: Histories) -> pd.DataFrame:
-    """A row for each comparison: claim, compared, difference, low, high (95 %), verdict, note.
+class Answer(NamedTuple):
+    """A difference from what is claimed, with its interval; p two-sided against 0 (of an equivalence: the larger of its
+    two one-sided ones). detectable: the difference that would be seen with a chance of 80 %."""
 
-    scores: from `scores_of`; histories: from `histories_of`. Differences on one split are paired over patients; those
-    between splits are of different patients, so that each has its own resamples. Repetitions are resampled as a second
-    level.
-    """
-    boots = _bootstraps(scores)
-    rows = []
-    for part in _parts():
-        rows.append(_tested(part, boots))
-        if part.claim == 4 and part.expected == "below":
-            rows.append(_start(histories))
-    return pd.DataFrame(rows, columns=["claim", "compared", "difference", "low", "high", "verdict", "note"])
-
-
-def verdicts(table: pd.DataFrame) -> dict[int, str]:
-    """Each claim's verdict: supported if all its comparisons are, not supported if one is not, else undecided."""
-    by_claim = {claim: set(table.loc[table["claim"] == claim, "verdict"]) for claim in CLAIMS}
-    return {
-        claim: REFUTED if REFUTED in parts else UNDECIDED if UNDECIDED in parts else SUPPORTED
-        for claim, parts in by_claim.items()
-    }
+    compared: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    at_floor: bool
+    detectable: float
+    patients: int
+    verdict: str
+    note: str
 
 
-def verdict(low: float, high: float, expected: str) -> str:
-    """What an interval says of a difference expected "above" 0, "below" 0 or "within" MARGIN of 0."""
-    if not (np.isfinite(low) and np.isfinite(high)):
-        return UNDECIDED
-    if expected == "within":
-        if low > -MARGIN and high < MARGIN:
-            return SUPPORTED
-        return REFUTED if low >= MARGIN or high <= -MARGIN else UNDECIDED
-    if expected == "below":
-        low, high = -high, -low
-    return SUPPORTED if low > 0 else REFUTED if high < 0 else UNDECIDED
+class Group(NamedTuple):
+    """A claim in words, which is supported if all its parts are."""
+
+    text: str
+    parts: tuple[Claim, ...]
 
 
-def scores_of(results: Results) -> ScoresBySplit:
-    """Per split and label the scores of each repetition of a run's methods and yardsticks."""
+def of_results(results: Results) -> Evidence:
+    """The evidence in a results folder: methods and yardsticks."""
     cells = {**results.cells, **{label: [cell] for label, cell in results.yardsticks.items()}}
     by_split: dict[str, dict[str, list[Scores]]] = {}
     for label, repetitions in cells.items():
         for cell in repetitions:
             for split, scores in cell.scores.items():
                 by_split.setdefault(split, {}).setdefault(label, []).append(scores)
-    return by_split
+    histories = {label: [c.history for c in each if c.history] for label, each in results.cells.items()}
+    return Evidence(by_split, histories, results.cases)
 
 
-def histories_of(results: Results) -> Histories:
-    """The lines of history.jsonl of each repetition of a run's methods; those without one are left out."""
-    return {label: [c.history for c in cells if c.history] for label, cells in results.cells.items()}
+def read_file(file: Path | None = None) -> tuple[str, list[Group]]:
+    """Title and claims of a TOML file, by default those of the 2020 student report. FileError naming what is wrong."""
+    path = file or Path(str(files("baselines"))) / "claims/seed2020.toml"
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return content["title"], [Group(each["text"], tuple(map(parse, each["parts"]))) for each in content["claims"]]
+    except UsageError as error:
+        raise FileError(f"{path}: {error}") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise FileError(f"cannot read {path}: expected title and claims with text and parts ({error!r})") from error
 
 
-def _bootstraps(scores: ScoresBySplit) -> dict[str, stats.Bootstrap]:
-    terms = [t for part in _parts() for t in (part.high, part.low) if isinstance(t, Term)]
-    boots = {}
-    for split in dict.fromkeys(t.split for t in terms):
-        labels = dict.fromkeys(t.label for t in terms if t.split == split and t.label in scores.get(split, {}))
-        wanted = dict.fromkeys(t.figure for t in terms if t.split == split)
-        if labels:
-            tables = {n: scores[split][n] for n in labels}
-            boots[split] = stats.bootstrap(tables, [figure(name) for name in wanted], resamples=stats.RESAMPLES)
-    return boots
+def examine(groups: Sequence[Group], evidence: Evidence) -> pd.DataFrame:
+    """A row for each part of each claim: claim (from 1), then the fields of Answer."""
+    rows = [(k, *test(part, evidence)) for k, group in enumerate(groups, 1) for part in group.parts]
+    return pd.DataFrame(rows, columns=["claim", *Answer._fields])
 
 
-def _tested(part: Part, boots: Mapping[str, stats.Bootstrap]) -> Row:
-    terms = [t for t in (part.high, part.low) if isinstance(t, Term)]
-    compared = " − ".join(_named(t, terms) if isinstance(t, Term) else f"{t:g}" for t in (part.high, part.low))
-    compared = compared.removesuffix(" − 0")
-    missing = [t.label for t in terms if t.split not in boots or t.label not in boots[t.split].labels]
+def verdicts(groups: Sequence[Group], table: pd.DataFrame) -> dict[int, str]:
+    """Each claim's verdict: supported if all its parts are, not supported if one is not, else undecided."""
+    by_claim = {k: set(table.loc[table["claim"] == k, "verdict"]) for k in range(1, len(groups) + 1)}
+    return {
+        claim: REFUTED if REFUTED in parts else UNDECIDED if UNDECIDED in parts else SUPPORTED
+        for claim, parts in by_claim.items()
+    }
+
+
+def test(claim: Claim, evidence: Evidence) -> Answer:
+    """What a run says of a claim.
+
+    Terms over the same cases are paired over patients; those of other splits or subgroups have resamples of their own.
+    Repetitions are resampled as a second level. UsageError for an unknown figure or column.
+    """
+    if any(term.figure == START for _, term in claim.terms):
+        return _start(claim, evidence.histories)
+    for _, term in claim.terms:
+        figure(term.figure)
+    missing = [t.label for _, t in claim.terms if t.label not in evidence.labels(t.split)]
     if missing:
-        note = f"add {', '.join(dict.fromkeys(missing))} to --methods"
-        return part.claim, compared, np.nan, np.nan, np.nan, UNDECIDED, note
-    value, drawn = boots[part.high.split].values(part.high.label, part.high.figure)
-    if isinstance(part.low, Term):
-        other, others = boots[part.low.split].values(part.low.label, part.low.figure)
-        value, drawn = value - other, drawn - others
-    else:
-        value, drawn = value - part.low, drawn - part.low
-    patients = min(boots[t.split].patients for t in terms)
+        return _untested(claim, f"add {', '.join(dict.fromkeys(missing))} to --methods")
+    value, drawn, patients = claim.constant, np.zeros(1), 2**31
+    for sign, term in claim.terms:
+        boot = _bootstrap(claim, term, evidence)
+        if boot is None:
+            return _untested(claim, f"no case has{_conditions(term)}")
+        point, draws = boot.values(term.label, term.figure)
+        value, patients = value + sign * point, min(patients, boot.patients)
+        drawn = drawn + sign * draws
+    drawn = (drawn + claim.constant)[np.isfinite(drawn)]
     _, low, high = stats.estimate(value, drawn, patients)
-    note = "" if np.isfinite(low) else "undefined on these data" if patients >= stats.FEWEST else "too few patients"
-    return part.claim, compared, value, low, high, verdict(low, high, part.expected), note
+    if not np.isfinite(low):
+        reason = "undefined on these cases" if patients >= stats.FEWEST else "too few patients"
+        return _untested(claim, reason)._replace(difference=value, patients=patients)
+    p, floor = _p(drawn, claim)
+    return Answer(
+        claim.compared, value, low, high, p, floor, stats.DETECTABLE * float(drawn.std()), patients,
+        verdict(low, high, claim.expected, claim.margin), _kinds(claim, evidence),
+    )  # fmt: skip
 
 
-def _named(term: Term, terms: Sequence[Term]) -> str:
-    split = f" on {term.split}" if len({t.split for t in terms}) > 1 else ""
-    return f"{term.figure} of {term.label}{split}"
+def _untested(claim: Claim, note: str) -> Answer:
+    nothing = float("nan")
+    return Answer(claim.compared, nothing, nothing, nothing, nothing, False, nothing, 0, UNDECIDED, note)
 
 
-def _start(histories: Histories) -> Row:
-    """Whether repetitions of the weighted U-Net start more alike: ln of the ratio of two standard deviations.
+def _conditions(term: Term) -> str:
+    return "".join(f" {c.column}{c.relation}{c.value}" for c in term.conditions)
+
+
+def _p(drawn: NDArray[np.float64], claim: Claim) -> tuple[float, bool]:
+    """p, and whether no resample lay on the other side."""
+    if claim.expected == "within":
+        beyond = max(int((drawn >= claim.margin).sum()), int((drawn <= -claim.margin).sum()))
+        return min(1.0, (beyond + 1) / (len(drawn) + 1)), beyond == 0
+    beyond = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    return min(1.0, 2 * (beyond + 1) / (len(drawn) + 1)), beyond == 0
+
+
+def _kinds(claim: Claim, evidence: Evidence) -> str:
+    """A warning where a figure that depends on number and kind of samples is compared between several of these."""
+    terms = [t for _, t in claim.terms if figure(t.figure).depends_on_samples]
+    kinds = {f"{s.samples} {s.drawn}" for t in terms for s in evidence.scores[t.split][t.label][:1]}
+    if len(kinds) < 2:
+        return ""
+    names = ", ".join(dict.fromkeys(t.figure for t in terms))
+    return f"{names} depends on the number and kind of samples, here {' and '.join(sorted(kinds))}: see ged_limit"
+
+
+def _bootstrap(claim: Claim, term: Term, evidence: Evidence) -> stats.Bootstrap | None:
+    """The bootstrap of all terms of the claim over the cases of this one; None where there are no such cases."""
+    alike = [t for _, t in claim.terms if t.conditions == term.conditions]
+    labels, names = (tuple(dict.fromkeys(getattr(t, field) for t in alike)) for field in ("label", "figure"))
+    key = (term.conditions, labels, names)
+    if key not in evidence.boots:
+        tables = {label: [_of(term, s, evidence.cases) for s in evidence.scores[term.split][label]] for label in labels}
+        if not len(tables[term.label][0]):
+            return None
+        evidence.boots[key] = stats.bootstrap(tables, [figure(name) for name in names])
+    return evidence.boots[key]
+
+
+def _of(term: Term, scores: Scores, cases: pd.DataFrame) -> Scores:
+    """The scores of the cases that meet the term's conditions."""
+    conditions = [c for c in term.conditions if (c.column, c.relation) != ("split", "=")]
+    if not conditions:
+        return scores
+    rows = cases[cases["split"] == term.split].set_index("case").loc[scores.cases.tolist()]
+    return scores.take(np.logical_and.reduce([_meets(rows, condition) for condition in conditions]))
+
+
+def _meets(cases: pd.DataFrame, condition: Condition) -> NDArray[np.bool_]:
+    column, relation, value = condition
+    if column not in cases:
+        raise unknown("column of cases", column, map(str, cases.columns))
+    values = cases[column]
+    if pd.api.types.is_numeric_dtype(values):
+        try:
+            return np.asarray(RELATIONS[relation](values.to_numpy(float), float(value)), bool)
+        except ValueError as error:
+            raise UsageError(f"claim: {column}: expected a number, got '{value}'.") from error
+    if relation not in ("=", "!="):
+        raise UsageError(f"claim: {column} holds text: expected = or !=, got '{relation}'.")
+    return np.asarray(RELATIONS[relation](values.fillna("").astype(str), value), bool)
+
+
+def verdict(low: float, high: float, expected: Expected, margin: float = 0.0) -> str:
+    """What an interval says of a difference expected "above" 0, "below" 0 or "within" `margin` of 0."""
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return UNDECIDED
+    if expected == "within":
+        if low > -margin and high < margin:
+            return SUPPORTED
+        return REFUTED if low >= margin or high <= -margin else UNDECIDED
+    if expected == "below":
+        low, high = -high, -low
+    return SUPPORTED if low > 0 else REFUTED if high < 0 else UNDECIDED
+
+
+def patients_needed(answer: Answer, difference: float) -> int:
+    """How many test patients would show a difference with a chance of 80 %, if they are like those of the run."""
+    return int(np.ceil(answer.patients * (answer.detectable / difference) ** 2))
+
+
+def _start(claim: Claim, histories: Histories) -> Answer:
+    """Whether repetitions of one method start more alike than those of another: ln of a ratio of standard deviations.
 
     Of each repetition the logarithm of the mean loss early in training, so that a loss 99 times as large spreads no
     more; the interval is that of a ratio of variances of normal values (F distribution), wide with few repetitions.
     """
-    compared, plain, weighted = "ln spread of the early loss, unet[pos_weight=99] − unet", "unet", "unet[pos_weight=99]"
-    few = [n for n in (plain, weighted) if len(histories.get(n, [])) < 2]
-    if few:
-        note = f"needs {' and '.join(few)} with at least 2 repetitions (--seeds 0,1)"
-        return 4, compared, np.nan, np.nan, np.nan, UNDECIDED, note
-    spread, free = [], []
-    for name in (weighted, plain):
-        early = [np.log(_early_loss(lines)) for lines in histories[name]]
-        spread.append(float(np.std(early, ddof=1)))
-        free.append(len(early) - 1)
+    signs = [sign for sign, _ in claim.terms]
+    if signs != [1, -1] or claim.constant or any(t.figure != START or t.conditions for _, t in claim.terms):
+        raise UsageError(f"claim: {START} is compared as {START}(A) < {START}(B) alone.")
+    labels = [term.label for _, term in claim.terms]
+    if few := [n for n in reversed(labels) if len(histories.get(n, [])) < 2]:
+        return _untested(claim, f"needs {' and '.join(few)} with at least 2 repetitions (--seeds 0,1)")
+    early = [[np.log(_early_loss(lines)) for lines in histories[name]] for name in labels]
+    spread, free = [float(np.std(each, ddof=1)) for each in early], [len(each) - 1 for each in early]
     if 0 in spread:
-        return 4, compared, np.nan, np.nan, np.nan, UNDECIDED, "the repetitions of one of the two are identical"
+        return _untested(claim, "the repetitions of one of the two are identical")
     difference = float(np.log(spread[0] / spread[1]))
     tails = f_distribution.ppf([(1 + stats.LEVEL) / 2, (1 - stats.LEVEL) / 2], *free)
     low, high = (difference - np.log(tails) / 2).tolist()
-    return 4, compared, difference, low, high, verdict(low, high, "below"), f"{free[0] + 1} and {free[1] + 1} trainings"
+    below = float(f_distribution.cdf((spread[0] / spread[1]) ** 2, *free))
+    p, note = 2 * min(below, 1 - below), f"{free[0] + 1} and {free[1] + 1} trainings"
+    nothing = float("nan")
+    return Answer(claim.compared, difference, low, high, p, False, nothing, 0, verdict(low, high, claim.expected), note)
 
 
 def _early_loss(lines: Sequence[Mapping[str, Any]]) -> float:

@@ -80,12 +80,19 @@ Kinds = Annotated[
     SampleKind | None,
     typer.Option("--kind", help="How the samples of predictions were drawn, where their folder does not say."),
 ]
+Curves = Annotated[
+    str | None, typer.Option("--log", help="Show the trainings' curves as well in tensorboard:DIR, wandb or mlflow.")
+]
 STOPPED = 130  # what Typer makes of Ctrl-C
 
 
 def show(text: object = "", err: bool = False) -> None:
     """Print a line; what a terminal would obey rather than show (names come from anybody's files) becomes escapes."""
     typer.echo("".join(c if c.isprintable() or c in "\t\xa0" else ascii(c)[1:-1] for c in str(text)), err=err)
+
+
+class NewKind(StrEnum):
+    method = "method"
 
 
 class Kind(StrEnum):
@@ -151,12 +158,14 @@ def run(
     launcher: Annotated[
         str | None, typer.Option(help="Where cells are worked on, see `list launchers`; for those of plugins.")
     ] = None,
+    log: Curves = None,
     gallery: Kept = True,
     pictures: Pictures = Format.png,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Train, sample and score methods, and write a report. The same command goes on where it was stopped."""
+    from bench import curves
     from bench.launchers import Settings
     from bench.launchers.choice import choose
     from bench.runs import spec
@@ -173,9 +182,20 @@ def run(
         assignments=settings or [],
         plugins=plugin or [],
     )
+    curves.check(log)
     choice = choose(device, jobs, slurm, ray, launcher)
-    use = Settings(choice.device, progress and sys.stderr.isatty(), show, _debug(), spec.outside(request),
-                   jobs=choice.jobs, target=choice.target, gallery=gallery, pictures=_format(pictures))  # fmt: skip
+    use = Settings(
+        choice.device,
+        progress and sys.stderr.isatty(),
+        show,
+        _debug(),
+        spec.outside(request),
+        curves=log,
+        jobs=choice.jobs,
+        target=choice.target,
+        gallery=gallery,
+        pictures=_format(pictures),
+    )
     splits, theirs = _load(request, use.progress, allow_missing)
     _run(request, splits, theirs, use, choice, threads, out, name, common, dry_run)
 
@@ -286,6 +306,30 @@ def score(
 
 
 @app.command()
+def new(
+    kind: Annotated[NewKind, typer.Argument(help="What to begin.")],
+    name: Annotated[str, typer.Argument(help="Its name, such as my_ssn.")],
+) -> None:
+    """Write a commented file NAME.py that works as it is, to be changed."""
+    from bench.new import new_method
+
+    file, cls = new_method(name, Path())
+    show(f"Wrote {file} with the class {cls}. Next: {_program()} check {file}:{cls}")
+
+
+@app.command()
+def check(
+    method: Annotated[str, typer.Argument(help="path/to/file.py:Class, package.module:Class or a name.")],
+) -> None:
+    """Check in seconds that a method keeps the contract, on invented images; what is wrong is said in one line."""
+    from bench.check import check as parts
+
+    for line in parts(method):
+        show(f"ok  {line}")
+    show(f"{method} keeps the contract. Next: {_program()} run --methods {method},unet")
+
+
+@app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="runs/NAME/LABEL, a folder of weights, or a name of `list models`.")],
     images: Annotated[Path, typer.Argument(help="A folder of images, or one: PNG, TIFF, NIfTI, DICOM, ...")],
@@ -365,6 +409,7 @@ def work(
     attached: Annotated[
         bool, typer.Option("--attached", help="Read the cells from standard input, and stop when that is closed.")
     ] = False,
+    log: Curves = None,
 ) -> None:
     """Do cells of a run that nobody else is at; what launchers call in other processes and on other machines."""
     from bench.launchers import Settings
@@ -372,7 +417,7 @@ def work(
     from bench.runs.sharing import take, undone_in
 
     wanted = read_cells() if attached else cells or undone_in(folder)
-    failed = take(folder, wanted, Settings(device, log=show, debug=_debug(), trust=tuple(trust or ())))
+    failed = take(folder, wanted, Settings(device, log=show, debug=_debug(), trust=tuple(trust or ()), curves=log))
     if failed:
         raise FileError("; ".join(f"{cell}: {error}" for cell, error in failed.items()))
 
@@ -588,14 +633,45 @@ def demos(
 def claims(
     folder: RunFolder,
     to: Annotated[Path | None, typer.Option(help="Write claims.md and claims.csv here instead.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="A TOML file of claims. Default: those of the 2020 student report.")
+    ] = None,
 ) -> None:
-    """Test the claims of the 2020 student report on a run."""
-    from bench.claims import CLAIMS
+    """Test a file of claims on a run, by default those of the 2020 student report."""
     from bench.report import verdicts
 
-    for claim, verdict in verdicts.write(folder, to or folder).items():
-        show(f"{claim}. {CLAIMS[claim]}: {verdict}")
+    for claim, verdict in verdicts.write(folder, to or folder, file).items():
+        show(f"{claim}: {verdict}")
     show(f"Claims: {(to or folder) / 'claims.md'}")
+
+
+@app.command()
+def claim(
+    text: Annotated[str, typer.Argument(help='Such as "ged(probunet) < ged(ensemble) - 0.02", see docs/claims.md.')],
+    run: Annotated[Path, typer.Option(help="Results folder of a run, such as runs/NAME, or its published copy.")],
+    difference: Annotated[
+        float | None, typer.Option(help="Say how many patients would show a difference of this size.")
+    ] = None,
+    plugin: Plugins = None,
+) -> None:
+    """Test one claim on a run: the difference with its interval, p, what could be seen, and a verdict in words.
+
+    Example: python -m bench claim "dice@0.5(unet) > dice@0.5(segnet) [marked=4]" --run reports/lidc-sim
+    """
+    from bench.report import verdicts
+
+    _plugins_of_figures(plugin)
+    for line in verdicts.of_claim(text, run, difference):
+        show(line)
+
+
+@app.command()
+def literature(folder: RunFolder) -> None:
+    """Set a run beside published figures of the same definition and number of samples, and what is known of each."""
+    from bench.report import beside
+
+    for line in beside.of_results(folder).split("\n"):
+        show(line)
 
 
 @app.command(name="list")

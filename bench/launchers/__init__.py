@@ -18,8 +18,9 @@ class Settings:
 
     trust: plugins and classes from outside this project that may be run; a launcher that starts processes passes each
     of them on as `--trust`. wait: whether to wait for a training or scoring that another process is at.
-    jobs: processes to start; target: what the launcher was given besides, such as a file or an address. gallery,
-    pictures: what the report is to hold, for a launcher that has it written elsewhere.
+    curves: where to show the trainings' curves, see `bench.curves`; passed on as `--log`. jobs: processes to start;
+    target: what the launcher was given besides, such as a file or an address. gallery, pictures: what the report is to
+    hold, for a launcher that has it written elsewhere.
     """
 
     device: str = "auto"
@@ -28,6 +29,7 @@ class Settings:
     debug: bool = False
     trust: tuple[str, ...] = ()
     wait: bool = True
+    curves: str | None = None
     jobs: int = 1
     target: str = ""
     gallery: bool = True

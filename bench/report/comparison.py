@@ -41,7 +41,13 @@ def write(a: Path, b: Path, wanted: Sequence[str], to: Path) -> str:
         text.append(f"The same numbers in both runs: {', '.join(map(escape, same))}.")
     if labels:
         table = _paired(first, second, labels, shared, chosen) if shared else _unpaired(first, second, labels, chosen)
-        text += [tables.markdown(table, 2), _explained(first, second, shared)]
+        alike = _alike(first, second, labels, shared, chosen)
+        equal = [(escape(label), f.title + tables.ARROWS[f.direction]) for label, f in alike]
+        table = table[[pair not in equal for pair in zip(table["method"], table["figure"], strict=True)]]
+        names = {label: ", ".join(f.title for other, f in alike if other == label) for label, _ in alike}
+        text += [f"Equal in every case: {figures} of {escape(label)}." for label, figures in names.items()]
+        text += [tables.markdown(table, 2)] if len(table) else []
+        text.append(_explained(first, second, shared))
         write_file(to / "comparison.csv", table.to_csv(index=False).encode())
     page = "\n\n".join(text)
     write_file(to / "comparison.md", f"{page}\n".encode())
@@ -87,6 +93,21 @@ def _equal(first: Results, second: Results, label: str) -> bool:
         and all(np.array_equal(x.values[name], y.values[name], equal_nan=True) for name in x.values)
         for x, y in zip(a, b, strict=True)
     )
+
+
+def _alike(
+    first: Results, second: Results, labels: Sequence[str], cases: Sequence[str], wanted: Sequence[Figure]
+) -> list[tuple[str, Figure]]:
+    """Methods and figures that both runs have from the same numbers, case by case: their difference is no result."""
+    alike = []
+    for label in labels if cases else []:
+        a, b = ([_on(cases, scores) for scores in _scores(run, label)] for run in (first, second))
+        for f in wanted:
+            pairs = [(x.column(n), y.column(n)) for x, y in zip(a, b, strict=False) if x.has(*f.of) and y.has(*f.of)
+                     for n in f.of if n not in x.patient_sums]  # fmt: skip
+            if len(a) == len(b) and pairs and all(np.array_equal(x, y, equal_nan=True) for x, y in pairs):
+                alike.append((label, f))
+    return alike
 
 
 def _on(cases: Sequence[str], scores: Scores) -> Scores:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bench import stats
-from bench.report import explorer, gallery, sections, tables, verdicts, webpage
+from bench.report import beside, explorer, gallery, sections, tables, verdicts, webpage
 from bench.report.blocks import Block, Live, Table, anchor, markdown
 from bench.report.context import Report
 from bench.report.tables import code, escape
@@ -69,6 +69,7 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
         *sections.thresholds(report),
         *sections.further(report),
         *_claims(report),
+        *beside.section(results),
         *_gallery(report),
         _files(report),
     ]
@@ -265,8 +266,8 @@ def _claims(report: Report) -> list[Block]:
     on_lidc = report.results.run["data"]["source"].startswith("lidc")
     if not on_lidc or not {"segnet", "unet"} <= set(report.methods):
         return []
-    table = verdicts.examine(report.results)
-    return [*verdicts.section(table), f"All in {report.csv(table, 'claims')}."]
+    blocks, table = verdicts.of_report(report.results)
+    return [*blocks, f"All in {report.csv(table, 'claims')}."]
 
 
 def _gallery(report: Report) -> list[Block]:

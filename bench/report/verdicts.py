@@ -1,43 +1,54 @@
-"""The claims of the 2020 student report as a section: a verdict for each, with its differences and intervals."""
+"""Claims on a page: a verdict for each, with its differences and intervals; and one claim in lines of text."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from baselines.published import published
 from bench import claims
+from bench.expressions import parse
 from bench.report import tables
 from bench.report.blocks import Block, Fold, Table, markdown
 from bench.runs.results import Results, read_results
 from bench.stats import Estimate
+from uqseg.errors import UsageError
 from uqseg.files import write as write_file
 
 
-def write(folder: Path, to: Path) -> dict[int, str]:
-    """Write claims.md and claims.csv of a results folder into `to`; the verdict of each claim."""
-    table = examine(read_results(folder))
-    write_file(to / "claims.md", f"{markdown(section(table))}\n".encode())
+def write(folder: Path, to: Path, file: Path | None = None) -> dict[str, str]:
+    """Write claims.md and claims.csv of a results folder into `to`; the verdict of each claim, by its text.
+
+    file: of claims, by default those of the 2020 student report.
+    """
+    title, groups = claims.read_file(file)
+    table = claims.examine(groups, claims.of_results(read_results(folder)))
+    notes = "" if file else _of_the_report()
+    write_file(to / "claims.md", f"{markdown([*section(title, groups, table), notes])}\n".encode())
     write_file(to / "claims.csv", table.to_csv(index=False, float_format="%.9g").encode())
-    return claims.verdicts(table)
+    return {f"{k}. {groups[k - 1].text}": verdict for k, verdict in claims.verdicts(groups, table).items()}
 
 
-def examine(results: Results) -> pd.DataFrame:
-    """The table of `claims.examine` of a run."""
-    return claims.examine(claims.scores_of(results), claims.histories_of(results))
+def of_report(results: Results) -> tuple[list[Block], pd.DataFrame]:
+    """The section of the 2020 student report's claims for the page of a run, and its table."""
+    title, groups = claims.read_file()
+    table = claims.examine(groups, claims.of_results(results))
+    return [*section(title, groups, table), _of_the_report()], table
 
 
-def section(table: pd.DataFrame) -> list[Block]:
-    """All claims, from the table of `examine`."""
-    verdicts = claims.verdicts(table)
+def section(title: str, groups: Sequence[claims.Group], table: pd.DataFrame) -> list[Block]:
+    """All claims, from the table of `claims.examine`."""
+    verdicts = claims.verdicts(groups, table)
     lines: list[Block] = [
-        "## The claims of the 2020 student report",
+        f"## {tables.escape(title)}",
         "Tested on the test images of this run against each reader in turn. Differences with 95 % intervals over "
         "patients and repetitions; undecided: the interval holds 0 or the margin, or the run lacks what is needed. "
         "A claim is supported if all its comparisons are, and not supported if one is not.",
     ]
-    for claim, text in claims.CLAIMS.items():
+    for claim, group in enumerate(groups, 1):
         part = table[table["claim"] == claim]
         columns = {
             "compared": map(tables.escape, part["compared"]),
@@ -45,6 +56,57 @@ def section(table: pd.DataFrame) -> list[Block]:
             "verdict": part["verdict"],
             "note": map(tables.escape, part["note"]),
         }
-        lines.append(Fold(f"{claim}. {text}: <b>{verdicts[claim]}</b>", [Table(pd.DataFrame(columns))]))
-    lines.append("Of the published tables themselves: " + " ".join(claims.published_oddities(published()).values()))
+        summary = f"{claim}. {tables.escape(group.text)}: <b>{verdicts[claim]}</b>"
+        lines.append(Fold(summary, [Table(pd.DataFrame(columns))]))
     return lines
+
+
+def _of_the_report() -> str:
+    return "Of the published tables themselves: " + " ".join(claims.published_oddities(published()).values())
+
+
+def of_claim(text: str, folder: Path, difference: float | None = None) -> Iterator[str]:
+    """One claim tested on a results folder, in lines; difference: for which to say how many patients would show it.
+
+    Raises UsageError for a claim that is not understood, or names what the run has not.
+    """
+    claim = parse(text)
+    if difference is not None and not difference > 0:
+        raise UsageError(f"--difference: expected a number above 0, got {difference:g}.")
+    evidence = claims.of_results(read_results(folder))
+    answer = claims.test(claim, evidence)
+    for _, term in claim.terms:
+        if term.label not in (known := evidence.labels(term.split)):
+            raise UsageError(
+                f"claim: '{folder}' has no '{term.label}' on {term.split}. It has: {', '.join(known) or 'nothing'}."
+            )
+    yield f"claim       {text}"
+    interval = tables.with_interval(Estimate(answer.difference, answer.low, answer.high))
+    yield f"difference  {answer.compared} = {interval}, claimed to be {_claimed(claim.expected, claim.margin)}"
+    if np.isfinite(answer.p):
+        basis = f"{answer.patients} patients" if answer.patients else answer.note
+        yield f"p           {tables.p_value(answer.p, answer.at_floor)}, interval of 95 %, {basis}"
+    if np.isfinite(answer.detectable):
+        yield f"could see   a difference of {answer.detectable:.2g} from what is claimed, with a chance of 80 %"
+        if difference is not None:
+            needed = claims.patients_needed(answer, difference)
+            yield f"patients    {needed} to see one of {difference:g} with that chance"
+    if answer.note and answer.patients:
+        yield f"note        {answer.note}"
+    yield f"verdict     {answer.verdict}: {_reason(answer, claim.expected, claim.margin)}"
+
+
+def _claimed(expected: str, margin: float) -> str:
+    return f"within {margin:g} of 0" if expected == "within" else f"{expected} 0"
+
+
+def _reason(answer: claims.Answer, expected: str, margin: float) -> str:
+    if not np.isfinite(answer.low):
+        return answer.note
+    if answer.verdict == claims.UNDECIDED:
+        bound = f"an end of the margin of {margin:g}" if expected == "within" else "0"
+        return f"the interval holds {bound}; these data do not tell"
+    side = "inside" if answer.verdict == claims.SUPPORTED else "outside"
+    if expected == "within":
+        return f"the whole interval lies {side} the margin"
+    return f"the whole interval lies {expected if side == 'inside' else 'on the other side of'} 0"

@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from baselines import yardsticks
+from bench.curves import curves
 from bench.launchers import Settings
 from bench.runs import keys, predicted, results, spec
 from bench.runs.record import STORE, cell_folder, machine, new_method
@@ -244,7 +245,10 @@ def _is_fit(folder: Path) -> bool:
 
 
 def _train(cell: Cell, splits: Splits, folder: Path, settings: Settings) -> None:
-    with _telling(folder / "history.jsonl", cell.training.total_steps(len(splits.train)), settings):
+    total = cell.training.total_steps(len(splits.train))
+    facts = cell.options.model_dump(mode="json") | cell.training.model_dump(mode="json")
+    shown = curves(settings.curves, cell_folder(cell.label.partition("+")[0], cell.repetition), facts)
+    with _telling(folder / "history.jsonl", total, settings), shown as watch:
         fit(
             new_method(cell, splits),
             splits.train,
@@ -254,6 +258,7 @@ def _train(cell: Cell, splits: Splits, folder: Path, settings: Settings) -> None
             out=folder,
             progress=settings.progress,
             seed=cell.seed(splits.train.name),
+            watch=watch,
         )
 
 

@@ -8,9 +8,12 @@ import pytest
 
 from baselines.published import published
 from bench import claims
-from bench.report import verdicts
+from bench.claims import Evidence
+from bench.expressions import Condition, Term, parse
+from bench.report import beside, verdicts
 from bench.runs.results import read_results
 from tests.bench import synthetic
+from uqseg.errors import FileError, UsageError
 from uqseg.metrics import Scores, figure
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -36,6 +39,18 @@ def table(sensitivity: float, false: float, low: float = 0.0, split: str = "test
     values["std_mean"] = means["agreement"] * readers + rng.normal(0, 0.3, 120)
     names = [np.array([f"{split}{i // k}" for i in range(120)]) for k in (1, 2)]
     return Scores(names[0], names[1], values, 1, "support")
+
+
+GROUPS = claims.read_file()[1]
+NO_CASES = pd.DataFrame()
+
+
+def examine(scores: claims.ScoresBySplit, histories: claims.Histories) -> pd.DataFrame:
+    return claims.examine(GROUPS, Evidence(scores, histories, NO_CASES))
+
+
+def answers(table: pd.DataFrame) -> dict[int, str]:
+    return claims.verdicts(GROUPS, table)
 
 
 def run(sign: float = 1.0) -> dict[str, dict[str, list[Scores]]]:
@@ -73,8 +88,8 @@ def starts(sign: int = 1) -> dict[str, list[list[dict[str, float]]]]:
 
 
 def test_every_claim_is_supported_where_it_holds() -> None:
-    examined = claims.examine(run(), starts())
-    assert claims.verdicts(examined) == dict.fromkeys(claims.CLAIMS, "supported"), examined.to_string()
+    examined = examine(run(), starts())
+    assert answers(examined) == dict.fromkeys(range(1, 9), "supported"), examined.to_string()
     assert (examined["low"] <= examined["difference"]).all()
     assert (examined["difference"] <= examined["high"]).all()
     by = examined.set_index("compared")["difference"]
@@ -83,28 +98,30 @@ def test_every_claim_is_supported_where_it_holds() -> None:
 
 
 def test_every_claim_is_refuted_where_the_opposite_holds() -> None:
-    examined = claims.examine(run(-1), starts(-1))
-    assert claims.verdicts(examined) == dict.fromkeys(claims.CLAIMS, "not supported"), examined.to_string()
+    examined = examine(run(-1), starts(-1))
+    assert answers(examined) == dict.fromkeys(range(1, 9), "not supported"), examined.to_string()
 
 
 def test_equal_methods_and_small_differences_are_undecided() -> None:
     images = run()
     images["test"]["unet"] = images["test"]["segnet"]
-    examined = claims.examine(images, starts())
+    examined = examine(images, starts())
     assert (examined.loc[examined["claim"] == 1, "verdict"] == "undecided").all()
 
 
 def test_what_a_run_lacks_is_said() -> None:
-    examined = claims.examine({"test": {"unet": run()["test"]["unet"]}}, {"unet": starts()["unet"]})
+    examined = examine({"test": {"unet": run()["test"]["unet"]}}, {"unet": starts()["unet"]})
     assert set(examined["verdict"]) - {"undecided"} == {"supported"}  # threshold 0.1 of the U-Net alone
     notes = set(examined["note"])
     assert {"add segnet to --methods", f"add {WEIGHTED}, segnet to --methods", "add unet to --methods"} <= notes
     assert "needs unet[pos_weight=99] with at least 2 repetitions (--seeds 0,1)" in notes
-    assert claims.verdicts(examined)[7] == "undecided"
+    assert answers(examined)[7] == "undecided"
 
 
 def test_the_margin_of_equivalence() -> None:
-    within = [claims.verdict(*x, "within") for x in ((-0.01, 0.019), (-0.03, 0.01), (0.021, 0.03), (-0.05, -0.02))]
+    within = [
+        claims.verdict(*x, "within", 0.02) for x in ((-0.01, 0.019), (-0.03, 0.01), (0.021, 0.03), (-0.05, -0.02))
+    ]
     assert within == ["supported", "undecided", "not supported", "not supported"]
     assert claims.verdict(float("nan"), 1, "above") == "undecided"
 
@@ -112,8 +129,8 @@ def test_the_margin_of_equivalence() -> None:
 def test_the_spread_of_starts_by_hand() -> None:
     # ln losses 0, 2 (variance 2) and 0, 1 (variance 1/2): half of ln 4; F(1,1) at 0.975 is 647.789.
     losses = {"unet": [1, np.e], "unet[pos_weight=99]": [1, np.e**2]}
-    examined = claims.examine({}, {k: [history(x) for x in v] for k, v in losses.items()})
-    row = examined[examined["compared"].str.startswith("ln spread")].iloc[0]
+    examined = examine({}, {k: [history(x) for x in v] for k, v in losses.items()})
+    row = examined[examined["compared"].str.startswith("start_spread")].iloc[0]
     assert row["difference"] == pytest.approx(np.log(2))
     assert [row["low"], row["high"]] == pytest.approx(
         [np.log(2) - np.log(647.789) / 2, np.log(2) + np.log(647.789) / 2]
@@ -131,26 +148,142 @@ def test_too_few_patients_decide_nothing() -> None:
     some = {
         split: {n: [t.take(range(18)) for t in each] for n, each in labels.items()} for split, labels in run().items()
     }
-    examined = claims.examine(some, {})
-    assert set(claims.verdicts(examined).values()) == {"undecided"}
+    examined = examine(some, {})
+    assert set(answers(examined).values()) == {"undecided"}
     assert "too few patients" in set(examined["note"])
 
 
 def test_the_section_names_every_verdict() -> None:
-    text = verdicts.section(claims.examine(run(), starts()))
-    assert all(f"<summary>{n}. {claim}: <b>supported</b></summary>" in text for n, claim in claims.CLAIMS.items())
+    title, groups = claims.read_file()
+    text = verdicts.section(title, groups, examine(run(), starts()))
+    for n, group in enumerate(groups, 1):
+        assert f"<summary>{n}. {group.text}: <b>supported</b></summary>".replace("'", "&#x27;") in text.replace(
+            "'", "&#x27;"
+        )
 
 
 def test_claims_are_read_from_a_results_folder(tmp_path: Path) -> None:
     folder = synthetic.write(tmp_path / "run", methods=SOME, gallery=False, yardsticks=("background",))
-    answers = verdicts.write(folder, tmp_path / "to")
-    assert answers.keys() == claims.CLAIMS.keys()
+    written = verdicts.write(folder, tmp_path / "to")
     table = pd.read_csv(tmp_path / "to/claims.csv")
-    assert claims.verdicts(table) == answers
-    assert table["claim"].unique().tolist() == list(claims.CLAIMS)
+    assert list(answers(table).values()) == list(written.values())
+    assert table["claim"].unique().tolist() == list(range(1, 9))
     above = table.set_index("compared")["difference"]["iou_mean of unet − iou_mean of segnet"]
     results = read_results(folder)
     values = {n: np.mean([figure("iou_mean").value(c.scores["test"]) for c in results.cells[n]])
               for n in ("unet", "segnet")}  # fmt: skip
     assert above == pytest.approx(values["unet"] - values["segnet"])
     assert "The claims of the 2020 student report" in (tmp_path / "to/claims.md").read_text(encoding="utf-8")
+
+
+def test_a_claim_is_parsed() -> None:
+    claim = parse("ged(probunet) < ged(unet[target=fraction,presence=true]+levels) - 0.02 [marked=4]")
+    where = (Condition("marked", "=", "4"),)
+    assert claim.terms == (
+        (1, Term("ged", "probunet", where)), (-1, Term("ged", "unet[target=fraction,presence=true]+levels", where)),
+    )  # fmt: skip
+    assert (claim.constant, claim.expected) == (0.02, "below")
+    assert claim.compared == ("ged of probunet − ged of unet[target=fraction,presence=true]+levels + 0.02 on marked=4")
+    near = parse("| dice@0.1(unet) - dice@0.5(unet) | < .02")
+    assert (near.expected, near.margin, near.constant) == ("within", 0.02, 0)
+    apart = parse("dice_mean(a)[split=train, subtlety>=3.5] > 1 - dice_mean(b)[split=val]")
+    assert [(sign, term.split) for sign, term in apart.terms] == [(1, "train"), (1, "val")]
+    assert apart.constant == -1
+    assert apart.compared == "dice_mean of a on train, subtlety>=3.5 + dice_mean of b on val − 1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "ged(a)", "ged(a) = ged(b)", "ged(a < 3", "ged() < 3", "ged(a) < ", "1 < 2", "ged(a) < 3 4", "|ged(a)| > 1",
+     "ged(a)[marked] < 3", "ged(a)[marked=4 < 3"],
+)  # fmt: skip
+def test_what_is_no_claim_is_refused_in_words(text: str) -> None:
+    with pytest.raises(UsageError, match=r"^claim: ") as error:
+        parse(text)
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthetic.write(tmp_path_factory.mktemp("claims") / "run", methods=SOME, gallery=False, source="lidc-slices",
+                           yardsticks=("background",))  # fmt: skip
+
+
+def test_one_claim_in_words(folder: Path) -> None:
+    lines = dict(line.split(maxsplit=1) for line in verdicts.of_claim("dice@0.5(unet) > 0.9", folder))
+    results = read_results(folder)
+    value = np.mean([figure("dice@0.5").value(c.scores["test"]) for c in results.cells["unet"]]) - 0.9
+    assert float(lines["difference"].split(" = ")[1].split()[0]) == pytest.approx(value, abs=0.01)
+    assert lines["verdict"] == "not supported: the whole interval lies on the other side of 0"
+    assert lines["p"].startswith("≤")
+    assert "24 patients" in lines["p"]
+    found = claims.test(parse("dice@0.5(unet) > dice@0.5(segnet)"), claims.of_results(results))
+    more = list(verdicts.of_claim("dice@0.5(unet) > dice@0.5(segnet)", folder, difference=found.detectable / 2))
+    assert f"{4 * 24} to see one of" in next(line for line in more if line.startswith("patients"))
+
+
+def test_a_subgroup_counts_its_cases_alone(folder: Path) -> None:
+    results = read_results(folder)
+    evidence = claims.of_results(results)
+    answer = claims.test(parse("dice@0.5(unet)[marked>=3] > 0"), evidence)
+    cases = results.cases[results.cases["split"] == "test"].set_index("case")
+    cells = [cell.scores["test"] for cell in results.cells["unet"]]
+    rows = (cases.loc[cells[0].cases, "marked"] >= 3).to_numpy()
+    value = np.mean([figure("dice@0.5").value(scores.take(rows)) for scores in cells])
+    assert answer.difference == pytest.approx(value)
+    assert answer.compared == "dice@0.5 of unet on marked>=3"
+    assert "no case has marked=9" in claims.test(parse("ged(unet)[marked=9] < 1"), evidence).note
+    for text, words in (
+        ("ged(unet)[colour=red] < 1", "unknown column of cases 'colour'"),
+        ("ged(unet)[marked=many] < 1", "marked: expected a number, got 'many'"),
+        ("ged(unet)[patient<3] < 1", "patient holds text: expected = or !="),
+        ("dce(unet) < 1", "unknown figure 'dce'"),
+        ("__import__(unet) < 3", "unknown figure '__import__'"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            claims.test(parse(text), evidence)
+    with pytest.raises(UsageError, match=r"has no 'u' on test. It has: segnet, unet, background"):
+        list(verdicts.of_claim("ged(u) < 1", folder))
+
+
+def test_an_equivalence_and_kinds_of_samples(tmp_path: Path) -> None:
+    methods = {"unet": ("support", 1, 1.5, 0.0), "mcdropout": ("independent", 4, 1.5, 0.1)}
+    path = synthetic.write(tmp_path / "run", methods=methods, gallery=False, yardsticks=())
+    evidence = claims.of_results(read_results(path))
+    near = claims.test(parse("|brier(unet) - brier(unet)| < 0.01"), evidence)
+    assert (near.verdict, near.difference) == ("supported", 0)
+    assert claims.test(parse("|brier(unet)| < 0.0001"), evidence).verdict == "not supported"
+    assert "depends on the number and kind" in claims.test(parse("ged(unet) < ged(mcdropout)"), evidence).note
+    assert claims.test(parse("ged_limit(unet) < ged_limit(mcdropout)"), evidence).note == ""
+
+
+def test_a_file_of_claims_of_ones_own(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('title = "Mine"\n[[claims]]\ntext = "small"\nparts = ["brier(unet) < 0.9"]\n', encoding="utf-8")
+    assert verdicts.write(folder, tmp_path, file) == {"1. small": "supported"}
+    assert "## Mine" in (tmp_path / "claims.md").read_text(encoding="utf-8")
+    file.write_text('title = "Mine"\n[[claims]]\ntext = "small"\nparts = ["brier(unet)"]\n', encoding="utf-8")
+    with pytest.raises(FileError, match=r"mine.toml: claim: not understood at its end"):
+        claims.read_file(file)
+    with pytest.raises(FileError, match="cannot read"):
+        claims.read_file(tmp_path / "none.toml")
+
+
+def test_a_run_stands_beside_published_rows(folder: Path, tmp_path: Path) -> None:
+    methods = {"mcdropout": ("independent", 16, 1.5, 0.1)}
+    path = synthetic.write(tmp_path / "run", methods=methods, gallery=False, source="lidc-slices", yardsticks=())
+    run = path / "run.json"
+    run.write_text(run.read_text(encoding="utf-8").replace('"simulated": true', '"simulated": false'), encoding="utf-8")
+    text = beside.of_results(path)
+    ged = text[text.index("### GED") : text.index("### HM-IoU")]
+    rows = [line.split("|")[1:-1] for line in ged.splitlines() if line.startswith("|")][2:]
+    assert any(row[0].strip() == "**mcdropout**" and row[2].strip() == "16 independent" for row in rows)
+    assert {row[2].strip() for row in rows} == {"16", "16 independent"}
+    values = [float(row[1].split()[0]) for row in rows]
+    assert values == sorted(values)
+    mose = next(row for row in rows if row[0].strip() == "MoSE" and "MedFM" in row[3])
+    assert "quoted by others" in mose[5]
+    assert "elsewhere 0.213 (MoSE repository)" in mose[5]
+    assert not any("Flow-SSN" in row for row in text[text.index("### HM-IoU") :].splitlines())
+    with pytest.raises(UsageError, match="are of LIDC-IDRI's CT"):
+        beside.of_results(folder)

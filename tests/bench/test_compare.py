@@ -1,6 +1,7 @@
 """Two results folders side by side: what differs, paired differences, and what is not compared."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from bench.report import comparison
-from bench.runs.results import read_results
+from bench.runs.results import read_cell, read_results, write_cell
 from tests.bench import synthetic
 from uqseg.errors import UsageError
 from uqseg.metrics import figure
@@ -89,3 +90,18 @@ def test_a_run_compared_with_its_copy_has_no_rows(a: Path, tmp_path: Path) -> No
     text = comparison.write(a, copy, ["dice@0.5"], tmp_path / "to")
     assert "The same numbers in both runs: unet, mcdropout." in text
     assert "| method" not in text
+
+
+def test_figures_that_are_equal_in_every_case_have_no_row(a: Path, tmp_path: Path) -> None:
+    """Other samples around the same mean map: its Brier score is equal by construction, its GED is not."""
+    other = shutil.copytree(a, tmp_path / "other")
+    for cell in sorted((other / "cells").glob("c0-*")):
+        scores = read_cell(cell)
+        changed = {split: replace(s, values=s.values | {"ged_cross": s.values["ged_cross"] + 0.1} if split == "test"
+                                  else s.values) for split, s in scores.scores.items()}  # fmt: skip
+        write_cell(cell, changed, scores.info)
+    text = comparison.write(a, other, ["brier", "ged_limit"], tmp_path / "to")
+    assert "Equal in every case: Brier of unet." in text
+    table = pd.read_csv(tmp_path / "to/comparison.csv")
+    assert len(table) == 1
+    assert table["figure"].iloc[0].startswith("GED")

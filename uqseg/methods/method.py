@@ -158,6 +158,7 @@ def _text(shape: Iterable[int]) -> str:
 
 _registry: Registry[Method[Any]] = Registry("method", "uqseg.methods", Method)  # type: ignore[type-abstract]
 method, names, find, options = _registry.register, _registry.names, _registry.find, _registry.options
+concrete = _registry.concrete
 
 
 def build(

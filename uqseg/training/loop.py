@@ -12,7 +12,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from numbers import Integral
@@ -96,12 +96,14 @@ def fit(
     resume: bool = True,
     progress: bool = True,
     seed: int = 0,
+    watch: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Method[Any]:
     """Train `method` on `train` and return it on its device, ready to sample.
 
     out: folder for weights.safetensors, model.json, fit.json (cost), history.jsonl and the checkpoint of an
     unfinished training; with `resume`, a finished one is loaded and an unfinished one goes on where it stopped.
     seed: of batches, augmentation and the method's noise.
+    watch: called with each line of the history (step, loss, lr, val, ...) when it is written, for example to draw it.
     Ctrl-C and SIGTERM end it after the step that is under way, with a checkpoint; a second one ends it at once.
     Raises UsageError where the method declines the data, DivergenceError where the loss is no longer finite, FileError
     where `out` holds another training or cannot be written, DamagedError where a file in it is not as it was written.
@@ -122,6 +124,7 @@ def fit(
     if val is not None:
         val = val.take(evenly(val.table["patient"].tolist(), recipe.validate_images, 0))
     run = _Run(method, train, val, recipe, seed, key, folder)
+    run.watch = watch
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
         if folder:
@@ -229,6 +232,7 @@ class _Run:
         self.state, self.warned = State(), False
         self.torn = False  # whether weights, state and history are between two of their states: no checkpoint then
         self.log: TextIO | None = None
+        self.watch: Callable[[Mapping[str, Any]], None] | None = None
 
     def take_steps(self, bar: Progress, interrupts: Interrupts) -> None:
         """Take the remaining steps, each with its check, validation and line of history, and write checkpoints.
@@ -374,6 +378,8 @@ class _Run:
             self.log.write(json.dumps(line) + "\n")
             self.log.flush()
         self.state.unread, self.torn = None, False
+        if self.watch:
+            self.watch(line)
 
     def validated(self) -> float:
         """The validation score of the present weights."""

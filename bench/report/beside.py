@@ -1,0 +1,116 @@
+"""A run beside the literature: published figures of the same definition and number of samples, with what is known of
+each. No claim across protocols: a published row is the same definition on another data set or split."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from baselines.published import published
+from baselines.published.consistency import OUTSIDE, consistency
+from bench import stats
+from bench.report import tables
+from bench.report.blocks import Block, Table, markdown
+from bench.report.tables import escape
+from bench.runs.results import Results, read_results
+from uqseg.errors import UsageError
+from uqseg.metrics import Figure, figure
+
+METRICS = ("ged", "hm_iou", "soft_dice", "ece")
+KNOWN = {"second-hand": "quoted by others", "readme": "its README alone", "report": "a student report"}
+"""What the origin of a row says against it."""
+
+
+def of_results(folder: Path) -> str:
+    """The section of a results folder. Raises UsageError where no published row can stand beside its data."""
+    text = markdown(section(read_results(folder)))
+    if not text:
+        raise UsageError(
+            f"literature: the published figures are of LIDC-IDRI's CT, which '{folder}' was not scored on."
+        )
+    return text
+
+
+def section(results: Results) -> list[Block]:
+    """The run's methods beside published rows; nothing for other data than LIDC's."""
+    data = results.run["data"]
+    if not data["source"].startswith("lidc") or data["simulated"] or not results.cells:
+        return []
+    chosen = [figure(name) for name in METRICS]
+    scores = {label: [cell.scores["test"] for cell in cells] for label, cells in results.cells.items()}
+    boot = stats.bootstrap(scores, chosen)
+    rows = published()
+    against = _against(rows)
+    blocks: list[Block] = [
+        "## Beside the literature",
+        "Published figures on LIDC-IDRI of the same definition and, where that matters, of as many samples, with the "
+        "protocol and what is known against each. **They are of other splits, crops and trainings:** a row above or "
+        "below another is no test. Published samples are independent draws as far as is known; whole supports and "
+        "stratified ones have no part of GED that is due to their number. Methods of this run are bold, with 95 % "
+        "intervals.",
+    ]
+    for f in chosen:
+        body = _rows(f, boot, rows[rows["metric"] == f.name], against)
+        if body:
+            blocks += [f"### {f.title}{tables.ARROWS[f.direction]}", *body]
+    return blocks
+
+
+def _rows(f: Figure, boot: stats.Bootstrap, rows: pd.DataFrame, against: dict[int, list[str]]) -> list[Block]:
+    """One figure: rows by value; nothing where no published row is of the same definition and number of samples."""
+    counts = {count for _, count in boot.kinds.values()}
+    alike = rows[[_same_definition(f, row) for row in rows.itertuples()]]
+    fitting = alike[alike["samples"].isin(counts)] if f.depends_on_samples else alike
+    if fitting.empty:
+        return []
+    lines: list[tuple[float, tuple[str, ...]]] = []
+    for label in boot.labels:
+        drawn, count = boot.kinds[label]
+        value = boot.estimate(label, f.name)
+        if pd.notna(value.value) and (not f.depends_on_samples or count in set(fitting["samples"])):
+            cells = (f"**{escape(label)}**", tables.with_interval(value), f"{count} {drawn}", "this run", "", "")
+            lines.append((value.value, cells))
+    for row in fitting.to_dict("index").items():
+        place, r = row
+        cells = (escape(r["method"]), _number(r["value"]), str(r["samples"]), escape(r["source"]),
+                 escape(r["protocol"]), escape("; ".join(against.get(int(str(place)), []))))  # fmt: skip
+        lines.append((float(r["value"]), cells))
+    lines.sort(key=lambda line: line[0], reverse=f.direction == "higher")
+    columns = ["method", f.title, "samples", "source", "protocol", "against it"]
+    table = pd.DataFrame([cells for _, cells in lines], columns=columns)
+    left_out = len(rows) - len(fitting)
+    note = [f"{left_out} more are of another definition or number of samples."] if left_out else []
+    return [Table(table), *note]
+
+
+def _number(value: float) -> str:
+    """As published: three digits, of small numbers all."""
+    return f"{value:.3f}" if value >= 0.01 else f"{value:g}"
+
+
+def _same_definition(f: Figure, row: object) -> bool:
+    """Whether the source's own figure is not among those known to be defined otherwise."""
+    names = (str(getattr(row, "method", "")), str(getattr(row, "source", "")))
+    return not any(
+        re.search(rf"(?<![\w-]){re.escape(name.split(' ')[0].rstrip(','))}(?![\w-])", f.unlike) for name in names
+    )
+
+
+def _against(rows: pd.DataFrame) -> dict[int, list[str]]:
+    """What is known against published rows, by their index: origin, contradicting values, impossible pairs."""
+    against: dict[int, list[str]] = {int(str(i)): [KNOWN[k]] for i, k in rows["known"].items() if k in KNOWN}
+    for _, part in rows.groupby(["method", "metric", "samples", "split", "threshold"]):
+        if len(set(part["value"])) > 1:
+            for i, row in part.iterrows():
+                others = part[part["value"] != row["value"]]
+                texts = [f"{o.value:g} ({o.source})" for o in others.itertuples()]
+                against.setdefault(int(str(i)), []).append(f"elsewhere {', '.join(dict.fromkeys(texts))}")
+    for pair in consistency(rows).query("verdict == @OUTSIDE", local_dict={"OUTSIDE": OUTSIDE}).itertuples():
+        same = rows[(rows["metric"] == "ged") & (rows["method"] == pair.method) & (rows["source"] == pair.source)
+                    & (rows["protocol"] == pair.protocol) & rows["samples"].isin([pair.fewer, pair.more])]  # fmt: skip
+        text = f"GED at {pair.fewer} and {pair.more} samples cannot be of one model and definition"
+        for i in same.index:
+            against.setdefault(int(str(i)), []).append(text)
+    return against

@@ -1,0 +1,1 @@
+"""Files that `new` copies: each works as it is."""
