@@ -8,7 +8,7 @@ import subprocess
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -108,7 +108,24 @@ def run(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Go on where more than 1 % of the readers' files cannot be used.")
     ] = False,
-    launcher: Annotated[str, typer.Option(help="Where cells are worked on, see `list launchers`.")] = "here",
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes that work at the same time. Default: one for each GPU, else 1.")
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Threads of each cell, fixed when the run is planned. Default: the cores over the jobs."
+        ),
+    ] = None,
+    slurm: Annotated[
+        Path | None, typer.Option(help="Send the cells to Slurm, as FILE.toml says: partition, time, gpus, ...")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Send the cells to the Ray cluster at ADDRESS; without one, to this machine's.")
+    ] = None,
+    launcher: Annotated[
+        str | None, typer.Option(help="Where cells are worked on, see `list launchers`; for those of plugins.")
+    ] = None,
     gallery: Annotated[bool, typer.Option(help="Keep images and samples of a few cases for the page.")] = True,
     pictures: Pictures = Format.png,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
@@ -116,12 +133,12 @@ def run(
 ) -> None:
     """Train, sample and score methods, and write a report. The same command goes on where it was stopped."""
     from bench import data as described
-    from bench import launchers
+    from bench.launchers import Settings
+    from bench.launchers.choice import choose
     from bench.runs import plan, record, spec
     from bench.runs.carry_out import carry_out
     from bench.runs.splits import load_splits
     from bench.runs.work import Job
-    from uqseg.device import pick_device
 
     spec.run_plugins(plugin or [])
     request = spec.make_run(
@@ -135,14 +152,15 @@ def run(
         assignments=settings or [],
         plugins=plugin or [],
     )
-    pick_device(device)
-    launch, bars, log = launchers.find(launcher), progress and sys.stderr.isatty(), show
+    choice = choose(device, jobs, slurm, ray, launcher)
+    bars, log = progress and sys.stderr.isatty(), show
     splits = load_splits(request, bars)
     described.refuse_losses(splits.train, allow_missing)
-    entry = record.make_record(request, splits, name, _command(), commit())
+    entry = record.make_record(request, splits, name, _command(), commit(), threads or choice.threads)
     folder = out / entry["name"]
-    job = Job(folder, entry, request, splits)
     record.check_same(folder, entry)
+    entry = record.joined(folder, entry, threads)
+    job = Job(folder, entry, request, splits)
     log(
         f"{splits.train.name}: {len(splits.train)} training, {len(splits.val)} validation and {len(splits.test)} test "
         f"images, {request.size}×{request.size} pixels, {splits.train.readers} readers. Recipe {request.recipe_name}. "
@@ -150,25 +168,35 @@ def run(
     )
     for line in (*described.by_kind(splits.train.problems, False), *entry["data"]["remarks"]):
         log(line)
-    for line in (*record.changed_since(out, entry), *plan.lines(plan.plan(job, device), device)):
+    for line in (
+        *record.changed_since(out, entry),
+        *plan.lines(plan.plan(job, choice.device), choice.device, choice.jobs),
+    ):
         log(line)
     for label, reason in entry["declined"].items():
         log(f"{label} declined: {reason}")
     if dry_run:
         return
-    use = launchers.Settings(device, bars, log, _debug(), spec.outside(request))
-    failed = carry_out(job, launch, use, with_gallery=gallery)
+    use = Settings(device, bars, log, _debug(), spec.outside(request), jobs=choice.jobs, target=choice.target,
+                   gallery=gallery, pictures=_format(pictures))  # fmt: skip
+    failed = carry_out(job, choice.launch, use)
+    if failed is None:
+        return
     _report(folder, pictures)
     if failed:
         reasons = "; ".join(failed)
         raise FileError(f"{len(failed)} of {len(job.entries)} cells failed, the others are kept: {reasons}")
 
 
+def _format(pictures: Format) -> Literal["png", "svg"]:
+    return "svg" if pictures is Format.svg else "png"
+
+
 def _report(folder: Path, pictures: Format) -> None:
     from bench import report as pages
 
     show("")
-    for line in pages.write(folder, pictures="svg" if pictures is Format.svg else "png"):
+    for line in pages.write(folder, pictures=_format(pictures)):
         show(line)
     show(f"Report: {folder / 'report.md'}, and for a browser {folder / 'report.html'}")
 
@@ -176,19 +204,25 @@ def _report(folder: Path, pictures: Format) -> None:
 @app.command(hidden=True)
 def work(
     folder: RunFolder,
-    cell: Annotated[str, typer.Argument(help="A folder in cells/.")],
+    cells: Annotated[list[str] | None, typer.Argument(help="Folders in its cells/. Default: all.")] = None,
     device: Device = "auto",
     trust: Annotated[
         list[str] | None,
         typer.Option(help="A plugin or class from outside this project that the run may use; may be repeated."),
     ] = None,
+    attached: Annotated[
+        bool, typer.Option("--attached", help="Read the cells from standard input, and stop when that is closed.")
+    ] = False,
 ) -> None:
-    """Do one cell of a run; what launchers call in other processes and on other machines."""
+    """Do cells of a run that nobody else is at; what launchers call in other processes and on other machines."""
     from bench.launchers import Settings
-    from bench.runs.work import attempt
+    from bench.runs.attached import read_cells
+    from bench.runs.sharing import take, undone_in
 
-    if error := attempt(folder, cell, Settings(device, log=show, debug=_debug(), trust=tuple(trust or ()))):
-        raise FileError(error)
+    wanted = read_cells() if attached else cells or undone_in(folder)
+    failed = take(folder, wanted, Settings(device, log=show, debug=_debug(), trust=tuple(trust or ())))
+    if failed:
+        raise FileError("; ".join(f"{cell}: {error}" for cell, error in failed.items()))
 
 
 @app.command()
@@ -257,6 +291,23 @@ def compare(
     for line in comparison.write(a, b, [f.strip() for f in figures.split(",")], to).split("\n"):
         show(line)
     show(f"Comparison: {to / 'comparison.md'}")
+
+
+@app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Results folders of the same data and recipe.")],
+    to: Annotated[Path, typer.Option(help="Folder of the joined run.")],
+    pictures: Pictures = Format.png,
+) -> None:
+    """Make one results folder of several that differ in their methods and repetitions alone, and its report.
+
+    Example: python -m bench merge runs/a runs/b --to runs/both
+    """
+    from bench.runs import merge as joining
+
+    for line in joining.merge(folders, to, _command()):
+        show(line)
+    _report(to, pictures)
 
 
 @app.command()
@@ -433,10 +484,19 @@ def list_(
 
 
 @app.command()
-def status(out: Out = Path("runs")) -> None:
+def status(
+    out: Out = Path("runs"),
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show workers and Slurm's queue until all is done, anew every few seconds.")
+    ] = False,
+) -> None:
     """What is finished, under way, failed and damaged in the folder of runs."""
+    from bench.runs import progress
     from bench.runs.upkeep import state
 
+    if watch:
+        progress.watch(_existing(out))
+        return
     for line in state(_existing(out)):
         show(line)
 
@@ -549,6 +609,9 @@ def main() -> None:
     """Run the command line; one line per error, exit code 2 for usage, 1 for failures and 130 for Ctrl-C."""
     _STATE["debug"] = "--debug" in sys.argv or bool(os.environ.get("UQSEG_DEBUG"))
     sys.argv = [a for a in sys.argv if a != "--debug"]
+    for place, word in enumerate(sys.argv):
+        if word == "--ray" and sys.argv[place + 1 : place + 2] in ([], *([w] for w in sys.argv if w.startswith("-"))):
+            sys.argv[place] = "--ray=local"  # Typer knows no option whose value may be left out
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name=_program(), standalone_mode=False)
     except Exception as error:

@@ -104,6 +104,7 @@ def _head(results: Results) -> str:
         ("samples", f"{spec['samples']} for each image; methods with finite support give all they have"),
         ("machine", ", ".join(f"{escape(k)} {escape(v)}" for k, v in run["machine"].items())),
     ]
+    rows += [("merged", _part(part)) for part in run.get("merged", [])]
     if data["problems"]:
         rows.append(("problems", f"{data['problems']} found in the data, see `python -m bench data`"))
     rows += [("note", escape(remark)) for remark in data.get("remarks", [])]
@@ -111,6 +112,12 @@ def _head(results: Results) -> str:
     rows += [("failed", f"{escape(label)}: {escape(reason)}") for label, reason in results.failed.items()]
     body = "\n".join(f"| {k} | {v} |" for k, v in rows)
     return f"# {escape(run['name'])}\n\n| | |\n|---|---|\n{body}"
+
+
+def _part(part: dict[str, Any]) -> str:
+    """One of the runs that a merged one was made of."""
+    words = f"{code(without_paths(part['command']))}, commit {escape(part['commit'])}"
+    return f"{escape(part['name'])}: {words}, on {escape(part['machine'].get('device', 'an unknown machine'))}"
 
 
 def _readers(data: dict[str, Any]) -> str:
@@ -133,6 +140,14 @@ def warnings_of(results: Results, patients: int) -> list[str]:
                if (e["label"], e["repetition"]) not in scored]  # fmt: skip
     if missing := [name for name in missing if name not in results.failed]:
         warnings.append(f"> **Not finished.** Without scores so far: {'; '.join(map(escape, missing))}.")
+    counts = {label: len(cells) for label, cells in results.cells.items()}
+    if len(set(counts.values())) > 1:
+        each = ", ".join(f"{escape(label)} {count}" for label, count in counts.items())
+        alone = " That of a single one does not tell how far another training would come out." * (1 in counts.values())
+        warnings.append(
+            f"> **Not all methods have the same number of repetitions:** {each}. Values and intervals are of those "
+            f"that there are.{alone}"
+        )
     if patients < stats.FEW:
         held = ", ".join(f"{round(100 * share)} % with {n}" for n, share in stats.COVERAGE.items())
         measured = f"In simulations, intervals meant to hold the truth in 95 % of data sets held it in {held} patients."

@@ -21,7 +21,7 @@ from bench.data import remarks
 from bench.runs import keys, results
 from bench.runs.spec import Cell, Run, cells, shown_label
 from bench.runs.splits import Splits
-from bench.runs.store import named, slug
+from bench.runs.store import Store, named, slug
 from uqseg import methods
 from uqseg.data import sources
 from uqseg.errors import DamagedError, FileError, UsageError
@@ -30,8 +30,13 @@ from uqseg.methods import Method
 STORE = "store"  # the one name below --out that is no run's
 
 
-def make_record(run: Run, splits: Splits, name: str | None, command: str, commit: str) -> dict[str, Any]:
-    """What run.json says of a run; its name is by default source, data folder, recipe, size and a hash of the rest."""
+def make_record(
+    run: Run, splits: Splits, name: str | None, command: str, commit: str, threads: int | None = None
+) -> dict[str, Any]:
+    """What run.json says of a run; its name is by default source, data folder, recipe, size and a hash of the rest.
+
+    threads: of each cell, whoever works on it; default those that torch uses now.
+    """
     entries, declined = [], {}
     for cell in cells(run):
         if reason := declines(cell, splits):
@@ -47,6 +52,7 @@ def make_record(run: Run, splits: Splits, name: str | None, command: str, commit
         "version": uqseg.__version__,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "spec": spec,
+        "threads": threads or torch.get_num_threads(),
         "machine": machine(),
         "data": _facts(run, splits),
         "cells": entries,
@@ -65,10 +71,36 @@ def make_record(run: Run, splits: Splits, name: str | None, command: str, commit
     return record
 
 
-def write(folder: Path, record: Mapping[str, Any], splits: Splits) -> None:
-    """Begin the results folder of a run: run.json, then its cases."""
-    results.write_json(folder / "run.json", record)
-    results.write_cases(folder, case_table(splits))
+def write(folder: Path, record: Mapping[str, Any], splits: Splits) -> dict[str, Any]:
+    """Begin the results folder of a run, or join it: run.json, then its cases; the record that holds from now on.
+
+    It has the threads of the first who planned it. One that says nothing new is left as it is, for those at work.
+    """
+    with Store(folder.parent / STORE).locked(folder.name):
+        kept = joined(folder, record)
+        before = results.read_run(folder) if (folder / "run.json").exists() else {}
+        if any(before.get(key) != kept[key] for key in kept if key not in ("started", "command", "machine")):
+            results.write_json(folder / "run.json", kept)
+        if not (folder / "cases.parquet").exists():
+            results.write_cases(folder, case_table(splits))
+    return kept
+
+
+def joined(folder: Path, record: Mapping[str, Any], threads: int | None = None) -> dict[str, Any]:
+    """The record with the threads that the run in `folder`, if there is one, was planned with.
+
+    Raises UsageError where others are asked for.
+    """
+    try:
+        planned = results.read_run(folder).get("threads", record["threads"])
+    except (UsageError, FileError):  # none, or a damaged one
+        return dict(record)
+    if threads not in (None, planned):
+        raise UsageError(
+            f"--threads: '{folder}' was planned with {planned} for each cell, got {threads}; leave it out, or choose "
+            "another --name."
+        )
+    return {**record, "threads": planned}
 
 
 def check_same(folder: Path, record: Mapping[str, Any]) -> None:
