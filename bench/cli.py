@@ -538,28 +538,38 @@ def data(
             "--write-cases", help="Write a cases.csv with patients and splits to look through into the folder."
         ),
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="PNG to write. Default: runs/data/NAME/contact-sheet.png.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Contact sheet to write, with page and tables beside it. Default: runs/data/NAME/contact-sheet.png."
+        ),
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of converted data. Default: $UQSEG_CACHE.")] = None,
 ) -> None:
-    """What a data set holds: images, readers, agreement, problems, and a contact sheet. Look here before a run.
+    """What a data set holds: images, problems, how far its readers agree, also as a page. Look here before a run.
 
     Example: python -m bench data folder:retina --size 256 --split train
     """
-    from bench import contact
+    from bench import contact, readers
     from bench import data as described
+    from bench.report import readers as page
     from bench.runs.store import slug
     from uqseg.data import load
 
     if write_cases and (split is not None or limit is not None):
         raise UsageError("--write-cases: describes all cases; leave out --split and --limit.")
     images = load(source, split=split, size=size, limit=limit, cache=cache, progress=sys.stderr.isatty())
-    for title, text in described.summary(images):
+    summary, study = described.summary(images), readers.study(images)
+    for title, text in (*summary, *page.lines(study)):
         show(f"{title:<12}  {text}")
     for line in described.by_kind(images.problems, problems):
         show(f"  {line}")
     path = out or Path("runs/data") / slug(images.name, images.folder) / "contact-sheet.png"
     contact.write(images, cases, path)
     show(f"Contact sheet: {path}")
+    disputed = readers.most_disputed(images, study, cases)
+    picture = contact.draw(disputed, "the cases about which readers differ most") if len(disputed) else None
+    show(f"Page: {page.write(study, summary, path, picture)}, cases-by-dispute.csv and pictures beside it")
     if write_cases:
         show(f"To look through and fill in: {described.write_cases(images, source)}")
     elif split is None and limit is None:
