@@ -79,6 +79,7 @@ def _started(number: int, folder: Path, cells: Sequence[str], settings: Settings
     """Start worker `number`; its lines are logged with its number before them."""
     words = [sys.executable, "-m", "bench", "work", str(folder), "--attached", "--device", settings.device]
     words += [word for name in settings.trust for word in ("--trust", name)]
+    words += ["--log", settings.curves] if settings.curves else []
     given = os.environ | {"PYTHONUNBUFFERED": "1"} | _own_device(number, settings.device)
     given |= {"UQSEG_DEBUG": "1"} if settings.debug else {}
     # In a session of its own, for a terminal sends Ctrl-C to all processes of one, and each is to get one alone.
