@@ -135,11 +135,15 @@ def run(
     from bench import data as described
     from bench.launchers import Settings
     from bench.launchers.choice import choose
-    from bench.runs import plan, record, spec
+    from bench.runs import plan, record, spec, together
     from bench.runs.carry_out import carry_out
     from bench.runs.splits import load_splits
     from bench.runs.work import Job
 
+    if together.follows():
+        together.follow(device)
+        return
+    together.lead(device)
     spec.run_plugins(plugin or [])
     request = spec.make_run(
         data=data,

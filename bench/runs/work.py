@@ -21,7 +21,7 @@ from rich.progress import Progress
 
 from baselines import yardsticks
 from bench.launchers import Settings
-from bench.runs import results, spec
+from bench.runs import results, spec, together
 from bench.runs.record import STORE, cell_folder, machine, new_method
 from bench.runs.spec import Cell, Run, cells
 from bench.runs.splits import Splits, load_splits
@@ -238,17 +238,23 @@ def _is_fit(folder: Path) -> bool:
 
 
 def _train(cell: Cell, splits: Splits, folder: Path, settings: Settings) -> None:
-    with _telling(folder / "history.jsonl", cell.training.total_steps(len(splits.train)), settings):
-        fit(
-            new_method(cell, splits),
-            splits.train,
-            val=splits.val,
-            recipe=cell.training,
-            device=settings.device,
-            out=folder,
-            progress=settings.progress,
-            seed=cell.seed(splits.train.name),
-        )
+    telling = _telling(folder / "history.jsonl", cell.training.total_steps(len(splits.train)), settings)
+    with telling, together.training(cell, folder):
+        train_cell(cell, splits, folder, settings)
+
+
+def train_cell(cell: Cell, splits: Splits, folder: Path, settings: Settings) -> None:
+    """Train a cell into `folder`, as each process does of those that train it together."""
+    fit(
+        new_method(cell, splits),
+        splits.train,
+        val=splits.val,
+        recipe=cell.training,
+        device=settings.device,
+        out=folder,
+        progress=settings.progress,
+        seed=cell.seed(splits.train.name),
+    )
 
 
 @contextmanager

@@ -77,11 +77,12 @@ def together(method: Method[Any], ranks: Ranks) -> Iterator[Any]:
     for layer in norms:
         layer.__class__ = BatchNorm2d
     try:
-        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # a new name, which older torch has not
-            split = nn.parallel.DistributedDataParallel(
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # older torch has no other name
+            warnings.filterwarnings("ignore", "Grad strides do not match")  # of single weights: nothing to gain
+            yield nn.parallel.DistributedDataParallel(
                 _Loss(method), broadcast_buffers=False, find_unused_parameters=True
             )
-        yield split
     finally:
         for layer in norms:
             layer.__class__ = nn.BatchNorm2d
