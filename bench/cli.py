@@ -348,7 +348,10 @@ def data(
 @app.command(name="time")
 def time_(
     only: Annotated[
-        str, typer.Option(help="Comma-separated: training, sampling, metrics, peers, start, data, scale. Default: all.")
+        str,
+        typer.Option(
+            help="Comma-separated: training, sampling, metrics, peers, start, data, scale, launch. Default: all."
+        ),
     ] = "",
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes and few turns, to see that it works.")] = False,
     device: Device = "auto",

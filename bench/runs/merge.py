@@ -91,7 +91,7 @@ def _joined(a: Record, b: Record, folder: Path) -> Record:
     spec["seeds"] = sorted(spec["seeds"])
     tables = [[run["spec"].get("settings", {}) for run in (a, b)]]
     tables += [[run["spec"]["recipe"].get(name, {}) for run in (a, b)] for name in OF_METHODS]
-    spec["settings"], *of_methods = [_of_methods(*pair, *own, folder) for pair in tables]
+    spec["settings"], *of_methods = [_of_methods(a, b, own[0], own[1], folder) for a, b in tables]
     spec["recipe"] = a["spec"]["recipe"] | dict(zip(OF_METHODS, of_methods, strict=True))
     return a | {
         "spec": spec,
@@ -151,7 +151,9 @@ def _equal(a: CellResults, b: CellResults) -> bool:
 
 
 def _same(a: Scores, b: Scores) -> bool:
-    arrays = [{**s.values, **{f"{n} sum": x for n, x in s.patient_sums.items()}} for s in (a, b)]
+    arrays: list[dict[str, Any]] = [
+        {**s.values, **{f"{n} sum": np.stack(pair) for n, pair in s.patient_sums.items()}} for s in (a, b)
+    ]
     names = np.array_equal(a.cases, b.cases) and (a.samples, a.drawn) == (b.samples, b.drawn)
     return names and set(arrays[0]) == set(arrays[1]) and all(
         np.array_equal(x, arrays[1][name], equal_nan=True) for name, x in arrays[0].items()

@@ -361,14 +361,14 @@ class _Run:
         if not (step == self.total or self.validates() or step % LOG_EVERY == 0):
             return None
         watched = self.method.watch()
-        numbers = self.ranks.mean(
+        means = self.ranks.mean(
             torch.tensor([float(loss), *watched.values()], dtype=torch.float64, device=self.device)
         ).tolist()
         line: dict[str, Any] = {
             "step": step,
-            "loss": numbers[0],
+            "loss": means[0],
             "lr": lr,
-            **dict(zip(watched, numbers[1:], strict=True)),
+            **dict(zip(watched, means[1:], strict=True)),
         }
         if not (math.isfinite(line["loss"]) and math.isfinite(norm)):
             numbers = f"loss {line['loss']}, gradient norm {float(norm)}"
