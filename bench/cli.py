@@ -168,8 +168,12 @@ def run(
     from bench import curves
     from bench.launchers import Settings
     from bench.launchers.choice import choose
-    from bench.runs import spec
+    from bench.runs import spec, together
 
+    if together.follows():
+        together.follow(device)
+        return
+    together.lead(device)
     spec.run_plugins(plugin or [])
     request = spec.make_run(
         data=data,
@@ -580,7 +584,10 @@ def data(
 @app.command(name="time")
 def time_(
     only: Annotated[
-        str, typer.Option(help="Comma-separated: training, sampling, metrics, peers, start, data, scale. Default: all.")
+        str,
+        typer.Option(
+            help="Comma-separated: training, sampling, metrics, peers, start, data, scale, launch. Default: all."
+        ),
     ] = "",
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes and few turns, to see that it works.")] = False,
     device: Device = "auto",
