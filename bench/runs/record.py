@@ -37,12 +37,10 @@ def make_record(
 
     threads: of each cell, whoever works on it; default those that torch uses now.
     """
-    entries, declined = [], {}
-    for cell in cells(run):
-        if reason := declines(cell, splits):
-            declined[cell.label] = reason
-        else:
-            entries.append(_entry(cell, splits, run.samples))
+    planned = cells(run)
+    reasons = {cell.label: declines(cell, splits) for cell in {cell.label: cell for cell in planned}.values()}
+    declined = {label: reason for label, reason in reasons.items() if reason}
+    entries = [_entry(cell, splits, run.samples) for cell in planned if cell.label not in declined]
     spec = json.loads(run.model_dump_json())
     record = {
         "format": results.FORMAT,
