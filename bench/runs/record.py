@@ -47,12 +47,11 @@ def make_record(
     it scores, of the cases of `splits`.
     """
     theirs = predictions or {}
-    entries, declined = [_predicted(label, each, splits, run.samples) for label, each in theirs.items()], {}
-    for cell in cells(run):
-        if reason := declines(cell, splits):
-            declined[cell.label] = reason
-        else:
-            entries.append(_entry(cell, splits, run.samples))
+    planned = cells(run)
+    reasons = {cell.label: declines(cell, splits) for cell in {cell.label: cell for cell in planned}.values()}
+    declined = {label: reason for label, reason in reasons.items() if reason}
+    entries = [_predicted(label, each, splits, run.samples) for label, each in theirs.items()]
+    entries += [_entry(cell, splits, run.samples) for cell in planned if cell.label not in declined]
     order = [shown_label(label) for label in run.methods]
     entries.sort(key=lambda entry: order.index(entry["label"]))
     left_out = {label: each.left_out for label, each in theirs.items() if each.left_out}
