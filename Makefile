@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: bench test integration soak
+.PHONY: bench test integration soak gpu-report
 
 bench: .venv/installed
 	$(BIN)/uqseg run --methods ensemble,mcdropout
@@ -12,7 +12,7 @@ test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
 
 # Several processes, services and longer work: under a quarter of an hour.
 integration: .venv/installed
@@ -21,6 +21,17 @@ integration: .venv/installed
 # The same work again and again, and kills at random: under a quarter of an hour.
 soak: .venv/installed
 	$(BIN)/python -m pytest -m soak
+
+# On one CUDA device, real slices in DATA: the CUDA tests, the 2020 student report as it was done, the long recipe, and
+# speed. All of it goes on where it was stopped, so a device lent for minutes does it in pieces: run
+# `timeout --signal INT 530 make gpu-report` until it ends by itself.
+DATA ?= lidc-slices:../data
+ON_GPU := $(BIN)/uqseg run --device cuda --data $(DATA)
+gpu-report: .venv/installed
+	$(BIN)/python -m pytest -m cuda
+	$(ON_GPU) --recipe seed2020 --methods 'segnet,segnet[pos_weight=99],unet,ensemble'
+	$(ON_GPU) --recipe full --methods segnet,unet,ensemble,mcdropout,probunet
+	$(BIN)/uqseg time --device cuda --only training,sampling
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

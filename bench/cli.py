@@ -8,7 +8,7 @@ import subprocess
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -140,17 +140,35 @@ def run(
     kind: Kinds = None,
     common: Common = False,
     allow_missing: AllowMissing = False,
-    launcher: Annotated[str, typer.Option(help="Where cells are worked on, see `list launchers`.")] = "here",
     log: Curves = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes that work at the same time. Default: one for each GPU, else 1.")
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Threads of each cell, fixed when the run is planned. Default: the cores over the jobs."
+        ),
+    ] = None,
+    slurm: Annotated[
+        Path | None, typer.Option(help="Send the cells to Slurm, as FILE.toml says: partition, time, gpus, ...")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Send the cells to the Ray cluster at ADDRESS; without one, to this machine's.")
+    ] = None,
+    launcher: Annotated[
+        str | None, typer.Option(help="Where cells are worked on, see `list launchers`; for those of plugins.")
+    ] = None,
     gallery: Kept = True,
     pictures: Pictures = Format.png,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Train, sample and score methods, and write a report. The same command goes on where it was stopped."""
-    from bench import curves, launchers
+    from bench import curves
+    from bench.launchers import Settings
+    from bench.launchers.choice import choose
     from bench.runs import spec
-    from uqseg.device import pick_device
 
     spec.run_plugins(plugin or [])
     request = spec.make_run(
@@ -165,11 +183,11 @@ def run(
         plugins=plugin or [],
     )
     curves.check(log)
-    use = launchers.Settings(device, progress and sys.stderr.isatty(), show, _debug(), spec.outside(request), log)
-    launch = launchers.find(launcher)
-    pick_device(device)
+    choice = choose(device, jobs, slurm, ray, launcher)
+    use = Settings(choice.device, progress and sys.stderr.isatty(), show, _debug(), spec.outside(request), curves=log,
+                   jobs=choice.jobs, target=choice.target, gallery=gallery, pictures=_format(pictures))  # fmt: skip
     splits, theirs = _load(request, use.progress, allow_missing)
-    _run(request, splits, theirs, use, launch, out, name, common, dry_run, gallery, pictures)
+    _run(request, splits, theirs, use, choice, threads, out, name, common, dry_run)
 
 
 def _load(request: Any, progress: bool, allow_missing: bool) -> tuple[Any, Any]:
@@ -188,13 +206,12 @@ def _run(
     splits: Any,
     theirs: Any,
     use: Any,
-    launch: Any,
+    choice: Any,
+    threads: int | None,
     out: Path,
     name: str | None,
     common: bool,
     dry_run: bool,
-    gallery: bool,
-    pictures: Format,
 ) -> None:
     """Say what a request asks for, do it, and write its report."""
     from bench import data as described
@@ -204,10 +221,11 @@ def _run(
 
     if theirs:
         splits, theirs = predicted.on_common_cases(splits, theirs, common)
-    entry = record.make_record(request, splits, name, _command(), commit(), theirs)
+    entry = record.make_record(request, splits, name, _command(), commit(), threads or choice.threads, theirs)
     folder = out / entry["name"]
-    job = Job(folder, entry, request, splits)
     record.check_same(folder, entry)
+    entry = record.joined(folder, entry, threads)
+    job = Job(folder, entry, request, splits)
     show(
         f"{splits.train.name}: {len(splits.train)} training, {len(splits.val)} validation and {len(splits.test)} test "
         f"images, {request.size}×{request.size} pixels, {splits.train.readers} readers. Recipe {request.recipe_name}. "
@@ -215,17 +233,24 @@ def _run(
     )
     for line in (*described.by_kind(splits.train.problems, False), *entry["data"]["remarks"]):
         show(line)
-    for line in (*record.changed_since(out, entry), *plan.lines(plan.plan(job, use.device), use.device)):
+    planned = plan.plan(job, use.device)
+    for line in (*record.changed_since(out, entry), *plan.lines(planned, use.device, use.jobs)):
         show(line)
     for label, reason in entry["declined"].items():
         show(f"{label} declined: {reason}")
     if dry_run:
         return
-    failed = carry_out(job, launch, use, with_gallery=gallery)
-    _report(folder, pictures)
+    failed = carry_out(job, choice.launch, use)
+    if failed is None:
+        return
+    _report(folder, use.pictures)
     if failed:
         reasons = "; ".join(failed)
         raise FileError(f"{len(failed)} of {len(job.entries)} cells failed, the others are kept: {reasons}")
+
+
+def _format(pictures: Format) -> Literal["png", "svg"]:
+    return "svg" if pictures is Format.svg else "png"
 
 
 @app.command()
@@ -253,18 +278,21 @@ def score(
 
     Example: python -m bench score nnunet-output --data folder:retina --size 512 --label nnunet
     """
-    from bench import launchers
+    from bench.launchers import Settings
+    from bench.launchers.choice import choose
     from bench.runs import predicted, spec
 
     spec.run_plugins(plugin or [])
     request = predicted.to_score(data, folder, label, kind, samples, size, limit, tuple(plugin or ()))
-    use = launchers.Settings("cpu", sys.stderr.isatty(), show, _debug(), spec.outside(request))
+    choice = choose("cpu", None, None, None, None)
+    use = Settings("cpu", sys.stderr.isatty(), show, _debug(), spec.outside(request), gallery=gallery,
+                   pictures=_format(pictures))  # fmt: skip
     splits, theirs = _load(request, use.progress, allow_missing)
     if samples is None:
         request = request.model_copy(update={"samples": theirs[label].count})
     for line in predicted.cut_off(splits.test):
         show(line)
-    _run(request, splits, theirs, use, launchers.find("here"), out, name, common, False, gallery, pictures)
+    _run(request, splits, theirs, use, choice, None, out, name, common, False)
 
 
 @app.command()
@@ -350,32 +378,39 @@ def export(
         show(line)
 
 
-def _report(folder: Path, pictures: Format) -> None:
+def _report(folder: Path, pictures: Literal["png", "svg"]) -> None:
     from bench import report as pages
 
     show("")
-    for line in pages.write(folder, pictures="svg" if pictures is Format.svg else "png"):
+    for line in pages.write(folder, pictures=pictures):
         show(line)
-    show(f"Report: {folder / 'report.md'}")
+    show(f"Report: {folder / 'report.md'}, and for a browser {folder / 'report.html'}")
 
 
 @app.command(hidden=True)
 def work(
     folder: RunFolder,
-    cell: Annotated[str, typer.Argument(help="A folder in cells/.")],
+    cells: Annotated[list[str] | None, typer.Argument(help="Folders in its cells/. Default: all.")] = None,
     device: Device = "auto",
     trust: Annotated[
         list[str] | None,
         typer.Option(help="A plugin or class from outside this project that the run may use; may be repeated."),
     ] = None,
     log: Curves = None,
+    attached: Annotated[
+        bool, typer.Option("--attached", help="Read the cells from standard input, and stop when that is closed.")
+    ] = False,
 ) -> None:
-    """Do one cell of a run; what launchers call in other processes and on other machines."""
+    """Do cells of a run that nobody else is at; what launchers call in other processes and on other machines."""
     from bench.launchers import Settings
-    from bench.runs.work import attempt
+    from bench.runs.attached import read_cells
+    from bench.runs.sharing import take, undone_in
 
-    if error := attempt(folder, cell, Settings(device, log=show, debug=_debug(), trust=tuple(trust or ()), curves=log)):
-        raise FileError(error)
+    wanted = read_cells() if attached else cells or undone_in(folder)
+    use = Settings(device, log=show, debug=_debug(), trust=tuple(trust or ()), curves=log)
+    failed = take(folder, wanted, use)
+    if failed:
+        raise FileError("; ".join(f"{cell}: {error}" for cell, error in failed.items()))
 
 
 @app.command()
@@ -388,7 +423,7 @@ def report(
     from bench.runs.upkeep import damaged_cells
 
     _plugins_of_figures(plugin)
-    _report(folder, pictures)
+    _report(folder, _format(pictures))
     if lines := list(damaged_cells(folder)):
         raise FileError(f"left out of the report for a damaged file: {'; '.join(lines)}")
 
@@ -398,6 +433,35 @@ def _plugins_of_figures(plugin: list[str] | None) -> None:
         from bench.runs.spec import run_plugins
 
         run_plugins(plugin)
+
+
+@app.command()
+def view(
+    folder: Annotated[Path, typer.Argument(help="Results folder of a run, or any with a page, such as reports.")],
+) -> None:
+    """Open the page of a folder in the browser; the report of a run is written first where it has none."""
+    import webbrowser
+
+    pages = [folder / name for name in ("report.html", "index.html", "readers.html")]
+    page = next((page for page in pages if page.is_file()), None)
+    if page is None:
+        _report(folder, "png")
+        page = pages[0]
+    show(f"Page: {page}")
+    if not webbrowser.open(page.resolve().as_uri()):
+        show("There is no browser here; copy this one file to where there is one.")
+
+
+@app.command()
+def index(
+    folder: Annotated[Path, typer.Argument(help="Folder of reports.")] = Path("reports"),
+) -> None:
+    """Write index.html over all reports in a folder: their best figures, and whether ranks are the same in all."""
+    from bench.report import index as page
+
+    for line in page.write(folder):
+        show(line)
+    show(f"Index: {folder / 'index.html'}")
 
 
 @app.command()
@@ -418,6 +482,23 @@ def compare(
 
 
 @app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Results folders of the same data and recipe.")],
+    to: Annotated[Path, typer.Option(help="Folder of the joined run.")],
+    pictures: Pictures = Format.png,
+) -> None:
+    """Make one results folder of several that differ in their methods and repetitions alone, and its report.
+
+    Example: python -m bench merge runs/a runs/b --to runs/both
+    """
+    from bench.runs import merge as joining
+
+    for line in joining.merge(folders, to, _command()):
+        show(line)
+    _report(to, _format(pictures))
+
+
+@app.command()
 def publish(
     folder: RunFolder,
     to: Annotated[Path, typer.Option(help="Folder of the copy.")],
@@ -431,7 +512,7 @@ def publish(
 
     for line in copies.publish(folder, to, anonymize):
         show(line)
-    _report(to, pictures)
+    _report(to, _format(pictures))
 
 
 @app.command()
@@ -612,10 +693,19 @@ def list_(
 
 
 @app.command()
-def status(out: Out = Path("runs")) -> None:
+def status(
+    out: Out = Path("runs"),
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show workers and Slurm's queue until all is done, anew every few seconds.")
+    ] = False,
+) -> None:
     """What is finished, under way, failed and damaged in the folder of runs."""
+    from bench.runs import progress
     from bench.runs.upkeep import state
 
+    if watch:
+        progress.watch(_existing(out))
+        return
     for line in state(_existing(out)):
         show(line)
 
@@ -732,6 +822,9 @@ def main() -> None:
     """Run the command line; one line per error, exit code 2 for usage, 1 for failures and 130 for Ctrl-C."""
     _STATE["debug"] = "--debug" in sys.argv or bool(os.environ.get("UQSEG_DEBUG"))
     sys.argv = [a for a in sys.argv if a != "--debug"]
+    for place, word in enumerate(sys.argv):
+        if word == "--ray" and sys.argv[place + 1 : place + 2] in ([], *([w] for w in sys.argv if w.startswith("-"))):
+            sys.argv[place] = "--ray=local"  # Typer knows no option whose value may be left out
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name=_program(), standalone_mode=False)
     except Exception as error:

@@ -1,10 +1,16 @@
 """What tests share: a small set of images with four readers, made from a seed."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from uqseg.data import AnnotatedSet
+
+os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start; another number of threads rounds differently
+torch.set_num_threads(1)
 
 
 def discs(n: int = 12, readers: int = 4, size: int = 32, channels: int = 1, seed: int = 0) -> AnnotatedSet:

@@ -16,9 +16,9 @@ class DamagedError(FileError):
     """A file is not as it was written. Whoever can make anew what it held does so; otherwise it is an error."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+def unknown(kind: str, name: object, known: Iterable[str]) -> UsageError:
     """The error for a name that is not registered: names what exists and what is close."""
-    names = sorted(known)
+    names, name = sorted(known), str(name)
     close = get_close_matches(name, names, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return UsageError(f"unknown {kind} '{name}'.{hint} Known: {', '.join(names)}.")

@@ -18,9 +18,11 @@ from typing import Any
 
 from uqseg.errors import DamagedError, FileError
 
+REMEDY = "free the disk or choose another folder"
 
-def write(path: str | Path, data: bytes) -> None:
-    """Write a file completely or not at all, and durably. Raises FileError where the disk refuses."""
+
+def write(path: str | Path, data: bytes, remedy: str = REMEDY) -> None:
+    """Write a file completely or not at all, and durably. Raises FileError with the remedy where the disk refuses."""
     path = Path(path)
     try:
         make_folder(path.parent)
@@ -36,11 +38,12 @@ def write(path: str | Path, data: bytes) -> None:
                 partial.unlink()
         _sync(path.parent)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error, remedy) from error
 
 
-def _unwritable(path: Path, error: OSError) -> FileError:
-    return FileError(f"cannot write {path}: {error.strerror or error}; free the disk or choose another folder")
+def unwritable(path: Path, error: OSError, remedy: str = REMEDY) -> FileError:
+    """The error for a file or folder that the disk refuses."""
+    return FileError(f"cannot write {path}: {error.strerror or error}; {remedy}")
 
 
 def make_folder(path: Path) -> None:
@@ -98,11 +101,12 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def publish(partial: Path, final: Path, valid: Callable[[Path], bool] | None = None) -> None:
+def publish(partial: Path, final: Path, valid: Callable[[Path], bool] | None = None, remedy: str = REMEDY) -> None:
     """Make the complete folder `partial` appear as `final`, durably.
 
     A final folder that is valid is kept and `partial` removed; one that is not is moved aside. valid: says so of a
-    folder; by default it has a file for each file of `partial`. Raises FileError where the disk refuses.
+    folder; by default it has a file for each file of `partial`. Raises FileError with the remedy where the disk
+    refuses.
     """
     names = {p.relative_to(partial) for p in partial.rglob("*")}
     complete = valid or (lambda folder: all((folder / name).exists() for name in names))
@@ -124,12 +128,12 @@ def publish(partial: Path, final: Path, valid: Callable[[Path], bool] | None = N
         for folder in {final.parent, partial.parent}:
             _sync(folder)
     except OSError as error:
-        raise _unwritable(final, error) from error
+        raise unwritable(final, error, remedy) from error
 
 
-def mend(partial: Path, final: Path, valid: Callable[[Path], bool]) -> None:
+def mend(partial: Path, final: Path, valid: Callable[[Path], bool], remedy: str = REMEDY) -> None:
     """`publish`, after which nothing is left of a folder that was not valid: what it held has been made anew."""
-    publish(partial, final, valid)
+    publish(partial, final, valid, remedy)
     for replaced in final.parent.glob(f"{final.name}.broken-*"):
         shutil.rmtree(replaced, ignore_errors=True)
 

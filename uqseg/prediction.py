@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Set, Sized
 from dataclasses import replace
 from numbers import Integral
 from typing import get_args
@@ -16,6 +16,7 @@ from uqseg.device import Precision, uses_bf16
 from uqseg.noise import Noise
 from uqseg.samples import Batch, Sampler, Samples
 
+MOST = 10_000  # samples of an image: more only fill the memory
 Images = NDArray[np.uint8] | AnnotatedSet
 
 
@@ -39,7 +40,7 @@ def predict_batches(
     precision: bf16 rounds what passes between the layers to three digits; single probabilities move by a few hundredths
     at most (SegNet's by more, where two pixels of a pooling window come out equal), their mean by less than 0.001.
     """
-    _check(sampler, data, n, batch, keys, precision)
+    _check(sampler, data, n, batch, keys, precision, seed)
     with_readers = with_readers or getattr(sampler, "needs_readers", False)
     device = getattr(sampler, "device", torch.device("cpu"))
     bf16 = uses_bf16(precision, device)
@@ -53,18 +54,24 @@ def predict_batches(
         yield part, samples
 
 
-def _check(sampler: object, data: object, n: object, batch: object, keys: object, precision: object) -> None:
+def _check(
+    sampler: object, data: object, n: object, batch: object, keys: object, precision: object, seed: object
+) -> None:
     """Raise ValueError naming the first argument of `predict_batches` that is not what it should be."""
     if not hasattr(sampler, "sample") or isinstance(sampler, type):
         raise ValueError(f"sampler: expected a trained method or another sampler, got {sampler!r}")
     if not isinstance(data, AnnotatedSet | np.ndarray):
         raise ValueError(f"images: expected a uint8 array (N,C,H,W) or a set, got {type(data).__name__}")
+    if isinstance(data, np.ma.MaskedArray):
+        raise ValueError("images: expected a plain array, got a masked array, whose mask would be ignored")
     if isinstance(data, np.ndarray) and (data.dtype != np.uint8 or data.ndim != 4 or 0 in data.shape[1:]):
         raise ValueError(f"images: expected uint8 (N,C,H,W) with no side of 0, got {data.dtype} {data.shape}")
     for name, value in (("n", n), ("batch", batch)):
-        if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
-            raise ValueError(f"{name}: expected a whole number of at least 1, got {value!r}")
-    if isinstance(keys, str) or not isinstance(keys, Sized | None):
+        if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= MOST:
+            raise ValueError(f"{name}: expected a whole number from 1 to {MOST}, got {value!r}")
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise ValueError(f"seed: expected a whole number, got {seed!r}")
+    if isinstance(keys, str | bytes | Mapping | Set) or not isinstance(keys, Sized | None):
         raise ValueError(f"keys: expected one for each of {len(data)} images, got {keys!r}")
     if keys is not None and len(keys) != len(data):
         raise ValueError(f"keys: expected one for each of {len(data)} images, got {len(keys)}")

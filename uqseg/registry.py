@@ -8,16 +8,13 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
+from uqseg.checked import Checked
 from uqseg.errors import UsageError, unknown
 from uqseg.outside import TREE, load_file, running_outside_code, source_hash
 
 
-class Options(BaseModel):
-    """Options of a method or wrapper: frozen, typed, described; an unknown key or a wrong type is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class Options(Checked):
+    """Options of a method or wrapper, typed and described."""
 
 
 class Registered:
@@ -95,13 +92,10 @@ class Registry(Generic[R]):
 
     def options(self, label: str, **values: Any) -> Options:
         """Its options with `values` set; an unknown key or a wrong type is a UsageError naming what exists."""
-        cls = self.find(label).Options
         try:
-            return cls(**values)
-        except ValidationError as error:
-            lines = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
-            known = ", ".join(cls.model_fields) or "none"
-            raise UsageError(f"{self.kind} '{label}': {lines}. Options: {known}.") from error
+            return self.find(label).Options(**values)
+        except UsageError as error:
+            raise UsageError(f"{self.kind} '{label}': {error}") from error
 
     def concrete(self, label: str) -> type[R]:
         """The class, checked to define all that its base asks for. Raises UsageError naming what is missing."""

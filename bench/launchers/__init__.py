@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
-from uqseg.errors import unknown
+from uqseg.errors import UsageError, unknown
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,9 @@ class Settings:
 
     trust: plugins and classes from outside this project that may be run; a launcher that starts processes passes each
     of them on as `--trust`. curves: where to show the trainings' curves, see `bench.curves`; passed on as `--log`.
+    wait: whether to wait for a training or scoring that another process is at.
+    jobs: processes to start; target: what the launcher was given besides, such as a file or an address. gallery,
+    pictures: what the report is to hold, for a launcher that has it written elsewhere.
     """
 
     device: str = "auto"
@@ -25,16 +29,22 @@ class Settings:
     debug: bool = False
     trust: tuple[str, ...] = ()
     curves: str | None = None
+    wait: bool = True
+    jobs: int = 1
+    target: str = ""
+    gallery: bool = True
+    pictures: Literal["png", "svg"] = "png"
 
 
-Launcher = Callable[[Path, Sequence[str], Settings], None]
+Launcher = Callable[[Path, Sequence[str], Settings], bool | None]
+"""Returns True where it has only sent the work away, the end of the run included: `bench.runs.carry_out.finish`."""
 _LAUNCHERS: dict[str, Launcher] = {}
 
 
 def launcher(name: str) -> Callable[[Launcher], Launcher]:
-    """Register a function of (results folder, cells, settings) that has `bench.runs.work.attempt` done for each cell.
+    """Register a function of (results folder, cells, settings) that has `bench.runs.sharing.take` done for the cells.
 
-    It may do so in any process on any machine that sees the folder: `python -m bench work FOLDER CELL` does one.
+    It may do so in any process on any machine that sees the folder, as `python -m bench work FOLDER CELL ...` does.
     """
 
     def register(function: Launcher) -> Launcher:
@@ -42,6 +52,29 @@ def launcher(name: str) -> Callable[[Launcher], Launcher]:
         return function
 
     return register
+
+
+def need(module: str, extra: str) -> Any:
+    """A package that only some launchers use; UsageError naming the extra that brings it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise UsageError(
+            f"--{extra}: {module} is not installed; install it with: pip install 'uqseg[{extra}]'"
+        ) from error
+
+
+def groups(record: Mapping[str, Any], cells: Sequence[str], most: int) -> list[list[str]]:
+    """The cells in at most `most` tasks that need not wait for each other: those of one training are in one, as are
+    yardsticks, which take moments."""
+    fits = {entry["folder"]: entry.get("fit", "") for entry in (*record["cells"], *record["yardsticks"])}
+    by_fit: dict[str, list[str]] = {}
+    for cell in cells:
+        by_fit.setdefault(fits[cell], []).append(cell)
+    tasks = list(by_fit.values())
+    return [[cell for task in tasks[start::most] for cell in task] for start in range(min(most, len(tasks)))]
 
 
 def names() -> dict[str, str]:

@@ -6,13 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.launchers import Settings, launcher
-from bench.runs.work import attempt
+from bench.runs.sharing import take
 
 
 @launcher("here")
 def run_in_process(folder: Path, cells: Sequence[str], settings: Settings) -> None:
     """One cell after another in this process."""
-    for number, cell in enumerate(cells, 1):
-        settings.log(f"[{number}/{len(cells)}] {cell}")
-        if error := attempt(folder, cell, settings):
-            settings.log(f"  failed: {error}")
+    take(folder, cells, settings)

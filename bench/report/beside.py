@@ -12,6 +12,7 @@ from baselines.published import published
 from baselines.published.consistency import OUTSIDE, consistency
 from bench import stats
 from bench.report import tables
+from bench.report.blocks import Block, Table, markdown
 from bench.report.tables import escape
 from bench.runs.results import Results, read_results
 from uqseg.errors import UsageError
@@ -24,25 +25,25 @@ KNOWN = {"second-hand": "quoted by others", "readme": "its README alone", "repor
 
 def of_results(folder: Path) -> str:
     """The section of a results folder. Raises UsageError where no published row can stand beside its data."""
-    text = section(read_results(folder))
-    if not text:
+    blocks = section(read_results(folder))
+    if not blocks:
         raise UsageError(
             f"literature: the published figures are of LIDC-IDRI's CT, which '{folder}' was not scored on."
         )
-    return text
+    return markdown(blocks)
 
 
-def section(results: Results) -> str:
-    """Markdown of the run's methods beside published rows; "" for other data than LIDC's."""
+def section(results: Results) -> list[Block]:
+    """The run's methods beside published rows; nothing for other data than LIDC's."""
     data = results.run["data"]
     if not data["source"].startswith("lidc") or data["simulated"] or not results.cells:
-        return ""
+        return []
     chosen = [figure(name) for name in METRICS]
     scores = {label: [cell.scores["test"] for cell in cells] for label, cells in results.cells.items()}
     boot = stats.bootstrap(scores, chosen)
     rows = published()
     against = _against(rows)
-    text = [
+    blocks: list[Block] = [
         "## Beside the literature",
         "Published figures on LIDC-IDRI of the same definition and, where that matters, of as many samples, with the "
         "protocol and what is known against each. **They are of other splits, crops and trainings:** a row above or "
@@ -51,19 +52,17 @@ def section(results: Results) -> str:
         "intervals.",
     ]
     for f in chosen:
-        body = _table(f, boot, rows[rows["metric"] == f.name], against)
-        if body:
-            text += [f"### {f.title}{tables.ARROWS[f.direction]}", body]
-    return "\n\n".join(text)
+        blocks += _table(f, boot, rows[rows["metric"] == f.name], against)
+    return blocks
 
 
-def _table(f: Figure, boot: stats.Bootstrap, rows: pd.DataFrame, against: dict[int, list[str]]) -> str:
-    """One figure: rows by value; "" where no published row is of the same definition and number of samples."""
+def _table(f: Figure, boot: stats.Bootstrap, rows: pd.DataFrame, against: dict[int, list[str]]) -> list[Block]:
+    """One figure: rows by value; nothing where no published row is of the same definition and number of samples."""
     counts = {count for _, count in boot.kinds.values()}
     alike = rows[[_same_definition(f, row) for row in rows.itertuples()]]
     fitting = alike[alike["samples"].isin(counts)] if f.depends_on_samples else alike
     if fitting.empty:
-        return ""
+        return []
     lines: list[tuple[float, tuple[str, ...]]] = []
     for label in boot.labels:
         drawn, count = boot.kinds[label]
@@ -80,8 +79,8 @@ def _table(f: Figure, boot: stats.Bootstrap, rows: pd.DataFrame, against: dict[i
     columns = ["method", f.title, "samples", "source", "protocol", "against it"]
     table = pd.DataFrame([cells for _, cells in lines], columns=columns)
     left_out = len(rows) - len(fitting)
-    note = f"\n\n{left_out} more are of another definition or number of samples." if left_out else ""
-    return table.to_markdown(index=False, disable_numparse=True) + note
+    note = [f"{left_out} more are of another definition or number of samples."] if left_out else []
+    return [f"### {f.title}{tables.ARROWS[f.direction]}", Table(table), *note]
 
 
 def _number(value: float) -> str:

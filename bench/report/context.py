@@ -13,6 +13,7 @@ from matplotlib.figure import Figure as Plot
 
 from bench import stats
 from bench.report import plots, tables
+from bench.report.blocks import Picture, Table
 from bench.runs.results import Results
 from uqseg.files import write
 from uqseg.metrics import Figure, Scores, figures
@@ -54,10 +55,10 @@ class Report:
         """Whether any method has a value of the figure."""
         return any(np.isfinite(self.boot.values(label, figure.name)[0]) for label in self.methods)
 
-    def table(self, name: str, yardsticks: Sequence[str] | None = None) -> str:
-        """A table of the registry as Markdown; "" where no method has any of its figures."""
+    def table(self, name: str, yardsticks: Sequence[str] | None = None) -> Table | None:
+        """A table of the registry; None where no method has any of its figures."""
         table = self.of([f for f in figures(table=name) if self.has(f)], yardsticks)
-        return tables.markdown(table) if len(table.columns) > 1 else ""
+        return Table(table) if len(table.columns) > 1 else None
 
     def of(self, wanted: Sequence[Figure], yardsticks: Sequence[str] | None = None) -> pd.DataFrame:
         """A table of some figures; yardsticks: default all."""
@@ -70,9 +71,9 @@ class Report:
         self.written.append(path)
         return f"[{name}.csv](tables/{name}.csv)"
 
-    def picture(self, plot: Plot, name: str, title: str) -> str:
-        """Save a plot; the line that shows it."""
+    def picture(self, plot: Plot, name: str, title: str) -> Picture:
+        """Save a plot, whose file the page shows."""
         path = self.results.folder / "pictures" / f"{name}.{self.pictures}"
         plots.save(plot, path)
         self.written.append(path)
-        return f"![{title}](pictures/{path.name})"
+        return Picture(f"pictures/{path.name}", title)

@@ -1,4 +1,5 @@
-"""The report of a run, a pure function of its results folder: report.md, its tables as CSV and its pictures beside it.
+"""The report of a run, a pure function of its results folder: report.md and report.html, which say the same, the
+tables as CSV and the pictures beside them.
 
 Its order is that of a reader's questions: which method, how sure, at what cost, where does it fail; then the tables.
 """
@@ -6,6 +7,7 @@ Its order is that of a reader's questions: which method, how sure, at what cost,
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from bench import stats
-from bench.report import beside, gallery, sections, tables, verdicts
+from bench.report import beside, explorer, gallery, sections, tables, verdicts, webpage
+from bench.report.blocks import Block, Live, Table, anchor, markdown
 from bench.report.context import Report
 from bench.report.tables import code, escape
 from bench.runs.results import RULES, SPLITS, Results, read_results
@@ -28,8 +31,14 @@ BEST_BY = {
 """The figures of the page's first sentences; the first decides which method the rest speaks of."""
 
 
+SAME_BITS = (
+    "with the same machine, versions and number of threads, also after interruptions; another number of threads or "
+    "other instructions round sums in another order, and weights differ after some tens of steps"
+)
+
+
 def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]:
-    """Write the report of the results in `folder` there: report.md, tables/*.csv, pictures/*.
+    """Write the report of the results in `folder` there: report.md, report.html, tables/*.csv, pictures/*.
 
     Returns its summary table as lines. Reads that folder alone: no data, no weights, no torch. Tables and pictures of
     an earlier report that this one does not have are removed. UsageError or FileError where the folder cannot be read.
@@ -37,37 +46,48 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
     results = read_results(folder)
     labels = [*results.cells, *results.yardsticks]
     if not results.cells:
-        text = [_head(results), "No method has scores: see declined and failed above."]
-        write_file(folder / "report.md", ("\n\n".join(text) + "\n").encode())
-        return text[1:]
+        nothing = "No method has scores: see declined and failed above."
+        _write(results, [], [nothing])
+        return [nothing]
     cells = {label: results.cells.get(label) or [results.yardsticks[label]] for label in labels}
     scores = {label: [cell.scores["test"] for cell in each] for label, each in cells.items()}
     boot = stats.bootstrap(scores, figures(), common_among=list(results.cells))
     report = Report(results, boot, pictures)
-    summary = tables.markdown(report.of([f for f in figures(table="summary") if report.has(f)]))
-    parts = [
+    summary = Table(report.of([f for f in figures(table="summary") if report.has(f)]))
+    body = [
         _answer(report),
-        f"## Which method?\n\n{summary}\n\n{_note(report)}\n\n{_way(report)}",
-        sections.ranks(report),
-        sections.cost(report),
-        sections.subgroup_tables(report),
-        sections.ambiguity(report),
-        sections.calibration(report),
-        sections.failure(report),
-        sections.thresholds(report),
-        sections.further(report),
-        _claims(report),
-        beside.section(results),
-        _gallery(report),
+        "## Which method?",
+        summary,
+        _note(report),
+        *_way(report),
+        *sections.ranks(report),
+        *sections.cost(report),
+        *sections.subgroup_tables(report),
+        *sections.ambiguity(report),
+        *sections.calibration(report),
+        *sections.failure(report),
+        *sections.thresholds(report),
+        *sections.further(report),
+        *_claims(report),
+        *beside.section(results),
+        *_gallery(report),
         _files(report),
     ]
-    body = "\n\n".join(part.strip() for part in parts if part)
-    page = "\n\n".join([_head(results), *warnings_of(results, boot.patients), _contents(body), body])
-    write_file(folder / "report.md", f"{page}\n".encode())
+    _write(results, [*warnings_of(results, boot.patients)], body)
     for path in (*folder.glob("tables/*.csv"), *folder.glob("pictures/*.png"), *folder.glob("pictures/*.svg")):
         if path not in report.written:
             path.unlink()
-    return summary.splitlines()
+    return markdown([summary]).splitlines()
+
+
+def _write(results: Results, warnings: Sequence[Block], body: Sequence[Block]) -> None:
+    """The two pages of the same blocks."""
+    head = [_head(results), *warnings]
+    text = markdown(body)
+    page = markdown([*head, _contents(text), text])
+    write_file(results.folder / "report.md", f"{page}\n".encode())
+    live = webpage.page(results.run["name"], [*head, *body], results.folder)
+    write_file(results.folder / "report.html", live.encode())
 
 
 def _head(results: Results) -> str:
@@ -90,7 +110,9 @@ def _head(results: Results) -> str:
         ("repetitions", counts),
         ("samples", f"{spec['samples']} for each image; methods with finite support give all they have"),
         ("machine", ", ".join(f"{escape(k)} {escape(v)}" for k, v in run["machine"].items())),
+        ("same bits", SAME_BITS),
     ]
+    rows += [("merged", _part(part)) for part in run.get("merged", [])]
     if data["problems"]:
         rows.append(("problems", f"{data['problems']} found in the data, see `python -m bench data`"))
     rows += [("note", escape(remark)) for remark in data.get("remarks", [])]
@@ -98,6 +120,12 @@ def _head(results: Results) -> str:
     rows += [("failed", f"{escape(label)}: {escape(reason)}") for label, reason in results.failed.items()]
     body = "\n".join(f"| {k} | {v} |" for k, v in rows)
     return f"# {escape(run['name'])}\n\n| | |\n|---|---|\n{body}"
+
+
+def _part(part: dict[str, Any]) -> str:
+    """One of the runs that a merged one was made of."""
+    words = f"{code(without_paths(part['command']))}, commit {escape(part['commit'])}"
+    return f"{escape(part['name'])}: {words}, on {escape(part['machine'].get('device', 'an unknown machine'))}"
 
 
 def _readers(data: dict[str, Any]) -> str:
@@ -120,6 +148,14 @@ def warnings_of(results: Results, patients: int) -> list[str]:
                if (e["label"], e["repetition"]) not in scored]  # fmt: skip
     if missing := [name for name in missing if name not in results.failed]:
         warnings.append(f"> **Not finished.** Without scores so far: {'; '.join(map(escape, missing))}.")
+    counts = {label: len(cells) for label, cells in results.cells.items()}
+    if len(set(counts.values())) > 1:
+        each = ", ".join(f"{escape(label)} {count}" for label, count in counts.items())
+        alone = " That of a single one does not tell how far another training would come out." * (1 in counts.values())
+        warnings.append(
+            f"> **Not all methods have the same number of repetitions:** {each}. Values and intervals are of those "
+            f"that there are.{alone}"
+        )
     if patients < stats.FEW:
         held = ", ".join(f"{round(100 * share)} % with {n}" for n, share in stats.COVERAGE.items())
         measured = f"In simulations, intervals meant to hold the truth in 95 % of data sets held it in {held} patients."
@@ -138,8 +174,7 @@ def warnings_of(results: Results, patients: int) -> list[str]:
 
 def _contents(body: str) -> str:
     heads = re.findall(r"^## (.+)$", body, re.MULTILINE)
-    anchors = [re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads]
-    return "\n".join(f"- [{head}](#{anchor})" for head, anchor in zip(heads, anchors, strict=True))
+    return "\n".join(f"- [{head}](#{anchor(head)})" for head in heads)
 
 
 def _answer(report: Report) -> str:
@@ -210,10 +245,10 @@ def _note(report: Report) -> str:
     )
 
 
-def _way(report: Report) -> str:
+def _way(report: Report) -> list[Block]:
     """The summary's figures as shares of the way from the worst yardstick to the best."""
     if not {"background", "oracle"} <= set(report.yardsticks):
-        return ""
+        return []
     labels = [*report.methods, *(["consensus"] if "consensus" in report.yardsticks else [])]
     columns, rows = {"method": [escape(n) if n in report.methods else f"*{n}*" for n in labels]}, []
     for f in [f for f in figures(table="summary") if report.has(f)]:
@@ -223,35 +258,37 @@ def _way(report: Report) -> str:
             rows += [(label, f.name, *s) for label, s in zip(labels, shares, strict=True)]
     csv = report.csv(pd.DataFrame(rows, columns=["method", "figure", "share", "low", "high"]), "shares")
     text = f"The same as a share of the way from *background* (0 %) to *oracle* (100 %): {csv}."
-    return f"{tables.markdown(pd.DataFrame(columns))}\n\n{text}"
+    return [Table(pd.DataFrame(columns)), text]
 
 
-def _claims(report: Report) -> str:
+def _claims(report: Report) -> list[Block]:
     """The seed report's claims, where the run is a test of them: on LIDC, with the two networks they are about."""
     on_lidc = report.results.run["data"]["source"].startswith("lidc")
     if not on_lidc or not {"segnet", "unet"} <= set(report.methods):
-        return ""
-    text, table = verdicts.of_report(report.results)
-    return f"{text}\n\nAll in {report.csv(table, 'claims')}."
+        return []
+    section, table = verdicts.of_report(report.results)
+    return [*section, f"All in {report.csv(table, 'claims')}."]
 
 
-def _gallery(report: Report) -> str:
-    kept, text = report.results.gallery, ["## Gallery"]
+def _gallery(report: Report) -> list[Block]:
+    kept = report.results.gallery
     if kept is None:
-        return "## Gallery\n\nNot shown here: this folder holds no pictures of the data."
+        return [Live("", ["## Gallery", "Not shown here: this folder holds no pictures of the data."])]
     simulated = " The images are simulated." if report.results.run["data"]["simulated"] else ""
-    text.append(
+    text: list[Block] = [
         f"Test cases chosen by rule, not by hand, cropped around what the readers marked.{simulated} First row: the "
         "image, mean and standard deviation of the readers, and each reader's outline; then each method's mean and "
         "standard deviation below those of the readers, and its first samples with the outline of what is at least 0.5."
-    )
+    ]
     for place, case in enumerate(kept.cases):
         rules = [rule for rule, chosen in kept.rules.items() if chosen == case]
+        if not rules:  # one of those that only the browser's page shows
+            continue
         reasons = "; ".join(f"{rule}: {RULES.get(rule, 'chosen by rule')}" for rule in rules)
-        plot = gallery.draw(kept, place)
         name = f"gallery-{'-'.join(rules).replace(' ', '-')}"
-        text += [f"**{escape(reasons)}** ({escape(case)})", report.picture(plot, name, escape(rules[0]))]
-    return "\n\n".join(text)
+        picture = report.picture(gallery.draw(kept, place), name, escape(rules[0]))
+        text += [f"**{escape(reasons)}** ({escape(case)})", picture]
+    return ["## Gallery", Live(explorer.panel(report), text)]
 
 
 def _files(report: Report) -> str:

@@ -25,6 +25,7 @@ GREYS = ("0.35", "0.6", "0.5", "0.7", "0.45")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.", ":")
 DPI = 130
+COSTS = {"train_seconds": "training (s)", "sample_ms": "sampling an image (ms)"}
 BETTER = {"lower": " (lower is better)", "higher": " (higher is better)", "none": ""}
 
 
@@ -218,14 +219,51 @@ def stacked(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def quality_of_cost(table: pd.DataFrame, title: str, styles: Styles) -> Figure:
-    """A figure against training time and against the time of the samples of one image.
+def pareto(cost: Floats, value: Floats, direction: str) -> NDArray[np.intp]:
+    """The places of those (N,) that none is both as cheap and as good as, and better in one of the two; cheapest first.
 
-    table: method, value, low, high, train_seconds, sample_ms. title: the figure's, with its direction.
+    direction: of the value, lower or higher; costs are lower the better. What is undefined is on no front.
+    """
+    loss = value if direction == "lower" else -value
+    order = [i for i in np.lexsort((loss, cost)) if np.isfinite(loss[i]) and np.isfinite(cost[i])]
+    best = np.minimum.accumulate([np.inf, *loss[order]])
+    return np.array([i for i, before in zip(order, best, strict=False) if loss[i] < before], np.intp)
+
+
+def bars(parts: Mapping[str, Mapping[str, Estimate]]) -> Figure:
+    """Bars with intervals beside each other, a group for each method and in it a bar for each part.
+
+    parts: the part's title to {method: its value}.
+    """
+    methods = list(dict.fromkeys(label for part in parts.values() for label in part))
+    figure, (axes,) = canvas(1, 8.5, 1.0 + 0.17 * (len(parts) + 0.6) * len(methods))
+    height = 0.8 / len(parts)
+    for k, (title, part) in enumerate(parts.items()):
+        y = -np.arange(len(methods)) + 0.4 - (k + 0.5) * height
+        values = [part[label].value for label in methods]
+        axes.barh(y, values, height * 0.92, color=COLOURS[k], alpha=0.75, hatch=("", "//", "..")[k], edgecolor="white",
+                  label=title)  # fmt: skip
+        for place, label in zip(y, methods, strict=True):
+            error_bar(axes, place, part[label], {"color": "0.2", "marker": ""}, across=True)
+    axes.axvline(0, color="0.3", linewidth=0.8)
+    axes.set_yticks(-np.arange(len(methods)), list(map(_folded, methods)), fontsize=8)
+    axes.set(xlabel="lower is better", ylim=(0.6 - len(methods), 0.6))
+    legend(figure, axes)
+    return figure
+
+
+def quality_of_cost(table: pd.DataFrame, title: str, styles: Styles, direction: str = "lower") -> Figure:
+    """A figure against training time and against the time of the samples of one image, each with its Pareto front.
+
+    table: method, value, low, high, train_seconds, sample_ms. title, direction: the figure's.
     """
     figure, axes = canvas(2, 9.5, 3.8)
-    columns = {"train_seconds": "training (s)", "sample_ms": "sampling an image (ms)"}
-    for ax, (column, name) in zip(axes, columns.items(), strict=True):
+    for ax, (column, name) in zip(axes, COSTS.items(), strict=True):
+        front = table.iloc[pareto(table[column].to_numpy(float), table["value"].to_numpy(float), direction)]
+        ends = front[column].iloc[:0].tolist() if front.empty else [table[column].max() * 1.6]
+        ax.step([*front[column], *ends], [*front["value"], *front["value"].tail(1)], where="post", color="0.6",
+                linewidth=1.2, zorder=0, label="Pareto front")  # fmt: skip
+        ax.plot(front[column], front["value"], "o", markersize=13, markerfacecolor="none", markeredgecolor="0.6")
         for row in table.to_dict("records"):
             label = str(row["method"])
             look = {**styles[label], "capsize": 3, "markersize": 6, "label": plain(label)}
@@ -260,4 +298,24 @@ def ranks(ranked: Mapping[str, pd.DataFrame], ties: Mapping[str, Sequence[str]])
         ax.set_yticks(y, names, fontsize=8)
         ax.set(xlabel=f"rank by {title} (1 is best)", xlim=(0.4, most + 0.6))
         ax.set_xticks(range(1, most + 1, -(-most // 8)))
+    return figure
+
+
+def rank_stability(table: pd.DataFrame, titles: Mapping[str, str], styles: Styles) -> Figure:
+    """A panel for each figure: the rank of each method from report to report, with its interval; 1 is on top.
+
+    table: figure, report, method, rank, low, high. titles: the figures and what the axes hold.
+    """
+    reports, methods = (list(dict.fromkeys(table[column])) for column in ("report", "method"))
+    figure, axes = canvas(len(titles), 3.0 + 3.2 * len(titles), 1.4 + 0.42 * len(methods))
+    for ax, (name, title) in zip(axes, titles.items(), strict=True):
+        for k, method in enumerate(methods):
+            part = table[(table["figure"] == name) & (table["method"] == method)]
+            x = np.array([reports.index(r) for r in part["report"]]) + 0.3 * ((k + 0.5) / len(methods) - 0.5)
+            ax.plot(x, part["rank"], markersize=6, alpha=0.9, label=plain(method), **styles[method])
+            ax.vlines(x, part["low"], part["high"], color=styles[method]["color"], alpha=0.5, linewidth=1.5)
+        ax.set_xticks(range(len(reports)), [plain(r).replace("-", "-\n") for r in reports], fontsize=8)
+        ax.set(title=title, xlim=(-0.4, len(reports) - 0.6), ylim=(len(methods) + 0.6, 0.4))
+        ax.set_yticks(range(1, len(methods) + 1))
+    legend(figure, axes[0])
     return figure

@@ -1,4 +1,4 @@
-"""The sections of a report, by topic: tables and plots in, Markdown out."""
+"""The sections of a report, by topic: tables and plots in, blocks of a page out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from bench import stats
-from bench.report import plots, subgroups, tables
+from bench.report import plots, subgroups, tables, webpage
+from bench.report.blocks import Block, Fold, Live, Table
 from bench.report.context import Report
 from bench.report.tables import escape
 from bench.runs.results import SPLITS
@@ -29,22 +30,22 @@ PLACED = {"summary", "ambiguity", "limit", "parts", "presence_and_place", "diver
 """The tables of the registry that have a place on the page; others, such as a plugin's, stand under further figures."""
 
 
-def _table(report: Report, name: str, text: str, *, folded: bool = False, yardsticks: bool = True) -> list[str]:
+def _table(report: Report, name: str, text: str, *, folded: bool = False, yardsticks: bool = True) -> list[Block]:
     """A table of the registry under its title, with its explanation; nothing where no method has a value of it."""
     body = report.table(name, None if yardsticks else [])
-    if not body:
+    if body is None:
         return []
     title = registered_tables()[name]
-    parts = [body, *([text] if text else [])]
-    return [tables.fold(title, "\n\n".join(parts))] if folded else [f"### {title}", *parts]
+    parts: list[Block] = [body, *([text] if text else [])]
+    return [Fold(title, parts)] if folded else [f"### {title}", *parts]
 
 
-def ranks(report: Report) -> str:
+def ranks(report: Report) -> list[Block]:
     """Rank intervals by three figures, and paired differences from the best method and from the U-Net."""
     methods, boot = report.methods, report.boot
     wanted = [f for f in map(figure, RANKED) if report.has(f)]
     if len(methods) < 2 or boot.patients < stats.FEWEST or not wanted:
-        return ""
+        return []
     ranked = {f.title: boot.rank(f.name, methods) for f in wanted}
     ties = {f.title: boot.best(f.name, methods)[1] for f in wanted}
     ranks_csv = report.csv(pd.concat([t.assign(figure=title) for title, t in ranked.items()]), "ranks")
@@ -53,7 +54,7 @@ def ranks(report: Report) -> str:
     references = dict.fromkeys([best, *(["unet"] if "unet" in methods else [])])
     by_reference = {r: boot.differences(first.name, r, methods) for r in references}
     csv = report.csv(pd.concat([t.assign(reference=r) for r, t in by_reference.items()]), "differences")
-    text = ["## How sure is that?"]
+    text: list[Block] = ["## How sure is that?"]
     for reference, table in by_reference.items():
         rows = table.to_dict("records")
         differences = [tables.with_interval(stats.Estimate(r["difference"], r["low"], r["high"])) for r in rows]
@@ -64,7 +65,7 @@ def ranks(report: Report) -> str:
             "": table["verdict"].replace("", "–"),
             "seen with 80 %": [tables.digits(r["detectable"]) for r in rows],
         }
-        text.append(tables.markdown(pd.DataFrame(columns)))
+        text.append(Table(pd.DataFrame(columns)))
     text += [
         "Paired differences on the same resamples of patients and repetitions; below 0 is "
         f"{'better' if first.direction == 'lower' else 'worse'} than the reference. ≤: no resample lay on the other "
@@ -74,14 +75,14 @@ def ranks(report: Report) -> str:
         "The dot is the rank by value (hollow: a tie with the best), the line its 95 % interval over resamples; in "
         f"brackets how often the method came first ({ranks_csv}).",
     ]
-    return "\n\n".join(text)
+    return text
 
 
-def cost(report: Report) -> str:
+def cost(report: Report) -> list[Block]:
     """What training and sampling took, and GED against it."""
     table = cost_table(report)
     if table.empty:
-        return ""
+        return []
     quality = figure(RANKED[0])
     columns = {
         "method": map(escape, table["method"]),
@@ -93,17 +94,22 @@ def cost(report: Report) -> str:
         "samples": [str(s) for s in table["samples"]],
         "peak memory (MB)": [f"{m:.0f}" for m in table["peak_memory_mb"]],
     }
-    plot = plots.quality_of_cost(table, quality.title + plots.BETTER[quality.direction], report.styles)
-    return "\n\n".join(
-        [
-            "## What does it cost?",
-            tables.markdown(pd.DataFrame(columns)),
-            "Mean over repetitions. Peak memory is that of the process up to the end of the training, which on a CPU "
-            "includes the methods trained before it. Other work on the machine makes times longer, CPU seconds less "
-            f"so: they count what all threads of the training computed. All in {report.csv(table, 'cost')}.",
-            report.picture(plot, "cost", "Quality against cost"),
-        ]
-    )
+    title = quality.title + plots.BETTER[quality.direction]
+    plot = plots.quality_of_cost(table, title, report.styles, quality.direction)
+    fronts = [
+        f"by {name.partition(' (')[0]}: {', '.join(map(escape, table['method'].iloc[front]))}"
+        for column, name in plots.COSTS.items()
+        if len(front := plots.pareto(table[column].to_numpy(), table["value"].to_numpy(), quality.direction))
+    ]
+    return [
+        "## What does it cost?",
+        Table(pd.DataFrame(columns)),
+        "Mean over repetitions. Peak memory is that of the process up to the end of the training, which on a CPU "
+        "includes the methods trained before it. Other work on the machine makes times longer, CPU seconds less "
+        f"so: they count what all threads of the training computed. All in {report.csv(table, 'cost')}.",
+        report.picture(plot, "cost", "Quality against cost"),
+        f"Ringed: the Pareto front, what no other method beats in both cost and {quality.title}; {'; '.join(fronts)}.",
+    ]
 
 
 def cost_table(report: Report) -> pd.DataFrame:
@@ -140,7 +146,7 @@ def _presence_curve(scores: list[Scores]) -> plots.Curve:
     return p, y, n
 
 
-def calibration(report: Report) -> str:
+def calibration(report: Report) -> list[Block]:
     """Calibration of pixels, of presence and of areas, with their diagrams."""
     scores = {label: report.scores(label) for label in report.methods}
     binned = {"all pixels": lambda sums: sums["reliability"], "pixels with probability ≥ 1 %": active}
@@ -151,7 +157,7 @@ def calibration(report: Report) -> str:
     presence = {"a lesion is present": {label: _presence_curve(each) for label, each in scores.items()}}
     pixels = plots.reliability(panels, "predicted probability", "pixels", report.styles)
     images = plots.reliability(presence, "share of samples that mark anything", "images", report.styles)
-    text = [
+    text: list[Block] = [
         "## Calibration",
         *_table(
             report,
@@ -174,13 +180,13 @@ def calibration(report: Report) -> str:
         "The same diagram for whole images: of the images where this share of samples marks anything, the share of "
         "readers who did. Networks with one answer say 0 or 1, two points with nothing between them.",
     ]
-    return "\n\n".join(text)
+    return text
 
 
-def ambiguity(report: Report) -> str:
+def ambiguity(report: Report) -> list[Block]:
     """GED and its parts, coverage, diversity, correlation with the readers' disagreement, GED by number of samples."""
     samples = report.results.run["spec"]["samples"]
-    text = [
+    text: list[Block] = [
         "## Ambiguity",
         *_table(
             report,
@@ -204,6 +210,7 @@ def ambiguity(report: Report) -> str:
             "Whether anything is drawn, and what is drawn where both drew. The second is compared over the cases where "
             "it is defined for every method.",
         ),
+        *_whether_and_where(report),
         *_parts(report),
         *_table(
             report,
@@ -222,10 +229,25 @@ def ambiguity(report: Report) -> str:
         *_draws(report),
         *_hits(report),
     ]
-    return "\n\n".join(text)
+    return text
 
 
-def _parts(report: Report) -> list[str]:
+def _whether_and_where(report: Report) -> list[Block]:
+    """Bars of the two things that GED is about, beside each other: whether anything is drawn, and what."""
+    wanted = [f for f in map(figure, ("ged_presence", "ged_drawn")) if report.has(f)]
+    labels = [*report.methods, *report.yardsticks]
+    values = {f.title: {label: report.boot.estimate(label, f.name) for label in labels} for f in wanted}
+    if not values:
+        return []
+    picture = report.picture(plots.bars(values), "presence-and-drawn", "Whether, and where")
+    text = (
+        "The two for each method, with 95 % intervals: a long first bar asks for a better answer to whether there is "
+        "anything, a long second one for better outlines."
+    )
+    return [picture, text]
+
+
+def _parts(report: Report) -> list[Block]:
     """Bars of the three parts of GED, whether, where and both together, which add up exactly."""
     names = {"ged_presence": "whether: presence", "ged_place": "where: both drew", "ged_mixed": "both together"}
     labels = [n for n in (*report.methods, *report.yardsticks) if all(s.has(*names) for s in report.scores(n))]
@@ -241,7 +263,7 @@ def _parts(report: Report) -> list[str]:
     ]
 
 
-def _draws(report: Report) -> list[str]:
+def _draws(report: Report) -> list[Block]:
     curve = [f for f in figures(table="draws") if f.name.startswith("ged@")]
     labels = [*report.methods, *(n for n in ("background", "consensus") if n in report.yardsticks)]
     curves = {label: [report.boot.estimate(label, f.name) for f in curve] for label in labels}
@@ -253,7 +275,7 @@ def _draws(report: Report) -> list[str]:
     ]
 
 
-def _hits(report: Report) -> list[str]:
+def _hits(report: Report) -> list[Block]:
     """In how many images 0, 1, … samples touch the majority lesion, of methods with several but finitely many."""
     text, rows = _table(report, "hits", ""), []
     for label, cells in report.results.cells.items():
@@ -263,14 +285,14 @@ def _hits(report: Report) -> list[str]:
         count = hit_counts(np.concatenate([s.column("member_hits") for s in report.scores(label)]), members)
         rows += [(label, k, int(n)) for k, n in enumerate(count)]
         shares = {f"{k} of {members}": f"{100 * n / max(1, count.sum()):.1f} %" for k, n in enumerate(count)}
-        text.append(tables.markdown(pd.DataFrame([{"members that touch it": escape(label)} | shares])))
+        text.append(Table(pd.DataFrame([{"members that touch it": escape(label)} | shares])))
     if rows:
         csv = report.csv(pd.DataFrame(rows, columns=["method", "hits", "images"]), "hits")
         text.append(f"Images by how many members touch the lesion that at least half of the readers marked ({csv}).")
     return text
 
 
-def failure(report: Report) -> str:
+def failure(report: Report) -> list[Block]:
     """Whether images and pixels with much uncertainty are those that are wrong."""
     curves = {}
     for label in report.methods:
@@ -281,7 +303,7 @@ def failure(report: Report) -> str:
     kinds = {label: cells[0].info["varies"] for label, cells in report.results.cells.items()}
     words = {"weights": "epistemic", "outcome": "aleatoric", "both": "both", "input": "of the input"}
     named = "; ".join(f"{escape(label)}: {words.get(kind, kind)}" for label, kind in kinds.items())
-    text = [
+    text: list[Block] = [
         "## Failure",
         *_table(
             report,
@@ -310,7 +332,7 @@ def failure(report: Report) -> str:
             yardsticks=False,
         ),
     ]
-    return "\n\n".join(text)
+    return text
 
 
 def _mean_curve(risks: list[plots.Floats]) -> plots.Floats:
@@ -319,7 +341,7 @@ def _mean_curve(risks: list[plots.Floats]) -> plots.Floats:
     return mean
 
 
-def thresholds(report: Report) -> str:
+def thresholds(report: Report) -> list[Block]:
     """Tables A to C of the seed report: five thresholds and their average, on the three splits."""
     measures = {"accuracy": "accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "iou": "IoU",
                 "dice": "Dice"}  # fmt: skip
@@ -333,52 +355,57 @@ def thresholds(report: Report) -> str:
     ]
     table = pd.DataFrame(rows, columns=["method", "split", "threshold", *measures.values()])
     if table.empty:
-        return ""
+        return []
     texts = table.assign(**{c: table[c].map("{:.4f}".format) for c in measures.values()})
-    return "\n\n".join(
-        [
-            "## Thresholds",
-            "Pooled over images: true and false positives and negatives are summed before the ratio; each reader in "
-            "turn is the reference. With the threshold, sensitivity can only fall and specificity only rise. Much "
-            f"better figures on train than on test are overfitting. All in {report.csv(table, 'thresholds')}.",
-            *(
-                tables.fold(escape(label), tables.markdown(part.drop(columns="method"), 2))
-                for label, part in texts.groupby("method", sort=False)
-            ),
-        ]
-    )
+    return [
+        "## Thresholds",
+        "Pooled over images: true and false positives and negatives are summed before the ratio; each reader in "
+        "turn is the reference. With the threshold, sensitivity can only fall and specificity only rise. Much "
+        f"better figures on train than on test are overfitting. All in {report.csv(table, 'thresholds')}.",
+        *(
+            Fold(escape(label), [Table(part.drop(columns="method"), 2)])
+            for label, part in texts.groupby("method", sort=False)
+        ),
+    ]
 
 
-def subgroup_tables(report: Report) -> str:
-    """Figures of every method in subgroups of the test cases: a plot, and a table for each trait."""
+def subgroup_tables(report: Report) -> list[Block]:
+    """Figures in subgroups of the test cases: a plot, a table for each trait, and all of a group to choose."""
     test = report.results.cases[report.results.cases["split"] == "test"]
-    scores = {label: report.scores(label) for label in report.methods}
-    wanted = [figure(n) for n in SUBGROUPS]
+    scores = {label: report.scores(label) for label in (*report.methods, *report.yardsticks)}
     cases = test.set_index("case").loc[next(iter(scores.values()))[0].cases.tolist()]
-    table = subgroups.table(scores, wanted, cases, SUBGROUP_RESAMPLES)
-    if table.empty:
-        return ""
-    titles = {f.name: f.title + plots.BETTER[f.direction] for f in wanted}
-    first = wanted[0]
-    text = [
+    wanted = [f for f in figures(table="summary") if report.has(f)]
+    groups = subgroups.groups(scores, wanted, cases, SUBGROUP_RESAMPLES)
+    if not groups:
+        return []
+    table = subgroups.table(groups)
+    first, plotted = figure(SUBGROUPS[0]), [figure(name) for name in SUBGROUPS]
+    titles = {f.name: f.title + plots.BETTER[f.direction] for f in plotted}
+    of_methods = table[table["method"].isin(report.methods)]
+    plot = plots.subgroups(of_methods[of_methods["figure"].isin(SUBGROUPS)], titles, report.styles)
+    text: list[Block] = [
         "## Where does it fail?",
-        report.picture(plots.subgroups(table, titles, report.styles), "subgroups", "Figures by subgroup"),
+        report.picture(plot, "subgroups", "Figures by subgroup"),
         f"Groups of test cases with 95 % intervals over patients, from {stats.FEWEST} patients on. Sizes are the "
         f"diameter of a disc with the mean area of the masks drawn. All in {report.csv(table, 'subgroups')}.",
-    ]
-    for trait, part in table[table["figure"] == first.name].groupby("trait", sort=False):
+        Live(webpage.choice("Figures of the test cases with", {
+            f"{g.trait}: {g.level} ({g.boot.images} images, {g.boot.patients} patients)":
+                tables.of_figures(g.boot, wanted, report.methods, report.yardsticks) for g in groups
+        })),
+    ]  # fmt: skip
+    for trait, part in of_methods[of_methods["figure"] == first.name].groupby("trait", sort=False):
         columns: dict[str, list[str]] = {"method": [escape(label) for label in report.methods]}
         for level, rows in part.groupby("level", sort=False):
             head = f"{escape(level)} ({rows['images'].iloc[0]} images, {rows['patients'].iloc[0]} patients)"
             columns[head] = [
                 tables.with_interval(stats.Estimate(*v)) for v in rows[["value", "low", "high"]].to_numpy()
             ]
-        body = tables.markdown(pd.DataFrame(columns))
-        text.append(tables.fold(f"{first.title}{tables.ARROWS[first.direction]} by {escape(trait)}", body))
-    return "\n\n".join(text)
+        title = f"{first.title}{tables.ARROWS[first.direction]} by {escape(trait)}"
+        text.append(Fold(title, [Table(pd.DataFrame(columns))]))
+    return text
 
 
-def further(report: Report) -> str:
+def further(report: Report) -> list[Block]:
     """The tables of the registry that no other section shows, such as those of a plugin."""
     text = [line for name in registered_tables() if name not in PLACED for line in _table(report, name, "")]
-    return "\n\n".join(["## Further figures", *text]) if text else ""
+    return ["## Further figures", *text] if text else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -75,18 +76,38 @@ def _sizes(cases: pd.DataFrame) -> Levels:
     }
 
 
-def table(
+@dataclass(frozen=True)
+class Group:
+    """The cases of one level of a trait, and the figures over them."""
+
+    trait: str
+    level: str
+    boot: stats.Bootstrap
+
+
+def groups(
     scores: Mapping[str, Sequence[Scores]], figures: Sequence[Figure], cases: pd.DataFrame, resamples: int
-) -> pd.DataFrame:
-    """A row for each trait, level, method and figure: trait, level, images, patients, method, figure, value, low, high.
+) -> list[Group]:
+    """Figures in every group of the cases.
 
     scores: per label those of each repetition. cases: of the same cases in the same order, see `groups_of`.
     """
-    keys = ["trait", "level", "images", "patients"]
-    parts = [pd.DataFrame(columns=[*keys, "method", "figure", "value", "low", "high"])]
-    for trait, levels in groups_of(cases).items():
-        for level, rows in levels.items():
-            some = {label: [s.take(rows) for s in repetitions] for label, repetitions in scores.items()}
-            boot = stats.bootstrap(some, figures, resamples=resamples)
-            parts.append(boot.summary().assign(trait=trait, level=level, images=boot.images, patients=boot.patients))
-    return pd.concat(parts[1:] or parts, ignore_index=True)[parts[0].columns.tolist()]
+    return [
+        Group(trait, level, stats.bootstrap(
+            {label: [s.take(rows) for s in repetitions] for label, repetitions in scores.items()},
+            figures, resamples=resamples,
+        ))
+        for trait, levels in groups_of(cases).items() for level, rows in levels.items()
+    ]  # fmt: skip
+
+
+def table(groups: Sequence[Group]) -> pd.DataFrame:
+    """A row for each group, method and figure: trait, level, images, patients, method, figure, value, low, high."""
+    rows = [
+        (g.trait, g.level, g.boot.images, g.boot.patients, label, f.name, *g.boot.estimate(label, f.name))
+        for g in groups
+        for label in g.boot.labels
+        for f in g.boot.figures
+    ]
+    columns = ["trait", "level", "images", "patients", "method", "figure", "value", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)

@@ -12,6 +12,7 @@ from baselines.published import published
 from bench import claims
 from bench.expressions import parse
 from bench.report import tables
+from bench.report.blocks import Block, Fold, Table, markdown
 from bench.runs.results import Results, read_results
 from bench.stats import Estimate
 from uqseg.errors import UsageError
@@ -25,23 +26,23 @@ def write(folder: Path, to: Path, file: Path | None = None) -> dict[str, str]:
     """
     title, groups = claims.read_file(file)
     table = claims.examine(groups, claims.of_results(read_results(folder)))
-    notes = "" if file else _of_the_report()
-    write_file(to / "claims.md", f"{section(title, groups, table)}\n\n{notes}\n".encode())
+    notes = [] if file else [_of_the_report()]
+    write_file(to / "claims.md", f"{markdown([*section(title, groups, table), *notes])}\n".encode())
     write_file(to / "claims.csv", table.to_csv(index=False, float_format="%.9g").encode())
     return {f"{k}. {groups[k - 1].text}": verdict for k, verdict in claims.verdicts(groups, table).items()}
 
 
-def of_report(results: Results) -> tuple[str, pd.DataFrame]:
+def of_report(results: Results) -> tuple[list[Block], pd.DataFrame]:
     """The section of the 2020 student report's claims for the page of a run, and its table."""
     title, groups = claims.read_file()
     table = claims.examine(groups, claims.of_results(results))
-    return f"{section(title, groups, table)}\n\n{_of_the_report()}", table
+    return [*section(title, groups, table), _of_the_report()], table
 
 
-def section(title: str, groups: Sequence[claims.Group], table: pd.DataFrame) -> str:
-    """Markdown of all claims from the table of `claims.examine`."""
+def section(title: str, groups: Sequence[claims.Group], table: pd.DataFrame) -> list[Block]:
+    """All claims, from the table of `claims.examine`."""
     verdicts = claims.verdicts(groups, table)
-    lines = [
+    lines: list[Block] = [
         f"## {tables.escape(title)}",
         "Tested on the test images of this run against each reader in turn. Differences with 95 % intervals over "
         "patients and repetitions; undecided: the interval holds 0 or the margin, or the run lacks what is needed. "
@@ -56,8 +57,8 @@ def section(title: str, groups: Sequence[claims.Group], table: pd.DataFrame) -> 
             "note": map(tables.escape, part["note"]),
         }
         summary = f"{claim}. {tables.escape(group.text)}: <b>{verdicts[claim]}</b>"
-        lines.append(tables.fold(summary, tables.markdown(pd.DataFrame(columns))))
-    return "\n\n".join(lines)
+        lines.append(Fold(summary, [Table(pd.DataFrame(columns))]))
+    return lines
 
 
 def _of_the_report() -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from bench.launchers import Launcher, Settings
 from bench.runs import gallery, record
@@ -17,19 +20,31 @@ def undone(job: Job) -> dict[str, dict[str, Any]]:
     return {cell: entry for cell, entry in job.entries.items() if not is_done(job.folder / "cells" / cell, entry)}
 
 
-def carry_out(job: Job, launch: Launcher, settings: Settings, *, with_gallery: bool) -> list[str]:
-    """Do what is not done of a run; the cells that failed, each with its reason, in one line."""
+def carry_out(job: Job, launch: Launcher, settings: Settings) -> list[str] | None:
+    """Do what is not done of a run; the cells that failed, each with its reason, in one line. None where the launcher
+    has sent the work away, and the report with it."""
     started, folder, left = time.perf_counter(), job.folder, undone(job)
     drop_damaged(folder)
     if left or not _are_there(folder, "run.json", "cases.parquet"):
-        record.write(folder, job.record, job.splits)
-    if left:
-        launch(folder, list(left), settings)
-    if with_gallery and (left or not _are_there(folder, gallery.FILE)):
-        gallery.write(folder, settings)
+        job = replace(job, record=record.write(folder, job.record, job.splits))
+    torch.set_num_threads(job.record["threads"])
+    if left and launch(folder, list(left), settings):
+        return None
+    return finish(job, settings, time.perf_counter() - started, anew=bool(left))
+
+
+def finish(job: Job, settings: Settings, seconds: float, anew: bool) -> list[str]:
+    """Write what a run ends with, where it is missing or `anew`: the gallery, and that all cells are done, if they are.
+
+    seconds: that the run took. The cells that failed, each with its reason, in one line.
+    """
+    folder = job.folder
+    if settings.gallery and (anew or not _are_there(folder, gallery.FILE)):
+        with job.store.locked(f"{folder.name}-{gallery.FILE}"):
+            gallery.write(folder, settings)
     failed = undone(job)
-    if not failed and (left or not _are_there(folder, "finished.json")):
-        write_json(folder / "finished.json", {"seconds": time.perf_counter() - started})
+    if not failed and (anew or not _are_there(folder, "finished.json")):
+        write_json(folder / "finished.json", {"seconds": seconds})
     reasons = {cell: read_failure(file) for cell, file in job.failures.items()} if failed else {}
     return [f"{title(entry)}: {reasons.get(cell, 'not done')}" for cell, entry in failed.items()]
 

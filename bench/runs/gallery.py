@@ -1,4 +1,4 @@
-"""The gallery of a run: a few cases chosen by rule, with what the first repetition of each label makes of them."""
+"""The gallery of a run: cases chosen by rule, with what the first repetition of each label makes of them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from uqseg.metrics.threshold import THRESHOLDS
 from uqseg.prediction import predict
 
 FILE = "gallery.npz"
+SPREAD = 20  # cases beside those of the rules
 HALF = THRESHOLDS.index(0.5)
 ROUNDING = 1e-6  # of shares of readers: one third and two thirds are as far from one half
 
@@ -46,13 +47,20 @@ def choose(scores: Mapping[str, Scores]) -> dict[str, str]:
     return {rule: str(row["case"].iloc[0]) for rule, row in zip(results.RULES, chosen, strict=True) if len(row)}
 
 
+def spread(scores: Scores) -> list[str]:
+    """At most SPREAD cases at equal steps of rank by how far the readers disagree, the most disputed first."""
+    table = pd.DataFrame({"case": scores.cases, "apart": scores.column("ged_readers")}).sort_values(["apart", "case"])
+    rows = np.unique(np.linspace(0, len(table) - 1, SPREAD).round().astype(int))[::-1]
+    return table["case"].iloc[rows].tolist()
+
+
 def write(folder: Path, settings: Settings) -> None:
     """Choose the cases and keep them in the results folder with the samples that were scored."""
     first = {label: cells[0].scores["test"] for label, cells in results.read_results(folder).cells.items()}
     if not first:
         return
     rules, job = choose(first), read_job(folder, settings.trust)
-    cases = tuple(dict.fromkeys(rules.values()))
+    cases = tuple(dict.fromkeys([*rules.values(), *spread(next(iter(first.values())))]))
     test = job.splits.test
     rows = pd.Index(test.table["case"]).get_indexer(list(cases))
     few = test.take(rows)

@@ -11,8 +11,7 @@ from bench.runs import results
 from bench.runs.record import new_method
 from bench.runs.spec import Cell
 from bench.runs.splits import Splits
-from bench.runs.store import Store
-from bench.runs.work import Job, in_words, is_done, missing
+from bench.runs.work import Job, in_words, is_done, missing, steps_done
 from uqseg.data import AnnotatedSet
 from uqseg.prediction import predict_batches
 from uqseg.samples import Sampler
@@ -57,20 +56,14 @@ def plan(job: Job, device: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", "repetition", "to do", "seconds"])
 
 
-def lines(planned: pd.DataFrame, device: str) -> list[str]:
+def lines(planned: pd.DataFrame, device: str, jobs: int = 1) -> list[str]:
     """The plan as text: one line per cell, and the total."""
     text = []
     for row in planned.to_dict("records"):
         about = f", about {in_words(row['seconds'])}" if row["seconds"] else ""
         text.append(f"  {row['method']} #{row['repetition']}: {row['to do']}{about}")
-    return [*text, f"Expected: about {in_words(float(planned['seconds'].sum()))} on {device}, then the report."]
-
-
-def steps_done(store: Store, fit_name: str) -> int:
-    """The step that the history of an unfinished training has reached; 0 where there is none that can be read."""
-    history = store.partial(fit_name) / "history.jsonl"
-    lines = results.read_history(history) if results.is_readable(results.read_history, history) else []
-    return int(lines[-1]["step"]) if lines else 0
+    seconds, by = float(planned["seconds"].sum()) / jobs, f" by {jobs} processes" if jobs > 1 else ""
+    return [*text, f"Expected: about {in_words(seconds)} on {device}{by}, then the report."]
 
 
 def _speed(cell: Cell, splits: Splits, n: int, device: str) -> tuple[float, float]:

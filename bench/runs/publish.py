@@ -69,8 +69,9 @@ def _publish_record(run: dict[str, Any], to: Path) -> str:
         "settings": {without_folders(name): values for name, values in spec["settings"].items()},
         "plugins": [Path(plugin).name for plugin in spec["plugins"]],
     }
-    command = shlex.join(map(without_folders, shlex.split(run["command"])))
-    results.write_json(to / "run.json", run | {"spec": spec, "command": command})
+    for part in (run, *run.get("merged", [])):
+        part["command"] = shlex.join(map(without_folders, shlex.split(part["command"])))
+    results.write_json(to / "run.json", run | {"spec": spec})
     return "command and data without their folders"
 
 

@@ -22,7 +22,7 @@ from bench.runs import keys, results
 from bench.runs.predicted import remarks as remarks_on
 from bench.runs.spec import Cell, Run, cells, shown_label
 from bench.runs.splits import Splits
-from bench.runs.store import named, slug
+from bench.runs.store import Store, named, slug
 from uqseg import methods
 from uqseg.data import sources
 from uqseg.errors import DamagedError, FileError, UsageError
@@ -38,11 +38,13 @@ def make_record(
     name: str | None,
     command: str,
     commit: str,
+    threads: int | None = None,
     predictions: Mapping[str, Predictions] | None = None,
 ) -> dict[str, Any]:
     """What run.json says of a run; its name is by default source, data folder, recipe, size and a hash of the rest.
 
-    predictions: those of somebody's that it scores, of the cases of `splits`.
+    threads: of each cell, whoever works on it; default those that torch uses now. predictions: those of somebody's that
+    it scores, of the cases of `splits`.
     """
     theirs = predictions or {}
     entries, declined = [_predicted(label, each, splits, run.samples) for label, each in theirs.items()], {}
@@ -63,6 +65,7 @@ def make_record(
         "version": uqseg.__version__,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "spec": spec,
+        "threads": threads or torch.get_num_threads(),
         "machine": machine(),
         "data": _facts(run, splits),
         "cells": entries,
@@ -89,10 +92,36 @@ def make_record(
     return record
 
 
-def write(folder: Path, record: Mapping[str, Any], splits: Splits) -> None:
-    """Begin the results folder of a run: run.json, then its cases."""
-    results.write_json(folder / "run.json", record)
-    results.write_cases(folder, case_table(splits))
+def write(folder: Path, record: Mapping[str, Any], splits: Splits) -> dict[str, Any]:
+    """Begin the results folder of a run, or join it: run.json, then its cases; the record that holds from now on.
+
+    It has the threads of the first who planned it. One that says nothing new is left as it is, for those at work.
+    """
+    with Store(folder.parent / STORE).locked(folder.name):
+        kept = joined(folder, record)
+        before = results.read_run(folder) if (folder / "run.json").exists() else {}
+        if any(before.get(key) != kept[key] for key in kept if key not in ("started", "command", "machine")):
+            results.write_json(folder / "run.json", kept)
+        if not (folder / "cases.parquet").exists():
+            results.write_cases(folder, case_table(splits))
+    return kept
+
+
+def joined(folder: Path, record: Mapping[str, Any], threads: int | None = None) -> dict[str, Any]:
+    """The record with the threads that the run in `folder`, if there is one, was planned with.
+
+    Raises UsageError where others are asked for.
+    """
+    try:
+        planned = results.read_run(folder).get("threads", record["threads"])
+    except (UsageError, FileError):  # none, or a damaged one
+        return dict(record)
+    if threads not in (None, planned):
+        raise UsageError(
+            f"--threads: '{folder}' was planned with {planned} for each cell, got {threads}; leave it out, or choose "
+            "another --name."
+        )
+    return {**record, "threads": planned}
 
 
 def check_same(folder: Path, record: Mapping[str, Any]) -> None:
@@ -281,7 +310,8 @@ def case_table(splits: Splits) -> pd.DataFrame:
         columns |= {"read": data.read.sum(1), "marked": (areas > 0).sum(1)}
         columns |= {f"area_{r}": areas[:, r] for r in range(data.readers)}
         columns |= {"spacing_y": data.spacing[:, 0], "spacing_x": data.spacing[:, 1]}
-        own = data.table.drop(columns=[c for c in data.table if c in columns])
+        shared = [column for column in ("case", "patient", "split") if column in columns]
+        own = data.table.drop(columns=shared).rename(columns={column: f"{column} (as given)" for column in columns})
         tables.append(pd.concat([pd.DataFrame(columns), own], axis=1))
     return pd.concat(tables, ignore_index=True).astype({"case": str, "patient": str})
 
@@ -297,6 +327,7 @@ def machine(device: torch.device | None = None) -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name(device) if device and device.type == "cuda" else chip,
         "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

@@ -46,6 +46,7 @@ RULES = {
 class Gallery:
     """Some cases in pictures. rules: rule -> case; images uint8 (K,C,H,W), masks bool (K,R,H,W), read bool (K,R).
 
+    cases: those of the rules first, then others at equal steps of the readers' disagreement.
     samples: label -> uint8 (K,S,H,W), 255 for probability 1; weights: label -> (K,S), only where they are not equal.
     """
 

@@ -11,25 +11,24 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from uqseg import methods, wrappers
+from uqseg.checked import Checked
 from uqseg.errors import FileError, UsageError, unknown
 from uqseg.methods import Options
 from uqseg.outside import load_file
+from uqseg.prediction import MOST as MOST_SAMPLES
 from uqseg.samples import Drawn
 from uqseg.seeds import seed_of
 from uqseg.training import Training
 
-Checked = TypeVar("Checked", bound=BaseModel)
+M = TypeVar("M", bound=Checked)
+MOST_REPETITIONS = 10_000
 PREDICTED = re.compile(r"(?:([^=:\[\]/\\]+)=)?predictions(?:\[kind=(\w*)\])?:(.+)")
 
 
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Limit(Frozen):
+class Limit(Checked):
     """At most this many images of a split, drawn evenly over patients; unset: all."""
 
     train: int | None = Field(default=None, ge=1)
@@ -37,19 +36,19 @@ class Limit(Frozen):
     test: int | None = Field(default=None, ge=1)
 
 
-class Recipe(Frozen):
+class Recipe(Checked):
     """A training protocol: what a TOML file in baselines/recipes, or anywhere, says."""
 
     description: str
     size: int = Field(128, ge=16, le=1024, description="images are size×size pixels")
-    samples: int = Field(16, ge=1, description="samples per image")
+    samples: int = Field(16, ge=1, le=MOST_SAMPLES, description="samples per image")
     limit: Limit = Limit()
     training: dict[str, Any] = Field(description="of every method; keys of uqseg.training.Training")
     training_of: dict[str, dict[str, Any]] = Field({}, description="what a method trains differently")
     options: dict[str, dict[str, Any]] = Field({}, description="options of a method")
 
 
-class Run(Frozen):
+class Run(Checked):
     """One `bench run`, complete: the same fields give the same scores. Stored in run.json."""
 
     data: str
@@ -60,7 +59,7 @@ class Run(Frozen):
     samples: int
     size: int
     limit: Limit
-    settings: dict[str, dict[str, Any]] = {}
+    settings: dict[str, dict[str, Any]] = Field({})
     plugins: tuple[str, ...] = ()
 
 
@@ -143,7 +142,7 @@ def recipe(name: str) -> Recipe:
     """The recipe called `name`, or in the file NAME.toml; UsageError naming file, key and what is allowed."""
     if name.endswith(".toml"):
         try:
-            return read_recipe(Path(name).read_text(encoding="utf-8"), name)
+            return read_recipe(Path(name).read_text(encoding="utf-8-sig"), name)
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"--recipe: cannot read '{name}': {error}; give a TOML file or a known name.") from error
     if name not in recipe_names():
@@ -155,13 +154,13 @@ def recipe(name: str) -> Recipe:
 def read_recipe(text: str, file: str) -> Recipe:
     """The recipe written in `text`; `file` is named in errors."""
     try:
-        recipe = _validated(Recipe, tomllib.loads(text), file)
-    except tomllib.TOMLDecodeError as error:
+        recipe = validated(Recipe, tomllib.loads(text), file)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{file}: not valid TOML: {error}") from error
-    _validated(Training, recipe.training, f"{file}: training")
+    validated(Training, recipe.training, f"{file}: training")
     for name, values in recipe.training_of.items():
         _known(name, f"{file}: training_of.{name}")
-        _validated(Training, _over(recipe.training, values), f"{file}: training_of.{name}")
+        validated(Training, _over(recipe.training, values), f"{file}: training_of.{name}")
     for name, values in recipe.options.items():
         try:
             methods.options(name, **values)
@@ -177,15 +176,12 @@ def _known(name: str, place: str) -> None:
         raise UsageError(f"{place}: {error}") from error
 
 
-def _validated(model: type[Checked], values: Mapping[str, Any], place: str) -> Checked:
+def validated(model: type[M], values: Mapping[str, Any], place: str) -> M:
+    """A model of the values read from `place`; UsageError naming keys that are unknown or of a wrong kind."""
     try:
         return model(**values)
-    except ValidationError as error:
-        lines = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'keys'}: {e['msg'].removeprefix('Value error, ')}, got {e['input']!r}"
-            for e in error.errors()
-        )
-        raise UsageError(f"{place}: {lines}. Allowed: {', '.join(model.model_fields)}.") from error
+    except UsageError as error:
+        raise UsageError(f"{place}: {error}") from error
 
 
 def _over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,7 +210,10 @@ def whole_numbers(text: str) -> list[int]:
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
         if match is None:
             raise UsageError(f"--seeds: expected whole numbers and ranges such as 0,1,2 or 0-4, got '{text}'.")
-        numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last >= MOST_REPETITIONS:
+            raise UsageError(f"--seeds: expected numbers below {MOST_REPETITIONS}, got '{text}'.")
+        numbers += range(first, last + 1)
     return numbers
 
 
@@ -264,8 +263,8 @@ def make_run(
         if limit < 1:
             raise UsageError(f"--limit: expected at least 1, got {limit}.")
         limits = Limit(**{k: min(limit, v or limit) for k, v in protocol.limit.model_dump().items()})
-    if samples is not None and samples < 1:
-        raise UsageError(f"--samples: expected at least 1, got {samples}.")
+    if samples is not None and not 1 <= samples <= MOST_SAMPLES:
+        raise UsageError(f"--samples: expected at least 1 and at most {MOST_SAMPLES}, got {samples}.")
     run = Run(
         data=data,
         recipe_name=Path(recipe_name).stem if recipe_name.endswith(".toml") else recipe_name,
@@ -309,7 +308,7 @@ def _cell(run: Run, label: str, repetition: int) -> Cell:
     training = _over(run.recipe.training, run.recipe.training_of.get(name, {}))
     for values in (run.settings.get("training", {}), of_training):
         training = _over(training, values)
-    checked = _validated(Training, training, f"training of {label if of_training else name}")
+    checked = validated(Training, training, f"training of {label if of_training else name}")
     for wrapper, _ in chain:
         if wrappers.find(wrapper).gives == "set":
             raise UsageError(

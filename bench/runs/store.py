@@ -3,7 +3,8 @@
 OUT/store/fits/NAME/      weights, cost and history of a training; NAME ends in the fit key
 OUT/store/partial/NAME/   a training that goes on there until it is finished
 OUT/store/scores/NAME/    scores of one split; NAME ends in the score key
-OUT/store/locks/NAME      locks, which only save work: every writer writes into a folder of its own and renames it
+OUT/store/locks/NAME      locks, which only save work: every writer writes into a folder of its own and renames it;
+                          NAME.lease where the file system has no locks
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
 from bench.runs import results
 from uqseg.errors import DamagedError, FileError
@@ -24,6 +26,11 @@ from uqseg.files import beside, mend
 from uqseg.metrics import Scores
 
 LONGEST = 120  # letters of a folder's name, of the 255 that file systems allow
+LEASE = 300.0  # seconds after which a lease that its holder has not renewed is taken over
+
+
+class BusyError(RuntimeError):
+    """Another process works on what is wanted, and it was not to be waited for."""
 
 
 @dataclass(frozen=True)
@@ -42,23 +49,38 @@ class Store:
         return self.root / "scores" / name
 
     @contextmanager
-    def locked(self, name: str) -> Iterator[bool]:
-        """Hold `name` while another process that wants it waits. Yields False where the file system cannot lock."""
-        file = self.root / "locks" / name
+    def locked(self, name: str, wait: bool = True) -> Iterator[None]:
+        """Hold `name`. Where another process holds it, wait for that, or else raise BusyError."""
+        lock = _acquired(self.root / "locks" / name, wait)
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileError(f"cannot write {file}: {error.strerror or error}; choose another --out") from error
-        lock = FileLock(file)
-        try:
-            lock.acquire()
-        except (OSError, NotImplementedError):
-            yield False
-            return
-        try:
-            yield True
+            yield
         finally:
             lock.release()
+
+
+def _acquired(file: Path, wait: bool) -> BaseFileLock:
+    seconds = -1 if wait else 0
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock: BaseFileLock = FileLock(file, fallback_to_soft=False)
+        try:
+            lock.acquire(timeout=seconds)
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, Timeout):
+                raise
+            lock = _lease(file.with_name(f"{file.name}.lease"))
+            lock.acquire(timeout=seconds)
+    except Timeout as error:
+        raise BusyError(f"another process works on {file.name}") from error
+    except OSError as error:
+        raise FileError(f"cannot write {file}: {error.strerror or error}; choose another folder for --out") from error
+    return lock
+
+
+@cache
+def _lease(file: Path) -> SoftFileLease:
+    """The one lease of this process on a file: it remembers since when another's has not been renewed."""
+    return SoftFileLease(file, lease_duration=LEASE)
 
 
 def slug(*parts: object) -> str:

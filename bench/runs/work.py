@@ -26,12 +26,12 @@ from bench.runs import keys, predicted, results, spec
 from bench.runs.record import STORE, cell_folder, machine, new_method
 from bench.runs.spec import Cell, Run, cells
 from bench.runs.splits import Splits, load_splits
-from bench.runs.store import Store, read_scores, write_scores
+from bench.runs.store import BusyError, Store, read_scores, write_scores
 from uqseg import wrappers
 from uqseg.data import AnnotatedSet
 from uqseg.device import pick_device
 from uqseg.errors import DamagedError, FileError, UsageError
-from uqseg.files import beside, mend, read_json, write
+from uqseg.files import mend, read_json, write
 from uqseg.metrics import THRESHOLD_STATISTICS, Scores, leave_one_out, score, statistics
 from uqseg.prediction import predict_batches
 from uqseg.samples import Sampler
@@ -56,7 +56,7 @@ class Job:
     def store(self) -> Store:
         return Store(self.folder.parent / STORE)
 
-    @property
+    @cached_property
     def entries(self) -> dict[str, dict[str, Any]]:
         """What the record says of each cell and yardstick, by its folder; yardsticks come first."""
         return {entry["folder"]: entry for entry in (*self.record["yardsticks"], *self.record["cells"])}
@@ -84,6 +84,8 @@ def read_job(folder: Path, trust: Sequence[str]) -> Job:
 @lru_cache(maxsize=1)
 def _read_job(folder: Path, trust: tuple[str, ...], written: int) -> Job:
     record = results.read_run(folder)
+    if "threads" not in record:
+        raise FileError(f"{folder / 'run.json'} was planned by an earlier version; give its command again")
     request = spec.read_spec(record["spec"], str(folder / "run.json"))
     for name in spec.outside(request):
         if name not in trust:
@@ -97,10 +99,15 @@ def _read_job(folder: Path, trust: tuple[str, ...], written: int) -> Job:
 
 
 def attempt(folder: Path, cell: str, settings: Settings) -> str | None:
-    """Work on a cell; an error is kept in its failure.json and returned in one line, so that the others go on."""
+    """Work on a cell; an error is kept in its failure.json and returned in one line, so that the others go on.
+
+    Raises BusyError where another process works on a part of it and the settings say not to wait.
+    """
     path = folder / "cells" / cell
     try:
         work(folder, cell, settings)
+    except BusyError:
+        raise
     except Exception as error:
         if settings.debug:
             raise
@@ -125,8 +132,12 @@ def one_line(error: BaseException) -> str:
 
 
 def work(folder: Path, cell: str, settings: Settings) -> None:
-    """Train, sample and score the cell `cell` of the run in `folder`, as far as that is not done."""
+    """Train, sample and score the cell `cell` of the run in `folder`, as far as that is not done.
+
+    Whoever does it uses as many threads as the run was planned with, since another number rounds sums otherwise.
+    """
     job = read_job(folder, settings.trust)
+    torch.set_num_threads(job.record["threads"])
     entry, path = job.entries[cell], folder / "cells" / cell
     if is_done(path, entry):
         return
@@ -206,14 +217,15 @@ def fitted(cell: Cell, name: str, splits: Splits, store: Store, settings: Settin
 def trained(cell: Cell, name: str, splits: Splits, store: Store, settings: Settings) -> Path:
     """The folder of a cell's finished training, trained now where there is none; an interrupted training goes on, and
     what is damaged is trained anew."""
-    final = store.fit(name)
-    with store.locked(name) as alone:
+    final, partial = store.fit(name), store.partial(name)
+    if _is_fit(final):
+        return final
+    with store.locked(name, settings.wait):
         try:
             check_fit(final)
         except DamagedError as error:
             if final.exists():
                 settings.log(f"  {error}; training anew")
-            partial = store.partial(name) if alone else beside(store.partial(name))
             try:
                 _train(cell, splits, partial, settings)
             except DamagedError as damage:
@@ -276,6 +288,12 @@ def _lines(history: Path) -> list[dict[str, Any]]:
     return results.read_history(history) if results.is_readable(results.read_history, history) else []
 
 
+def steps_done(store: Store, fit_name: str) -> int:
+    """The step that the history of an unfinished training has reached; 0 where there is none that can be read."""
+    lines = _lines(store.partial(fit_name) / "history.jsonl")
+    return int(lines[-1]["step"]) if lines else 0
+
+
 def in_words(seconds: float) -> str:
     """About 40 s, 7 min, 3 h."""
     if seconds < 90:
@@ -288,7 +306,7 @@ def _scored(
 ) -> tuple[Scores, dict[str, Any]]:
     """The scores of a split from the store; what is missing there or of another version is computed and kept there."""
     name, data = entry["scores"][split], job.splits.scored(split)
-    with job.store.locked(name):
+    with job.store.locked(name, settings.wait):
         folder, versions, names = job.store.scores(name), wanted(split), missing(job.store, entry, split)
         stored: tuple[Scores, dict[str, Any]] | None = None
         if folder.exists():

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.runs import results
+from bench.runs.record import cell_folder
 from bench.runs.results import Gallery
 from uqseg.metrics import THRESHOLD_STATISTICS, leave_one_out, score, statistics
 
@@ -61,8 +62,14 @@ def write(folder: Path, *, methods: dict[str, tuple[str, int, float, float]] = M
                           "spacing_y": 0.7, "spacing_x": 0.7, "subtlety": rng.uniform(1, 5, n)})
         )  # fmt: skip
     cells = [
-        {"label": label, "repetition": k, "folder": f"c{i}-r{k}", "method": label.partition("[")[0], "wrappers": []}
-        for i, label in enumerate(methods)
+        {
+            "label": label,
+            "repetition": k,
+            "folder": cell_folder(label, k),
+            "method": label.partition("[")[0],
+            "wrappers": [],
+        }
+        for label in methods
         for k in range(repetitions)
     ]
     splits = {s: {"images": 2 * c, "patients": c, "scored": 2 * c, "key": s} for s, c in counts.items()}

@@ -11,6 +11,7 @@ from bench import claims
 from bench.claims import Evidence
 from bench.expressions import Condition, Term, parse
 from bench.report import beside, verdicts
+from bench.report.blocks import markdown
 from bench.runs.results import read_results
 from tests.bench import synthetic
 from uqseg.errors import FileError, UsageError
@@ -155,7 +156,7 @@ def test_too_few_patients_decide_nothing() -> None:
 
 def test_the_section_names_every_verdict() -> None:
     title, groups = claims.read_file()
-    text = verdicts.section(title, groups, examine(run(), starts()))
+    text = markdown(verdicts.section(title, groups, examine(run(), starts())))
     for n, group in enumerate(groups, 1):
         assert f"<summary>{n}. {group.text}: <b>supported</b></summary>".replace("'", "&#x27;") in text.replace(
             "'", "&#x27;"

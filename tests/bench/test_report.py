@@ -77,6 +77,9 @@ def test_it_needs_no_torch_no_data_and_no_method(folder: Path, tmp_path: Path) -
     text = (committed / "report.md").read_text(encoding="utf-8")
     assert "this folder holds no pictures of the data" in text
     assert not list(committed.glob("pictures/gallery*"))
+    live = (committed / "report.html").read_text(encoding="utf-8")
+    assert "Which method?" in live
+    assert not re.search("gallery|explorer", re.sub(r"(?s)<(style|script)>.*?</\1>", "", live), re.IGNORECASE)
 
 
 def test_the_same_folder_gives_the_same_files_and_old_ones_go(folder: Path, tmp_path: Path) -> None:
@@ -211,9 +214,14 @@ def test_escaping_by_hand() -> None:
 
 
 def test_a_run_without_scores_says_so(tmp_path: Path) -> None:
-    path = synthetic.write(tmp_path / "run", methods={}, gallery=False, yardsticks=(), declined={"unet": "too small"})
-    assert report.write(path) == ["No method has scores: see declined and failed above."]
-    assert "unet: too small" in (path / "report.md").read_text(encoding="utf-8")
+    declined = {"unet": "<too> small"}
+    path = synthetic.write(tmp_path / "run", methods={}, gallery=False, yardsticks=(), declined=declined)
+    nothing = "No method has scores: see declined and failed above."
+    assert report.write(path) == [nothing]
+    for name in ("report.md", "report.html"):
+        text = (path / name).read_text(encoding="utf-8")
+        assert nothing in text
+        assert "unet: &lt;too&gt; small" in text
 
 
 def test_styles_are_unique_for_any_number_and_yardsticks_are_grey() -> None:

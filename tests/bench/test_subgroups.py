@@ -68,7 +68,8 @@ def test_figures_of_a_group_are_those_of_its_cases_alone(tmp_path: Path) -> None
     results = read_results(synthetic.write(tmp_path / "run", repetitions=1, gallery=False, methods=SOME, yardsticks=()))
     test = results.cases[results.cases["split"] == "test"].reset_index(drop=True)
     scores = results.cells["ensemble"][0].scores["test"]
-    table = subgroups.table({"ensemble": [scores]}, [figure("ged_limit"), figure("brier")], test, resamples=50)
+    wanted = [figure("ged_limit"), figure("brier")]
+    table = subgroups.table(subgroups.groups({"ensemble": [scores]}, wanted, test, resamples=50))
     for trait, levels in subgroups.groups_of(test).items():
         for level, rows in levels.items():
             row = table[(table["trait"] == trait) & (table["level"] == level) & (table["figure"] == "ged_limit")].iloc[

@@ -51,13 +51,12 @@ def save(file: Path, array: NDArray[Any], **options: Any) -> None:
 
 def nifti(file: Path, volume: NDArray[Any], affine: NDArray[np.float64] | None = None, unit: str | None = "mm") -> None:
     """A volume (Z,H,W); without an affine, one that says nothing but the spacing, 0.7 (columns) by 0.9 (rows)."""
-    known = affine is not None
-    image = nibabel.Nifti1Image(volume.transpose(2, 1, 0), affine if known else np.diag([0.7, 0.9, 1, 1]))
-    if not known:
-        image.header["sform_code"] = image.header["qform_code"] = 0
+    image = nibabel.Nifti1Image(volume.transpose(2, 1, 0), np.diag([0.7, 0.9, 1, 1]) if affine is None else affine)
     image.header.set_xyzt_units(unit)
     file.parent.mkdir(parents=True, exist_ok=True)
-    data = image.to_bytes()
+    data = bytearray(image.to_bytes())
+    if affine is None:
+        data[252:256] = bytes(4)  # qform_code and sform_code, which nibabel would set again
     file.write_bytes(gzip.compress(data, mtime=0) if file.name.lower().endswith(".gz") else data)
 
 

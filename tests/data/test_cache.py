@@ -1,7 +1,9 @@
 """The cache of converted data: what is damaged is found before it is used, what a killed build left behind goes."""
 
+import errno
 import os
 import platform
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +15,7 @@ import torch
 
 from uqseg.data import AnnotatedSet, load
 from uqseg.data.cache import open_entry
+from uqseg.data.load import default_cache
 from uqseg.errors import DamagedError, FileError
 
 SIZE, CASES = 16, 10
@@ -103,3 +106,50 @@ def test_what_killed_builds_left_behind_goes_and_running_ones_are_let_alone(tmp_
     assert not killed.exists()
     assert running.exists()
     assert other.exists()
+
+
+@pytest.mark.parametrize("largest_file", [64, 300_000, 1_000_000])
+def test_a_full_cache_is_named_with_how_to_have_another(tmp_path: Path, largest_file: int) -> None:
+    reading, writing = os.pipe()
+    if not os.fork():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+        try:
+            ask(tmp_path)
+        except BaseException as error:
+            os.write(writing, f"{type(error).__name__}: {error}".encode())
+        os._exit(0)
+    os.close(writing)
+    os.wait()
+    message = os.read(reading, 10_000).decode()
+    os.close(reading)
+    assert message.startswith(f"FileError: cannot write {tmp_path}")
+    assert "$UQSEG_CACHE" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "mkdir"])
+def test_a_cache_that_the_disk_refuses_is_named(tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*words: object, **named: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, refuse)
+    for source in ("toy", "lidc-sim"):
+        with pytest.raises(FileError, match=r"cannot write .*: No space left on device; .*\$UQSEG_CACHE"):
+            load(source, size=SIZE, limit=1, split="test", cache=tmp_path)
+    assert not list(tmp_path.glob(".*")), "nothing half-written"
+
+
+def test_a_cache_below_a_file_and_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match=r"cannot write .*file/cache/toy-.*: Not a directory; .*\$UQSEG_CACHE"):
+        ask(tmp_path / "file" / "cache")
+    monkeypatch.setenv("UQSEG_CACHE", "~/data")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_cache() == tmp_path / "data"
+    for name in ("~nobody-of-this-name/x", ""):
+        monkeypatch.setenv("UQSEG_CACHE", name)
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.setattr(os, "getuid", lambda: 2**31 - 5)
+        with pytest.raises(FileError, match=r"no folder for the data cache: .*\$UQSEG_CACHE"):
+            default_cache()

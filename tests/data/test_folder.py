@@ -240,7 +240,7 @@ def test_cases_csv_adds_what_it_knows(tmp_path: Path) -> None:
         "spacing": ("cases.csv", "case,spacing_x\nc0,-1", "spacing_x: expected mm above 0"),
         "word": ("cases.csv", "case,spacing_y\nc0,one", "line 2: spacing_y: expected mm above 0 or nothing, got 'one'"),
         "ragged": ("cases.csv", "case\nc0\nc1,a,b,c", "cases.csv: line 3: expected 1 cells, got 4"),
-        "key": ("dataset.toml", "inverted = true", "inverted: Extra inputs .* the keys are invert"),
+        "key": ("dataset.toml", "inverted = true", "inverted: Extra inputs .* Allowed: invert"),
         "value": ("dataset.toml", 'fit = "squeeze"', "fit: Input should be 'crop' or 'resize'"),
         "window": ("dataset.toml", "window = [5, 5]", "window: expected two ascending numbers"),
         "toml": ("dataset.toml", "invert = ", "cannot read .*dataset.toml"),

@@ -46,7 +46,7 @@ def test_every_format_gives_the_same_pixels_for_images_and_masks(tmp_path: Path,
 def test_colours(tmp_path: Path, extension: str) -> None:
     save(tmp_path / f"a.{extension}", noise(0, 32, 32, 3))
     assert np.array_equal(read_picture(tmp_path / f"a.{extension}"), noise(0, 32, 32, 3))
-    assert outline(tmp_path / f"a.{extension}") == (1, 3)
+    assert outline(tmp_path / f"a.{extension}")[:2] == (1, 3)
 
 
 @pytest.mark.parametrize("extension", [e for e in FORMATS if e != "webp"])  # which has no grey
@@ -157,7 +157,7 @@ def test_a_volume_of_one_slice_is_a_slice_across_any_axis(tmp_path: Path) -> Non
 
 def test_three_slices_are_not_colours(tmp_path: Path) -> None:
     nifti(tmp_path / "a.nii.gz", noise(0, 3, 64, 64))
-    assert outline(tmp_path / "a.nii.gz") == (3, 1)
+    assert outline(tmp_path / "a.nii.gz")[:2] == (3, 1)
     np.save(tmp_path / "b.npy", noise(0, 64, 64, 20))
     with pytest.raises(FileError, match=r"b\.npy: expected slices first, \(Z,H,W\), got \(64, 64, 20\)"):
         read_volume(tmp_path / "b.npy")
@@ -237,7 +237,7 @@ def test_png_of_16_bits_in_colours_and_with_opacity(tmp_path: Path, channels: in
     png16(tmp_path / "a.png", array)
     expected = array[..., 0] if channels == 2 else array[..., :3]
     assert np.array_equal(read_picture(tmp_path / "a.png"), expected)
-    assert outline(tmp_path / "a.png") == (1, 1 if channels == 2 else 3)
+    assert outline(tmp_path / "a.png")[:2] == (1, 1 if channels == 2 else 3)
     array[0, 0, -1] = 0
     png16(tmp_path / "b.png", array)
     if channels != 3:
@@ -360,6 +360,19 @@ def test_a_mask_elsewhere_is_a_lost_reading_by_name(tmp_path: Path) -> None:
     assert data.problems[0].startswith(
         "reading lost: a, reader shifted: readers/shifted/a.nii.gz: lies on another grid"
     )
+
+
+@pytest.mark.parametrize("without", ["image", "mask", "both"])
+def test_a_nifti_without_orientation_lies_as_its_partner_and_that_is_said(tmp_path: Path, without: str) -> None:
+    root, affine = tmp_path / "set", np.diag([-1.0, 1, 1, 1])
+    nifti(root / "images/a.nii.gz", noise(0, 1, 32, 32), None if without != "mask" else affine)
+    nifti(root / "readers/x/a.nii.gz", block()[None].astype(np.uint8), None if without != "image" else affine)
+    data = folder(root)
+    assert np.array_equal(data.masks[0, 0], block())
+    expected = (
+        "1 masks (a by x, …): NIfTI without orientation (form codes 0) where image or mask has one: taken to lie alike"
+    )
+    assert data.problems == (() if without == "both" else (expected,))
 
 
 # Bounds, and whatever a decoder raises.

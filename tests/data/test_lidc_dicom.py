@@ -1,6 +1,7 @@
 """lidc-dicom on DICOM files that the tests write where the readers' true outlines lie."""
 
 import os
+import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,7 +226,9 @@ def test_a_killed_build_goes_on_where_it_was(tmp_path: Path) -> None:
     assert {job.part for job in jobs} == set(parts.iterdir())
 
 
-def test_converted_scans_serve_other_sizes_and_a_grown_download(tmp_path: Path) -> None:
+def test_converted_scans_serve_other_sizes_and_a_grown_download_and_damaged_ones_are_converted_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root, parts = tmp_path / "set", tmp_path / "cache" / PARTS
     write_scan(root, TRAIN)
     assert len(load(f"lidc-dicom:{root}", size=32, cache=tmp_path / "cache")) == 2
@@ -236,10 +239,13 @@ def test_converted_scans_serve_other_sizes_and_a_grown_download(tmp_path: Path) 
     assert grown.table["patient"].tolist() == [TRAIN, TRAIN, VAL, VAL]
     assert part.stat().st_mtime_ns == changed
     assert len(list(parts.iterdir())) == 2
-    for one in parts.iterdir():
-        one.write_bytes(one.read_bytes()[:-100])
-    with pytest.raises(FileError, match=r"corrupt .* delete this file"):
-        load(f"lidc-dicom:{root}", size=48, cache=tmp_path / "cache")
+    damaged, emptied = parts.iterdir()
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    emptied.write_bytes(b"")
+    load(f"lidc-dicom:{root}", size=48, cache=tmp_path / "cache")
+    assert caplog.text.count("converting the scan anew") == 2
+    for entry in (tmp_path / "cache").glob("lidc-dicom-[!s]*"):
+        shutil.rmtree(entry)
     assert load(f"lidc-dicom:{root}", size=64, cache=tmp_path / "cache").key == grown.key
 
 

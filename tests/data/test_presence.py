@@ -101,16 +101,59 @@ def test_in_a_pickle(tmp_path: Path) -> None:
     assert sum(p.startswith("reading lost: ") for p in data.problems) == 2
 
 
-def test_a_reader_who_cannot_be_read_at_all_is_an_error(tmp_path: Path) -> None:
+def test_a_reader_whose_folder_cannot_be_read_has_lost_every_reading(tmp_path: Path) -> None:
     root = plain(tmp_path / "set")
+    before = read("folder", root).readings
     (root / "readers/r9").symlink_to("nowhere")
-    with pytest.raises(FileError, match=r"readers/r9: is a link to nothing"):
+    data = read("folder", root)
+    assert data.reader_names == ("r0", "r1", "r2", "r9")
+    assert before == (12, 0, 0)
+    assert data.readings == (12, 4, 0)
+    assert not data.read[:, 3].any()
+    expected = "reading lost: c0, reader r9: cannot read readers/r9: is a link to nothing"
+    assert expected in data.problems
+    assert len(data.problems) == 4
+    shutil.move(root / "images", tmp_path / "elsewhere")
+    (root / "images").symlink_to("nowhere")
+    with pytest.raises(FileError, match=r"cannot read .*/images: No such file"):
         read("folder", root)
-    tree = test_lidc_slices.tree(tmp_path / "tree", patients=1)
-    shutil.rmtree(tree / "LIDC-IDRI-0000/nodule-0/mask-3")
-    (tree / "LIDC-IDRI-0000/nodule-0/mask-3").symlink_to("nowhere")
-    with pytest.raises(FileError, match=r"cannot read .*nodule-0/mask-3: No such file"):
-        read("lidc-slices", tree)
+
+
+@pytest.mark.parametrize("lost", ["mask-3", "images", "", ".."])
+def test_a_folder_of_lidc_slices_that_cannot_be_read(tmp_path: Path, lost: str) -> None:
+    tree = test_lidc_slices.tree(tmp_path / "tree", patients=2)
+    before = read("lidc-slices", tree)
+    nodule = tree / "LIDC-IDRI-0000/nodule-0"
+    folder = Path(os.path.normpath(nodule / lost))
+    slices = len(list((nodule / "images").iterdir()))
+    shutil.rmtree(folder)
+    folder.symlink_to("nowhere")
+    data = read("lidc-slices", tree)
+    assert before.readings is not None
+    kept = before.readings.kept
+    if lost == "mask-3":
+        assert data.readings == (kept - slices, slices, 0)
+        assert sum(p.startswith("reading lost: LIDC-IDRI-0000/nodule-0/slice-") for p in data.problems) == slices
+        assert any("cannot read LIDC-IDRI-0000/nodule-0/mask-3: is a link to nothing" in p for p in data.problems)
+    else:
+        assert data.readings == (kept - 4 * (len(before) - len(data)), 4, 0)
+        assert f"left out: cannot read {folder.relative_to(tree)}: No such file or directory" in data.problems
+
+
+@pytest.mark.parametrize("lost", ["gt/test-0", "gt", "images/test-0"])
+def test_a_folder_of_lidc_crops_that_cannot_be_read(tmp_path: Path, lost: str) -> None:
+    tree = test_lidc_crops.tree(tmp_path / "tree")
+    before = read("lidc-crops", tree)
+    crops = int(
+        (before.table["split" if lost == "gt" else "patient"] == lost.replace("gt", "test").split("/")[-1]).sum()
+    )
+    shutil.rmtree(tree / "test" / lost)
+    (tree / "test" / lost).symlink_to("nowhere")
+    data = read("lidc-crops", tree)
+    assert data.readings is not None
+    assert (data.readings.lost, data.readings.absent) == (4 * crops, 0)
+    assert "test-0" not in set(data.table["patient"])
+    assert any(f"cannot read test/{lost}: " in problem for problem in data.problems)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

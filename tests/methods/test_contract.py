@@ -202,7 +202,7 @@ def test_a_promise_that_draw_or_loss_breaks_is_named_in_one_line() -> None:
         predict(answering(torch.full((2, 4, 64, 64), torch.nan)), images, 4)
     method = build(WEIGHTED)
     method.loss = lambda images, masks, read, noise: images.mean() * method.logit  # type: ignore[method-assign]
-    with pytest.raises(ValueError, match=r"loss: expected one value for each of 2 images, got shape \(\)"):
+    with pytest.raises(ValueError, match=r"loss: expected float \(2,\), one for each image, got torch.float32 \(\)"):
         fit(method, discs(4), recipe=Training(steps=1, batch=2), progress=False)
 
 
@@ -223,9 +223,9 @@ def test_a_missing_loss_or_draw_is_an_error_at_construction() -> None:
 def test_unknown_names_and_options_say_what_exists() -> None:
     with pytest.raises(UsageError, match="Did you mean 'unet'"):
         find("unte")
-    with pytest.raises(UsageError, match=r"width.*Options: width, depth"):
+    with pytest.raises(UsageError, match=r"width.*Allowed: width, depth"):
         options("unet", width="wide")
-    with pytest.raises(UsageError, match=r"widht.*Options: width"):
+    with pytest.raises(UsageError, match=r"widht.*Allowed: width"):
         options("unet", widht=3)
     with pytest.raises(UsageError, match="importable"):
         find("no.such:Class")

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from tests.golden import GOLDEN, METHODS, golden_sets, golden_weights
 from uqseg import predict
 from uqseg.methods import Method, build
-from uqseg.training import Training, fit
+from uqseg.training import Training, fit, loop
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -24,15 +23,13 @@ def test_the_stored_weights_give_the_stored_samples(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "probunet"])
-def test_training_ends_in_the_stored_weights(name: str, tmp_path: Path) -> None:
-    """Not so probunet's: its random readers are drawn from other numbers. On the processor that stored them the weights
-    are equal to the bit; others round differently, which the steps magnify."""
-    recipe = Training(steps=150, batch=6, lr=2e-2, precision="fp32")
+def test_the_first_steps_have_the_stored_losses(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start, order, augmentation and loss. Not probunet's: its random readers are drawn from other numbers. Only four
+    steps, since every processor rounds differently, which later steps magnify."""
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    recipe = Training(steps=4, batch=6, lr=1e-3, schedule="constant", precision="fp32")
     method = build(name, seed=3, **METHODS[name])
     fit(method, golden_sets()[0], recipe=recipe, out=tmp_path, progress=False, device="cpu", seed=7)
     losses = [json.loads(line)["loss"] for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     expected = json.loads((GOLDEN / "figures.json").read_text())["losses"][name]
-    assert losses[:2] == pytest.approx(expected[:2], rel=1e-5)
-    assert losses == pytest.approx(expected, rel=0.02)
-    weights = method.state_dict()
-    assert all(torch.allclose(weights[key], tensor, atol=0.02) for key, tensor in golden_weights(name).items())
+    assert losses == pytest.approx(expected, rel=1e-5)

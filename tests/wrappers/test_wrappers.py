@@ -55,7 +55,7 @@ def test_wrappers_combine(name: str) -> None:
 def test_unknown_names_and_options_are_refused() -> None:
     with pytest.raises(UsageError, match=r"unknown wrapper 'level'.*Did you mean 'levels'"):
         build("level")
-    with pytest.raises(UsageError, match=r"wrapper 'levels': n.*Options: none"):
+    with pytest.raises(UsageError, match=r"wrapper 'levels': n.*Allowed: none"):
         build("levels", n=3)
 
 

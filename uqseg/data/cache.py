@@ -30,6 +30,7 @@ MAPPED = ("images", "masks")  # checked case by case when they are first read
 SMALL = ("read", "spacing", "digests", "checksums")
 CHECKED = ("table.parquet", *(f"{array}.npy" for array in SMALL))  # checked whenever the set is opened
 DAMAGED = "damaged"  # a file in the folder of a set in which a changed case was read: it is built anew
+REMEDY = "free the disk or name another folder for the data cache in $UQSEG_CACHE"
 QUOTED = 5  # problems quoted where nothing at all could be used
 
 
@@ -89,10 +90,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise FileError(
-            f"cannot write the data cache {path}: {error.strerror or error}; free the disk or name another folder "
-            f"in $UQSEG_CACHE"
-        ) from error
+        raise files.unwritable(path, error, REMEDY) from error
 
 
 def _build(folder: Path, content: Content, name: str, entry: str, identity: bytes, progress: bool) -> None:
@@ -111,7 +109,7 @@ def _build(folder: Path, content: Content, name: str, entry: str, identity: byte
         partial.mkdir()
     try:
         _write(partial, content, name, entry, identity, progress)
-        files.mend(partial, folder, valid=opens)
+        files.mend(partial, folder, opens, REMEDY)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -195,7 +193,7 @@ class _Writer:
         if need > (free := shutil.disk_usage(folder).free):
             raise FileError(
                 f"cannot write the data cache {folder.parent}: it needs {need / 1e9:.2f} GB and "
-                f"{free / 1e9:.2f} GB are free; free the disk or name another folder in $UQSEG_CACHE"
+                f"{free / 1e9:.2f} GB are free; {REMEDY}"
             )
         self.small = {
             "read": np.zeros((n, *self.shapes[2]), np.bool_),

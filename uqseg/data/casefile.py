@@ -20,6 +20,7 @@ from uqseg.seeds import seed_of
 
 COLUMNS = ("case", "patient", "split", "spacing_x", "spacing_y")
 SEPARATORS = (",", ";", "\t")
+DECLARED = re.compile(r"\A\s*\"?sep=.\"?[ \t]*(?=\n)", re.IGNORECASE)  # Excel's own line in front of the header
 NO_NUMBERS = ("nan", "+nan", "-nan")
 QUOTED = 10
 ENOUGH = 20  # cases read by two readers from which on a split says something about their disagreement
@@ -53,6 +54,7 @@ def _cells(file: Path) -> tuple[list[str], list[list[str]], list[int]]:
     """The columns' names, the cells of each line that is not blank, and that line's number."""
     try:
         text = file.read_text(encoding="utf-8-sig")
+        text = DECLARED.sub("", text)
         first = next((line for line in text.splitlines() if line.strip()), "")
         separator = max(SEPARATORS, key=first.count)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
@@ -104,6 +106,18 @@ def shared_beginnings(names: Iterable[str]) -> dict[str, list[str]]:
     for name in names:
         groups.setdefault(_beginning(name), []).append(name)
     return groups if 1 < len(groups) < sum(map(len, groups.values())) else {}
+
+
+def alike(names: Iterable[str]) -> list[str]:
+    """Names that differ by no more than capitals, or by how a number is written, as "P1" and "p1", "1" and "01.0"."""
+    groups: dict[object, list[str]] = {}
+    for name in dict.fromkeys(names):
+        try:
+            key: object = float(name)
+        except ValueError:
+            key = name.casefold()
+        groups.setdefault(key, []).append(name)
+    return [" and ".join(group) for group in groups.values() if len(group) > 1]
 
 
 def _beginning(name: str) -> str:

@@ -25,7 +25,9 @@ MAX_VOXELS = 2**28  # numbers in one file, slices and channels included
 PICTURES = ("PNG", "TIFF", "JPEG", "JPEG2000", "BMP", "DIB", "GIF", "WEBP", "PPM", "TGA", "PCX", "SGI", "QOI")
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of one channel
+POINTERS = (b"version https://git-lfs.github.com/spec", b"/annex/objects/")
 UPRIGHT, ORIENTATION = 1, 274  # the EXIF tag of a picture that a viewer would turn
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # the TIFF tag of what numbers look like
 SAMPLE_FORMAT, UNSIGNED, SIGNED = 339, 1, 2  # the TIFF tag of how numbers are stored
 AT_ONCE = 2**20  # bytes
 HEAD = 544  # bytes that tell the formats apart, and hold the header of a NIfTI file
@@ -44,6 +46,7 @@ class Volume(NamedTuple):
     affine:  (4,4), from (column, row, slice) to mm towards right, front and head; None where unknown
     notes:   what is odd about the file, worded so that many files share a note
     unscaled: why the spacing is unknown although the file has one, "" where that is not so
+    unplaced: why the affine is unknown although the format has one, "" where that is not so
     """
 
     array: NDArray[Any]
@@ -51,6 +54,7 @@ class Volume(NamedTuple):
     affine: NDArray[np.float64] | None = None
     notes: tuple[str, ...] = ()
     unscaled: str = ""
+    unplaced: str = ""
 
 
 def read_volume(file: Path, *, numbers: bool = False) -> Volume:
@@ -77,15 +81,23 @@ def read_volume(file: Path, *, numbers: bool = False) -> Volume:
     return volume
 
 
-def outline(file: Path) -> tuple[int, int]:
-    """How many slices a file has, and how many channels (1 or 3), mostly by its header alone. FileError as above."""
+class Outline(NamedTuple):
+    """How many slices a file has, of how many channels (1 or 3), and of how many pixels each."""
+
+    slices: int
+    channels: int
+    pixels: int
+
+
+def outline(file: Path) -> Outline:
+    """What a file claims to hold, mostly by its header alone. Raises FileError as `read_volume` does."""
     reader = _reader(file)
     if reader not in (_read_picture, _read_png):
         shape = read_volume(file).array.shape
-        return shape[0], 3 if len(shape) == 4 else 1
+        return Outline(shape[0], 3 if len(shape) == 4 else 1, shape[1] * shape[2])
     try:
         with _open(file) as image:
-            return _count_frames(image), 1 if _is_grey(image) else 3
+            return Outline(_count_frames(image), 1 if _is_grey(image) else 3, image.height * image.width)
     except FileError:
         raise
     except Exception as error:
@@ -95,8 +107,10 @@ def outline(file: Path) -> tuple[int, int]:
 def is_dicom(file: Path) -> bool:
     """Whether a file is DICOM by its content: scanners give it any name."""
     try:
+        if not file.is_file():  # a pipe would be waited for
+            return False
         with file.open("rb") as opened:
-            return file.is_file() and opened.read(132)[128:] == b"DICM"
+            return opened.read(132)[128:] == b"DICM"
     except OSError:
         return False
 
@@ -125,12 +139,15 @@ def _reader(file: Path) -> Callable[[Path, bool], Volume]:
     """The function that reads the file's format."""
     try:
         if not file.is_file():  # a pipe would be waited for
-            kind = "a folder" if file.is_dir() else "a link to nothing" if file.is_symlink() else "no file"
+            gone = file.is_symlink() and not file.exists()
+            kind = "a folder" if file.is_dir() else "a link to nothing" if gone else "no file"
             raise FileError(f"cannot read {file}: is {kind}")
         with file.open("rb") as opened:
             head = opened.read(HEAD)
     except OSError as error:
         raise FileError(f"cannot read {file}: {error.strerror or error}") from error
+    if head.startswith(POINTERS):
+        raise FileError(f"cannot read {file}: is a pointer of Git LFS or git-annex; fetch what it stands for")
     if head.startswith(SIGNATURE):
         return _read_png
     if head.startswith(b"\x93NUMPY"):
@@ -197,13 +214,16 @@ def _read_picture(file: Path, numbers: bool) -> Volume:
             return Volume(array[None])
         frames = _count_frames(image)
         _bounded(file, frames, image.height, image.width)
-        grey, arrays = _is_grey(image), []
+        grey, arrays, tags = _is_grey(image), [], dict(getattr(image, "tag_v2", {}))
         for frame in range(frames):
             image.seek(frame)
             arrays.append(_read_frame(file, image, frame, grey, numbers))
     if any(array.shape != arrays[0].shape or array.dtype != arrays[0].dtype for array in arrays):
         raise FileError(f"{file}: expected pages of one size and kind, got {', '.join(str(a.shape) for a in arrays)}")
-    return Volume(np.stack(arrays) if frames > 1 else arrays[0][None])
+    notes: tuple[str, ...] = ()
+    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO and arrays[0].dtype.itemsize > 1:  # those of 8 bits Pillow turns
+        notes = ("TIFF whose high values are dark (WhiteIsZero): values are kept as stored",)
+    return Volume(np.stack(arrays) if frames > 1 else arrays[0][None], notes=notes)
 
 
 def _read_frame(file: Path, image: Image.Image, frame: int, grey: bool, numbers: bool) -> NDArray[Any]:
@@ -218,6 +238,8 @@ def _read_frame(file: Path, image: Image.Image, frame: int, grey: bool, numbers:
         return _read_jpeg2000(file, image, numbers)
     if image.format == "SGI" and raw == "SGI16":
         raise FileError(f"{file}: SGI of 16 bits is not read; save it as PNG or TIFF")
+    if image.mode in ("L", "RGB") and "transparency" in image.info:  # one grey or colour stands for transparent
+        _opaque(file, np.asarray(image.convert("RGBA")))
     if image.mode in ("LA", "PA", "RGBA"):
         return _opaque(file, np.asarray(image if image.mode == "LA" else image.convert("RGBA")))
     if image.mode == "P" and numbers:  # grey levels where the palette is grey
@@ -427,7 +449,9 @@ def _of_nibabel(image: Any, sizes: Sequence[float]) -> Volume:
         spacing = UNKNOWN
     # From (x, y, z) to (z, y, x): slices, rows, columns.
     turned = array.transpose([*reversed(axes), *range(3, array.ndim)])
-    return Volume(turned, spacing, _usable_affine(image, axes, scale), unscaled=unscaled)
+    affine = _usable_affine(image, axes, scale)
+    unplaced = "NIfTI without orientation (form codes 0)" if affine is None else ""
+    return Volume(turned, spacing, affine, unscaled=unscaled, unplaced=unplaced)
 
 
 def _usable_affine(image: Any, axes: list[int], scale: float) -> NDArray[np.float64] | None:

@@ -18,7 +18,8 @@ from uqseg.data.formats import Volume, read_volume
 from uqseg.errors import FileError
 
 T = TypeVar("T")
-AT_ONCE = 16  # files decoded ahead, which bounds the memory
+AT_ONCE = 16  # files decoded ahead
+BYTES = 2**29  # that these files may take
 FLUSH = 1e-4  # numbers of a mask this near to a whole number are it: it was scaled and scaled back
 APART = 0.1  # pixels by which the grids of an image and a mask may differ
 COVERED = 0.5  # share of a pixel from which on it is marked, where a mask is made smaller
@@ -136,22 +137,30 @@ def eight_bits(values: NDArray[np.floating], low: float, high: float) -> NDArray
 
 
 def stream(
-    jobs: Iterable[T], decode: Callable[[T], Sequence[Decoded]], root: Path, problems: list[str], lost: Lost
+    jobs: Iterable[T],
+    decode: Callable[[T], Sequence[Decoded]],
+    root: Path,
+    problems: list[str],
+    lost: Lost,
+    weigh: Callable[[T], int] = lambda job: 0,
 ) -> Iterator[Row | None]:
     """The rows of the cases of each job in order, decoded by threads a few jobs ahead; None for a case left out.
+
+    weigh: the bytes that a job takes while it is decoded; together they take at most BYTES, or one job alone more.
 
     What was wrong, images that are there twice included, is added to `problems`, paths given below `root`.
     """
 
     def decoded() -> Iterator[Decoded]:
         with ThreadPoolExecutor() as pool:
-            ahead: deque[Future[Sequence[Decoded]]] = deque()
+            ahead: deque[tuple[int, Future[Sequence[Decoded]]]] = deque()
             for job in jobs:
-                ahead.append(pool.submit(decode, job))
-                if len(ahead) > AT_ONCE:
-                    yield from ahead.popleft().result()
+                size = weigh(job)
+                while ahead and (len(ahead) == AT_ONCE or size + sum(other for other, _ in ahead) > BYTES):
+                    yield from ahead.popleft()[1].result()
+                ahead.append((size, pool.submit(decode, job)))
             while ahead:
-                yield from ahead.popleft().result()
+                yield from ahead.popleft()[1].result()
 
     return usable(decoded(), root, problems, lost)
 

@@ -176,9 +176,9 @@ def window_of(name: str) -> tuple[float, float] | None:
 
 def default_cache() -> Path:
     """$UQSEG_CACHE, or the folder uqseg in the user's cache directory. Raises FileError for a user without a home."""
-    if named := os.environ.get("UQSEG_CACHE"):
-        return Path(named)
     try:
+        if named := os.environ.get("UQSEG_CACHE"):
+            return Path(named).expanduser()
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uqseg"
     except RuntimeError as error:
         raise FileError(f"no folder for the data cache: {error} Name one in $UQSEG_CACHE") from error
@@ -201,8 +201,8 @@ def _find(text: str) -> tuple[Source, Path | None]:
         return definition, None
     if not rest:
         raise UsageError(f"source '{name}' needs a path; ask for '{definition.typed}'.")
-    path = Path(rest).expanduser()
-    if not path.exists():
+    path = Path(os.path.expanduser(rest))
+    if not os.path.exists(path):
         raise UsageError(f"source '{name}': there is no file or folder '{path}'; give an existing path.")
     return definition, path
 
@@ -226,10 +226,15 @@ def load(
     cache:  folder of the converted data; None: $UQSEG_CACHE or the user's cache directory
     Raises UsageError for a request that cannot be met and FileError for files that cannot be used.
     """
-    for name, value, kind in (("source", source, str), ("size", size, Integral), ("limit", limit, Integral | None),
-                              ("seed", seed, Integral), ("cache", cache, str | Path | None)):  # fmt: skip
+    for name, value, kind, words in (
+        ("source", source, str, "a name such as 'lidc-sim'"),
+        ("size", size, Integral, "a whole number"),
+        ("limit", limit, Integral | None, "a whole number or None"),
+        ("seed", seed, Integral, "a whole number"),
+        ("cache", cache, str | Path | None, "a folder or None"),
+    ):
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise UsageError(f"{name}: expected {getattr(kind, '__name__', kind)}, got {value!r}.")
+            raise UsageError(f"{name}: expected {words}, got {value!r}.")
     if split is not None and split not in SPLITS:
         raise unknown("split", str(split), SPLITS)
     if not SIZES[0] <= size <= SIZES[1]:

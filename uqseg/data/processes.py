@@ -46,8 +46,8 @@ def in_order(function: Callable[[Job], Result], jobs: Iterable[Job], count: int)
                 yield ahead.popleft().result()
         except BrokenProcessPool as error:
             raise FileError(
-                "a process preparing data was ended from outside, likely for want of memory; "
-                "ask again with more memory free, or with a limit"
+                "a process preparing data was ended from outside, likely for want of memory; ask again with more "
+                "memory free or with a limit; where the data cache lies in memory, name another folder in $UQSEG_CACHE"
             ) from error
         finally:
             for future in ahead:

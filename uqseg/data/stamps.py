@@ -39,24 +39,39 @@ def stat_of(entry: Path | os.DirEntry[str]) -> os.stat_result:
         return os.lstat(entry)
 
 
+def reason_of(folder: Path) -> str:
+    """Why a folder cannot be read."""
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return "has changed"
+
+
 def stamps_below(root: Path, pattern: str) -> list[Stamp]:
     """`stamps` of the files at root/pattern, by the parts of their names; several times faster than Path.glob.
 
-    What `ignored` names is passed over. Raises FileError for a folder that cannot be read: its files are not absent.
+    What `ignored` names is passed over. A folder that cannot be read stands for its files, which are not absent: its
+    name has fewer parts. Raises FileError where that is the root.
     """
     below: list[Stamp] = []
     try:
-        _walk(str(root), "", [re.compile(fnmatch.translate(part)).match for part in pattern.split("/")], below)
+        os.scandir(root).close()
     except OSError as error:
         raise FileError(f"cannot read {error.filename}: {error.strerror}; mend it or remove it") from error
+    _walk(str(root), "", [re.compile(fnmatch.translate(part)).match for part in pattern.split("/")], below)
     return below
 
 
 def _walk(folder: str, prefix: str, patterns: list[Callable[[str], object]], below: list[Stamp]) -> None:
     """Add the stamps below `folder`; sorted folder by folder, which is the order of the names' parts."""
     matches, *further = patterns
-    with os.scandir(folder) as opened:
-        entries = sorted((entry.name, entry) for entry in opened if matches(entry.name) and not ignored(entry.name))
+    try:
+        with os.scandir(folder) as opened:
+            entries = sorted((entry.name, entry) for entry in opened if matches(entry.name) and not ignored(entry.name))
+    except OSError:
+        below.append(stamp_of(prefix[:-1], stat_of(Path(folder))))
+        return
     for name, entry in entries:
         if not further:
             below.append(stamp_of(prefix + name, stat_of(entry)))

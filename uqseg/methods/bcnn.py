@@ -53,7 +53,7 @@ class FlipoutConv2d(nn.Conv2d):
         self.load_state_dict(plain.state_dict())
         unit = math.sqrt(2 / self.weight[0].numel())
         self.prior = prior * unit
-        self.rho = nn.Parameter(torch.full_like(self.weight, math.log(math.expm1(sigma * unit))))
+        self.rho = nn.Parameter(torch.full(self.weight.shape, math.log(math.expm1(sigma * unit))))
         self.register_buffer("prior_mean", torch.zeros(()))
 
     def deviations(self, normal: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from uqseg.methods.losses import random_reader
-from uqseg.methods.method import Method, Options, method
+from uqseg.methods.method import Method, Options, Widths, method
 from uqseg.methods.unet import PIXELS
 from uqseg.nets.timed import TimedUNet
 from uqseg.noise import Noise
@@ -23,10 +23,10 @@ TINY = 1e-12
 
 
 class CCDMOptions(Options):
-    levels: tuple[int, ...] = Field((32, 64, 96, 128), min_length=2, description="channels of each level, finest first")
-    blocks: int = Field(2, ge=1, description="residual blocks per level")
-    times: int = Field(250, ge=2, description="steps of the diffusion (T)")
-    steps: int = Field(250, ge=1, description="steps of a sample, at most T: fewer skip evenly")
+    levels: Widths = Field((32, 64, 96, 128), min_length=2, description="channels of each level, finest first")
+    blocks: int = Field(2, ge=1, le=10, description="residual blocks per level")
+    times: int = Field(250, ge=2, le=10_000, description="steps of the diffusion (T)")
+    steps: int = Field(250, ge=1, le=10_000, description="steps of a sample, at most T: fewer skip evenly")
 
     @model_validator(mode="after")
     def _steps_exist(self) -> CCDMOptions:
@@ -37,10 +37,10 @@ class CCDMOptions(Options):
 
 def cosine(times: int) -> Tensor:
     """ᾱ_t, t = 0 … T: how much of the mask is left, float64 (T+1,), ᾱ_0 = 1."""
-    t = torch.arange(times + 1, dtype=torch.float64) / times
+    t = torch.arange(times + 1, dtype=torch.float64, device="cpu") / times
     level = ((t + OFFSET) / (1 + OFFSET) * math.pi / 2).cos().square()
     forgotten = (1 - level[1:] / level[:-1]).clamp_max(LARGEST)
-    return torch.cat([torch.ones(1, dtype=torch.float64), (1 - forgotten).cumprod(0)])
+    return torch.cat([level.new_ones(1), (1 - forgotten).cumprod(0)])
 
 
 def posterior(x: Tensor, start: Tensor, kept: Tensor, earlier: Tensor) -> Tensor:

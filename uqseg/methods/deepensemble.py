@@ -13,7 +13,7 @@ from uqseg.noise import Noise
 
 
 class DeepEnsembleOptions(SingleOptions):
-    members: int = Field(4, ge=2, description="number of U-Nets; a step trains one of them, each in its turn")
+    members: int = Field(4, ge=2, le=100, description="number of U-Nets; a step trains one of them, each in its turn")
 
 
 @method("deepensemble")

@@ -14,8 +14,8 @@ from uqseg.noise import Noise
 
 
 class EnsembleOptions(Options):
-    width: int = Field(16, ge=1, description="channels of the finest level, doubled at each level")
-    depth: int = Field(5, ge=2, description="number of levels")
+    width: int = Field(16, ge=1, le=4096, description="channels of the finest level, doubled at each level")
+    depth: int = Field(5, ge=2, le=10, description="number of levels")
     pos_weight: float = Field(1.0, gt=0, description="weight of the foreground in the cross-entropy")
 
 

@@ -7,17 +7,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from uqseg.methods.losses import cross_entropy, random_reader
-from uqseg.methods.method import Method, method
+from uqseg.methods.method import Method, Widths, method
 from uqseg.methods.unet import PIXELS, UNetOptions
 from uqseg.nets.unet import UNet, mask_head
 from uqseg.noise import Noise
 
 
 class FlowSSNOptions(UNetOptions):
-    flow: tuple[int, ...] = Field(
-        (16, 16, 16), min_length=1, description="channels of each level of the flow's network"
-    )
-    steps: int = Field(10, ge=1, description="Euler steps of a sample (50 in the paper's tables)")
+    flow: Widths = Field((16, 16, 16), min_length=1, description="channels of each level of the flow's network")
+    steps: int = Field(10, ge=1, le=10_000, description="Euler steps of a sample (50 in the paper's tables)")
 
 
 @method("flowssn")

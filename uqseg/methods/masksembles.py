@@ -19,7 +19,7 @@ FEWEST = 10
 
 
 class MasksemblesOptions(SingleOptions):
-    n: int = Field(4, ge=2, description="number of masks")
+    n: int = Field(4, ge=2, le=100, description="number of masks")
     scale: float = Field(2.0, ge=1.25, le=6, description="how little the masks overlap: two share about 1/scale")
     placement: Literal["inner", "all"] = Field("inner", description="masks in the two deepest levels, or in all")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from uqseg.data.annotated import AnnotatedSet
@@ -16,9 +17,12 @@ from uqseg.registry import Options, Registered, Registry
 from uqseg.samples import Batch, Description, Samples, Varies
 from uqseg.seeds import seeded
 
-__all__ = ["Method", "Options", "build", "find", "method", "names", "normalise", "options"]
+__all__ = ["Method", "Options", "Widths", "build", "find", "method", "names", "normalise", "options", "size_of"]
 
 O = TypeVar("O", bound=Options)  # noqa: E741
+Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(max_length=10)]
+"""Type of an option: channels of each level of a network."""
+MOST = 2**32  # bytes of a method's tensors: a hundred classical U-Nets, and training takes four times as much
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -172,8 +176,26 @@ def build(
     Options are given as keywords, or in `named`, as one that is called `readers` must be.
     """
     for name, value in (("channels", channels), ("readers", readers)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UsageError(f"{name}: expected a whole number of at least 1, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
+            raise UsageError(f"{name}: expected a whole number from 1 to 1000, got {value!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise UsageError(f"seed: expected a whole number, got {seed!r}")
     chosen = options(label, **(named or {}), **values)
+    if (size := size_of(label, chosen, channels, readers)) > MOST:
+        given = ", ".join(f"{name}={getattr(chosen, name)}" for name in chosen.model_fields_set) or "the defaults"
+        raise UsageError(
+            f"method '{label}': {given} with {channels} channels and {readers} readers ask for weights of "
+            f"{size / 1e9:.3g} GB, expected at most {MOST / 1e9:.3g} GB; choose smaller ones"
+        )
     with seeded(seed):
         return _registry.concrete(label)(chosen, channels=channels, readers=readers)
+
+
+def size_of(label: str, chosen: Options, channels: int, readers: int) -> int:
+    """Bytes of the tensors of a method of this project, without taking them; 0 for one from outside, whose
+    constructor may do anything."""
+    if ":" in label:
+        return 0
+    with torch.device("meta"):  # shapes alone
+        planned = _registry.concrete(label)(chosen, channels=channels, readers=readers)
+    return sum(tensor.nbytes for tensor in planned.state_dict().values())

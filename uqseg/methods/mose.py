@@ -27,8 +27,8 @@ SPREAD = 0.8
 
 
 class MoSEOptions(UNetOptions):
-    experts: int = Field(4, ge=1, description="experts, each a Gaussian of one dimension")
-    draws: int = Field(4, ge=1, description="draws of each expert in training")
+    experts: int = Field(4, ge=1, le=1000, description="experts, each a Gaussian of one dimension")
+    draws: int = Field(4, ge=1, le=1000, description="draws of each expert in training")
     beta: float = Field(1.0, ge=0, description="weight of the gate's divergence from the mass that was transported")
     sampling: Literal["standard", "compact"] = Field(
         "standard", description="independent draws; or as many of each expert, weighted by the gate"

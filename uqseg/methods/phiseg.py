@@ -7,17 +7,19 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from uqseg.methods.losses import cross_entropy, gaussian_kl, random_reader
-from uqseg.methods.method import Method, Options, method
+from uqseg.methods.method import Method, Options, Widths, method
 from uqseg.nets.hierarchy import GaussianMap, LatentHierarchy, Likelihood
 from uqseg.noise import Noise
 
 
 class PHiSegOptions(Options):
-    levels: tuple[int, ...] = Field(
+    levels: Widths = Field(
         (16, 32, 64, 96, 96, 96), min_length=2, description="channels of each level, finest first (32…192 in the paper)"
     )
-    latents: int = Field(4, ge=2, description="coarsest levels that have a latent map; the finest must be at 1/4 size")
-    latent: int = Field(2, ge=1, description="channels of each latent map")
+    latents: int = Field(
+        4, ge=2, le=10, description="coarsest levels that have a latent map; the finest must be at 1/4 size"
+    )
+    latent: int = Field(2, ge=1, le=1000, description="channels of each latent map")
     beta: float = Field(1.0, ge=0, description="weight of the KL against the cross-entropy summed over pixels")
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from uqseg.methods.losses import Readers, cross_entropy, gaussian_kl, random_reader, reader_weights, readers_who_drew
-from uqseg.methods.method import Method, Options, method
+from uqseg.methods.method import Method, Options, Widths, method
 from uqseg.nets.conditioned import decode, decode_in_cache
 from uqseg.nets.latent import LatentEncoder, Mixture
 from uqseg.nets.pooled import PooledHead
@@ -25,13 +25,15 @@ COLLAPSED = 0.01
 
 
 class ProbUNetOptions(Options):
-    levels: tuple[int, ...] = Field((16, 32, 64, 64), min_length=2, description="channels of each level, finest first")
-    convolutions: int = Field(2, ge=1, description="3×3 convolutions per block (3 in the paper)")
-    latent: int = Field(6, ge=1, description="dimensions of the latent space")
+    levels: Widths = Field((16, 32, 64, 64), min_length=2, description="channels of each level, finest first")
+    convolutions: int = Field(2, ge=1, le=10, description="3×3 convolutions per block (3 in the paper)")
+    latent: int = Field(6, ge=1, le=1000, description="dimensions of the latent space")
     beta: float = Field(1.0, ge=0, description="weight of the KL against the cross-entropy summed over pixels")
-    head: int = Field(3, ge=2, description="1×1 convolutions after the latent joins; one alone would nest the samples")
+    head: int = Field(
+        3, ge=2, le=20, description="1×1 convolutions after the latent joins; one alone would nest the samples"
+    )
     prior: Literal["gaussian", "mixture"] = Field("gaussian", description="the prior: one Gaussian, or `components`")
-    components: int = Field(4, ge=2, description="Gaussians of a mixture prior")
+    components: int = Field(4, ge=2, le=100, description="Gaussians of a mixture prior")
     balance: float | None = Field(
         None, gt=0, lt=1, description="share of the KL that moves the prior, the rest moves the posterior; none: both"
     )

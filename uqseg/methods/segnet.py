@@ -12,7 +12,7 @@ from uqseg.nets.segnet import SegNet
 
 
 class SegNetOptions(PresenceOptions):
-    depth: int = Field(4, ge=1, description="number of poolings")
+    depth: int = Field(4, ge=1, le=10, description="number of poolings")
 
 
 @method("segnet")

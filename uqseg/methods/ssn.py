@@ -19,8 +19,8 @@ LOG_DIAGONAL = 3.0
 
 
 class SSNOptions(UNetOptions):
-    rank: int = Field(10, ge=1, description="rank of the covariance")
-    draws: int = Field(20, ge=1, description="Monte Carlo draws of the likelihood (M)")
+    rank: int = Field(10, ge=1, le=1000, description="rank of the covariance")
+    draws: int = Field(20, ge=1, le=1000, description="Monte Carlo draws of the likelihood (M)")
     pretrain: float = Field(0.1, ge=0, le=1, description="share of the steps that train the mean alone")
     readers: Readers = Field("all", description="masks in a step: of one random reader (as in the paper), or of all")
 

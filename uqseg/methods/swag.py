@@ -21,11 +21,17 @@ from uqseg.seeds import generator
 
 class SWAGOptions(SingleOptions):
     collect_from: float = Field(0.75, ge=0, lt=1, description="share of the steps after which iterates are collected")
-    collected: int = Field(40, ge=2, description="iterates that are collected, evenly over the remaining steps")
-    rank: int = Field(20, ge=2, description="last iterates whose deviations give the low-rank part (K)")
+    collected: int = Field(
+        40, ge=2, le=10_000, description="iterates that are collected, evenly over the remaining steps"
+    )
+    rank: int = Field(20, ge=2, le=1000, description="last iterates whose deviations give the low-rank part (K)")
     scale: float = Field(0.5, gt=0, description="factor of the covariance (½ in the paper)")
-    draws: int = Field(16, ge=1, description="networks that are drawn when training ends: the most samples there are")
-    batches: int = Field(10, ge=1, description="training batches that give each drawn network's normalisation")
+    draws: int = Field(
+        16, ge=1, le=1000, description="networks that are drawn when training ends: the most samples there are"
+    )
+    batches: int = Field(
+        10, ge=1, le=10_000, description="training batches that give each drawn network's normalisation"
+    )
 
 
 @method("swag")

@@ -31,8 +31,8 @@ PRESENCE_WEIGHT = 0.2
 class UNetOptions(Options):
     """Size of the U-Net."""
 
-    width: int = Field(16, ge=1, description="channels of the finest level, doubled at each level")
-    depth: int = Field(5, ge=2, description="number of levels")
+    width: int = Field(16, ge=1, le=4096, description="channels of the finest level, doubled at each level")
+    depth: int = Field(5, ge=2, le=10, description="number of levels")
 
 
 class SingleOptions(UNetOptions):

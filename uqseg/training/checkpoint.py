@@ -16,7 +16,8 @@ from torch import Tensor
 from uqseg.device import pick_device
 from uqseg.errors import DamagedError, FileError, UsageError
 from uqseg.files import read_json, sha256, unreadable, write
-from uqseg.methods import Method, build
+from uqseg.methods import Method, build, options
+from uqseg.methods.method import size_of
 from uqseg.outside import trusted
 
 FORMAT = 2
@@ -96,6 +97,8 @@ def load_method(
     """
     if not isinstance(folder, str | Path):
         raise UsageError(f"folder: expected the folder of a trained method, got {folder!r}")
+    if not isinstance(trust, str | list | tuple) or not all(isinstance(name, str) for name in trust):
+        raise UsageError(f"trust: expected names of classes, got {trust!r}")
     folder, place = Path(folder), pick_device(str(device))
     if (folder / "method.json").exists() and not (folder / MODEL).exists():
         raise FileError(f"{folder} was written by uqseg 0.1, which this version does not read; train anew")
@@ -103,30 +106,29 @@ def load_method(
     try:
         if model["format"] != FORMAT:
             raise ValueError(f"expected format {FORMAT}, got {model['format']}")
-        label, options = str(model["method"]), dict(model["options"])
+        label, values = str(model["method"]), dict(model["options"])
         images = {"channels": model["channels"], "readers": model["readers"]}
     except UNREADABLE as error:
         raise FileError(f"cannot use {folder / MODEL}: {_line(error)}") from error
     label = trusted(label, trust, f"the weights in '{folder}'")
     try:
-        _check_size(label, options, images, folder)
-        method = build(label, options, **images)
+        _check_size(label, values, images, folder)
+        method = build(label, values, **images)
     except (*UNREADABLE, AttributeError) as error:
         raise FileError(f"cannot use {folder / MODEL}: {_line(error)}") from error
     load_weights(method, folder)
     return method.to(place).eval()
 
 
-def _check_size(label: str, options: Mapping[str, Any], images: Mapping[str, int], folder: Path) -> None:
+def _check_size(label: str, values: Mapping[str, Any], images: Mapping[str, int], folder: Path) -> None:
     """Raise ValueError where a method of this project would be far larger than its file of weights: damaged or hostile
     options would otherwise take all memory before anything is compared."""
     if ":" in label:
         return
-    with torch.device("meta"):  # shapes alone
-        planned = sum(t.numel() for t in build(label, options, **images).state_dict().values())
+    planned = size_of(label, options(label, **values), **images)
     size = (folder / WEIGHTS).stat().st_size
-    if planned > max(4 * size, 2**24):
-        raise ValueError(f"its options ask for {planned} weights, and {WEIGHTS} has {size} bytes")
+    if planned > max(2 * size, 2**24):
+        raise ValueError(f"its options ask for weights of {planned} bytes, and {WEIGHTS} has {size}")
 
 
 def load_weights(method: Method[Any], folder: Path) -> None:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -34,7 +35,7 @@ from uqseg.methods.method import normalise
 from uqseg.noise import Noise
 from uqseg.prediction import predict_batches
 from uqseg.samples import Sampler
-from uqseg.seeds import seed_of
+from uqseg.seeds import seed_of, seeded
 from uqseg.training.augment import augment
 from uqseg.training.batches import Arrays, one_pass, resident, rows_of
 from uqseg.training.checkpoint import (
@@ -107,7 +108,7 @@ def fit(
     Raises UsageError where the method declines the data, DivergenceError where the loss is no longer finite, FileError
     where `out` holds another training or cannot be written, DamagedError where a file in it is not as it was written.
     """
-    _check(method, train, val, recipe, seed)
+    _check(method, train, val, recipe, seed, out)
     if reason := method.declines(train):
         raise UsageError(f"method '{method.label()}' declines the data: {reason}")
     folder, key = Path(out) if out is not None else None, _key(method, train, val, recipe, seed)
@@ -118,6 +119,8 @@ def fit(
         load_weights(method, folder)
         return method.eval()
     method.input = facts_of(train)
+    if source_hash(type(method)):  # somebody's method: this project's own keep their promises in its tests
+        _try(method, train, recipe)
     if val is not None:
         val = val.take(evenly(val.table["patient"].tolist(), recipe.validate_images, 0))
     run = _Run(method, train, val, recipe, seed, key, folder)
@@ -135,16 +138,21 @@ def fit(
     return method.eval()
 
 
-def _check(method: object, train: object, val: object, recipe: object, seed: object) -> None:
+def _check(method: object, train: object, val: object, recipe: object, seed: object, out: object) -> None:
     """Raise UsageError naming the first argument of `fit` that is not what it should be, before anything is done."""
     for name, value, kind in (("method", method, Method), ("train", train, AnnotatedSet),
                               ("val", val, AnnotatedSet | None), ("recipe", recipe, Training)):  # fmt: skip
         if not isinstance(value, kind):
             expected = getattr(kind, "__name__", "AnnotatedSet or None")
             raise UsageError(f"{name}: expected {expected}, got {type(value).__name__}")
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
         raise UsageError(f"seed: expected a whole number, got {seed!r}")
+    if not isinstance(out, str | Path | None):
+        raise UsageError(f"out: expected a folder or None, got {out!r}")
     assert isinstance(method, Method)
+    assert isinstance(recipe, Training)
+    if recipe.keep == "best" and val is None:
+        raise UsageError("val: expected images to validate on, as the recipe keeps the best weights, got None")
     for name, data in (("train", train), ("val", val)):
         if not isinstance(data, AnnotatedSet):
             continue
@@ -155,6 +163,28 @@ def _check(method: object, train: object, val: object, recipe: object, seed: obj
         if not data.read.any(1).all():
             case = data.cases[~data.read.any(1)][0]
             raise UsageError(f"{name}: expected at least one reader of every image, got none of case '{case}'")
+
+
+def _try(method: Method[Any], train: AnnotatedSet, recipe: Training) -> None:
+    """Draw two samples of one image. Raises UsageError naming the method where `draw` breaks its promise: otherwise
+    that would be seen after the training."""
+    try:
+        with seeded(0):
+            list(predict_batches(method, train.take(slice(0, 1)), 2, precision=recipe.precision))
+    except Exception as error:  # whatever somebody's method raises
+        text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise UsageError(f"method '{method.label()}', tried on one image: {' '.join(text.split())}") from error
+
+
+def _checked(losses: object, images: int) -> Tensor:
+    """What a method's `loss` returned. Raises ValueError unless it is one number for each image."""
+    if not isinstance(losses, Tensor):
+        raise ValueError(f"loss: expected a tensor ({images},), got {type(losses).__name__}")
+    if losses.shape != (images,) or not losses.is_floating_point():
+        raise ValueError(
+            f"loss: expected float ({images},), one for each image, got {losses.dtype} {tuple(losses.shape)}"
+        )
+    return losses
 
 
 def _key(method: Method[Any], train: AnnotatedSet, val: AnnotatedSet | None, recipe: Training, seed: int) -> int:
@@ -313,9 +343,7 @@ class _Run:
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16) if self.bf16 else nullcontext():
             losses = self.method.loss(x, masks, read, noise)
-        if losses.shape != (len(x),):
-            raise ValueError(f"loss: expected one value for each of {len(x)} images, got shape {tuple(losses.shape)}")
-        return losses.float().mean()
+        return _checked(losses, len(x)).float().mean()
 
     def reading(self, loss: Tensor, norm: Tensor, lr: float) -> dict[str, Any] | None:
         """The beginning of the history's line of this step, checked, if the step is one to be read."""

@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from uqseg.checked import Checked
 from uqseg.device import Precision
 
 TRAINING_VERSION = 1
 """Raised when the loop's code changes the weights that come out: it is part of every fit key."""
 
 
-class Training(BaseModel):
+class Training(Checked):
     """How a method is trained. Exactly one of steps and epochs is set."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    steps: int | None = Field(None, ge=1, description="optimiser steps")
-    epochs: float | None = Field(None, gt=0, description="passes over the training images")
-    batch: int = Field(24, ge=1, description="images per step")
+    steps: int | None = Field(None, ge=1, le=10**9, description="optimiser steps")
+    epochs: float | None = Field(None, gt=0, le=10**6, description="passes over the training images")
+    batch: int = Field(24, ge=1, le=4096, description="images per step")
     optimizer: Literal["adam", "adamw"] = Field("adamw", description="optimiser")
     lr: float = Field(1e-3, gt=0, description="highest learning rate")
     weight_decay: float = Field(1e-4, ge=0, description="weight decay")
@@ -36,7 +35,7 @@ class Training(BaseModel):
     keep: Literal["best", "last"] = Field("last", description="weights kept: best validation score, or last")
     validate_every: int = Field(200, ge=1, description="steps between validations")
     validate_images: int = Field(200, ge=1, description="validation images looked at")
-    validate_samples: int = Field(8, ge=1, description="samples per image in validation")
+    validate_samples: int = Field(8, ge=1, le=10_000, description="samples per image in validation")
     checkpoint_every: float = Field(30.0, gt=0, description="seconds between checkpoints")
 
     @model_validator(mode="after")

@@ -22,12 +22,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from uqseg.checked import Checked
 from uqseg.data.annotated import sha256_of
 from uqseg.data.cache import Content, Lost, Row
-from uqseg.data.casefile import COLUMNS, read_cases, shared_beginnings
-from uqseg.data.formats import Volume, is_dicom, outline, read_volume
+from uqseg.data.casefile import COLUMNS, alike, read_cases, shared_beginnings
+from uqseg.data.formats import Outline, Volume, is_dicom, outline, read_volume
 from uqseg.data.images import (
     Decoded,
     aligned,
@@ -50,10 +51,8 @@ FILE, LINE = " file", " line"  # columns that cases.csv cannot have: its names b
 REMEDY = "set mask_threshold, or label and ignore, in dataset.toml"
 
 
-class Settings(BaseModel):
+class Settings(Checked):
     """What dataset.toml may say."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     invert: bool = Field(False, description="masks are 0 where the reader marked")
     mask_threshold: float | None = Field(
@@ -87,6 +86,7 @@ class Files(NamedTuple):
     masks:   the files of each reader: none where a reader has not read it, one, or too many
     cases:   the names of its slices' cases; places: the slices; spacing: mm (N,2: rows, columns), NaN where cases.csv
              says nothing
+    weight:  about how many bytes decoding it takes
     """
 
     name: str
@@ -95,12 +95,13 @@ class Files(NamedTuple):
     cases: tuple[str, ...]
     places: list[int]
     spacing: NDArray[np.float32]
+    weight: int
 
 
 def stamp(path: Path) -> list[Stamp]:
     """Names, sizes and times of the images, the readers' masks, cases.csv and dataset.toml."""
-    images, readers = _entries(path / "images"), [_entries(reader) for reader in _readers(path).values()]
-    if not images or not any(readers):
+    images, readers = _entries(path / "images"), [_listed(reader) or [reader] for reader in _readers(path).values()]
+    if not images or not readers:
         raise UsageError(
             f"folder: expected images/<case>.<ext> and readers/<reader>/<case>.<ext> below '{path}', "
             f"with <ext> one of {', '.join(e[1:] for e in EXTENSIONS)}; put the files there."
@@ -130,8 +131,14 @@ def read(path: Path, size: int) -> Content:
     problems: list[str] = []
     lost = Lost()
     images = _by_case(path, path / "images", problems)
-    by_reader = {name: _by_case(path, reader, problems) for name, reader in _readers(path).items()}
-    by_reader = {name: masks for name, masks in by_reader.items() if masks}
+    by_reader = {}
+    for name, folder in _readers(path).items():
+        # A folder that cannot be read may have held a mask of every image.
+        unreadable = _listed(folder) is None
+        masks = {name_: [folder] for name_ in images} if unreadable else _by_case(path, folder, problems)
+        if masks:
+            by_reader[name] = masks
+    problems += [f"taken as different readers: {names}" for names in alike(by_reader)]
     readers = list(by_reader.values())
     problems += [f"not a reader's folder: {f.relative_to(path)}" for f in _entries(path / "readers") if f.is_file()]
     problems += [
@@ -140,14 +147,20 @@ def read(path: Path, size: int) -> Content:
         for case in sorted(masks.keys() - images.keys())
         for file in masks[case]
     ]
-    slices = _slices(path, images, readers, settings, problems, lost)
+    usable = _usable(path, images, readers, settings, problems, lost)
+    slices = {name: _cases_of(name, shape) for name, shape in usable.items()}
     table = _table(_named(path, "cases.csv"), slices, problems)
     everything = []
-    for name, part in table.groupby(FILE, sort=False):
-        masks = tuple(tuple(masks.get(str(name), ())) for masks in readers)
-        places = [slices[str(name)].index(case) for case in part["case"]]
+    for key, part in table.groupby(FILE, sort=False):
+        name = str(key)
+        of_readers = tuple(tuple(masks.get(name, ())) for masks in readers)
+        places = [slices[name].index(case) for case in part["case"]]
         spacing = part[["spacing_y", "spacing_x"]].to_numpy(np.float32)
-        everything.append(Files(str(name), images[str(name)][0], masks, tuple(part["case"]), places, spacing))
+        shape = usable[name]
+        # Numbers of the image and of a mask of up to 8 bytes, what readers marked, and the rows that come of it.
+        weight = shape.slices * shape.pixels * (16 * shape.channels + len(readers))
+        weight += len(part) * size**2 * (shape.channels + len(readers))
+        everything.append(Files(name, images[name][0], of_readers, tuple(part["case"]), places, spacing, weight))
     table = table.drop(columns=[FILE, "spacing_y", "spacing_x"])
     rows = _rows(path, everything, list(by_reader), settings, size, table, problems, lost)
     return Content(table, rows, problems, list(by_reader), lost)
@@ -156,18 +169,27 @@ def read(path: Path, size: int) -> Content:
 def _entries(folder: Path) -> list[Path]:
     """The user's files and folders in a folder, by name, links to nothing included. FileError if it cannot be read."""
     try:
-        return sorted(f for f in folder.iterdir() if not ignored(f.name)) if folder.exists() else []
+        if not folder.exists() and not folder.is_symlink():
+            return []
+        return sorted(f for f in folder.iterdir() if not ignored(f.name))
     except OSError as error:
         raise FileError(f"cannot read {folder}: {error.strerror}; mend it or remove it") from error
+
+
+def _listed(reader: Path) -> list[Path] | None:
+    """What is in a reader's folder, None where that cannot be read."""
+    try:
+        return _entries(reader)
+    except FileError:
+        return None
 
 
 def _readers(path: Path) -> dict[str, Path]:
     """The folder of each reader, by the reader's name."""
     folders: dict[str, Path] = {}
     for entry in _entries(path / "readers"):
-        if not entry.exists():
-            raise FileError(f"cannot read {entry}: is a link to nothing; fetch what it stands for, or remove it")
-        if entry.is_dir() and folders.setdefault(plain(entry.name), entry) != entry:
+        is_folder = entry.is_dir() or not entry.exists()  # a link to nothing stands for a folder
+        if is_folder and folders.setdefault(plain(entry.name), entry) != entry:
             raise FileError(f"{entry}: expected one folder for the reader {plain(entry.name)}; put both into one")
     return folders
 
@@ -184,11 +206,10 @@ def _settings(file: Path | None) -> Settings:
     if file is None:
         return Settings()
     try:
-        return Settings.model_validate(tomllib.loads(file.read_text(encoding="utf-8-sig")))
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'dataset'}: {e['msg']}" for e in error.errors())
-        raise FileError(f"{file}: {wrong}; the keys are {', '.join(Settings.model_fields)}") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return Settings(**tomllib.loads(file.read_text(encoding="utf-8-sig")))
+    except UsageError as error:
+        raise FileError(f"{file}: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
         raise FileError(f"cannot read {file}: {error}; write it as TOML or remove it") from error
 
 
@@ -210,19 +231,19 @@ def _by_case(root: Path, directory: Path, problems: list[str]) -> dict[str, list
     return by_case
 
 
-def _slices(
+def _usable(
     root: Path,
     images: dict[str, list[Path]],
     readers: list[dict[str, list[Path]]],
     settings: Settings,
     problems: list[str],
     lost: Lost,
-) -> dict[str, list[str]]:
-    """The cases of each image file that can be used: its name, or its slices' names. The others are listed.
+) -> dict[str, Outline]:
+    """The image files that can be used, by their names. The others are listed.
 
     All are grey or all in colours, whichever are more.
     """
-    shapes: dict[str, tuple[int, int]] = {}
+    shapes: dict[str, Outline] = {}
     for name, files in sorted(images.items()):
         readings = sum(name in masks for masks in readers)
         try:
@@ -231,28 +252,30 @@ def _slices(
             if not readings:
                 problems.append(f"left out: no reader has read {files[0].relative_to(root)}")
                 continue
-            count, channels = outline(files[0])
-            if count > 1 and not settings.slices:
+            shape = outline(files[0])
+            if shape.slices > 1 and not settings.slices:
                 raise FileError(
-                    f"{files[0]}: expected one picture, got {count} slices; set slices = true in dataset.toml to use "
-                    f"each as a case of this patient"
+                    f"{files[0]}: expected one picture, got {shape.slices} slices; set slices = true in dataset.toml "
+                    f"to use each as a case of this patient"
                 )
-            shapes[name] = count, channels
+            shapes[name] = shape
         except FileError as error:
             lost.left_out += readings
             problems.append(f"left out: {error}".replace(f"{root}{os.sep}", ""))
-    counts = Counter(channels for _, channels in shapes.values())
+    counts = Counter(shape.channels for shape in shapes.values())
     most = max(counts, key=lambda channels: (counts[channels], -channels), default=1)
     problems += [
-        f"left out: {images[name][0].relative_to(root)}: {channels} channels where {counts[most]} images have {most}"
-        for name, (_, channels) in shapes.items()
-        if channels != most
+        f"left out: {images[name][0].relative_to(root)}: {shape.channels} channels where {counts[most]} images have "
+        f"{most}"
+        for name, shape in shapes.items()
+        if shape.channels != most
     ]
-    return {
-        name: [name] if count == 1 else [f"{name}_z{k:03d}" for k in range(count)]
-        for name, (count, channels) in shapes.items()
-        if channels == most
-    }
+    return {name: shape for name, shape in shapes.items() if shape.channels == most}
+
+
+def _cases_of(name: str, shape: Outline) -> list[str]:
+    """The cases of an image file: its name, or its slices' names."""
+    return [name] if shape.slices == 1 else [f"{name}_z{k:03d}" for k in range(shape.slices)]
 
 
 def _table(file: Path | None, slices: dict[str, list[str]], problems: list[str]) -> pd.DataFrame:
@@ -276,6 +299,7 @@ def _table(file: Path | None, slices: dict[str, list[str]], problems: list[str])
         nobody = table["patient"].fillna("") == ""
         problems += [f"left out: case '{case}' has no patient in cases.csv" for case in table.loc[nobody, "case"]]
         table = table[~nobody].reset_index(drop=True)
+        problems += [f"taken as different patients: {names}" for names in alike(table["patient"])]
     else:
         table["patient"] = table[FILE]
         if groups := shared_beginnings(slices):
@@ -314,13 +338,22 @@ def _rows(
     Raises FileError where the crop, which nobody has asked for, loses most lesions.
     """
     notes = _Notes()
-    yield from stream(everything, lambda files: _decode(files, readers, settings, size, notes), root, problems, lost)
+    yield from stream(
+        everything,
+        lambda files: _decode(files, readers, settings, size, notes),
+        root,
+        problems,
+        lost,
+        lambda files: files.weight,
+    )
     problems += notes.lines()
     geometry = [notes.geometry.get(case, (np.nan, np.nan, None, None, None)) for case in table["case"]]
     for k, column in enumerate(GEOMETRY):
         if any(each[k] is not None for each in geometry):
             table[column] = [each[k] for each in geometry]
     lesions, off_centre = len(notes.lesions), sum(notes.lesions)
+    if everything and not lesions:
+        problems.insert(0, "NO MASK MARKS ANYTHING; look at the masks, and at label, ignore and invert in dataset.toml")
     if off_centre > lesions / 2 and "fit" not in settings.model_fields_set:
         largest = max(notes.sides)
         larger = f"ask for --size {largest + largest % 2}" if largest <= SIZES[1] else "cut the images"
@@ -366,7 +399,7 @@ def _decode(files: Files, readers: list[str], settings: Settings, size: int, not
             masks.append(None)
             try:
                 if several:
-                    masks[-1] = _mask(several, image, settings)
+                    masks[-1] = _mask(several, image, settings, f"{files.name} by {reader}", notes)
             except FileError as error:
                 problems.append(f"reading lost: {files.name}, reader {reader}: {error}")
         if len(problems) == readings:
@@ -404,7 +437,7 @@ def _spacing(image: Volume, known: NDArray[np.float32], size: int, settings: Set
         return spacing.astype(np.float32)
 
 
-def _mask(several: tuple[Path, ...], image: Volume, settings: Settings) -> NDArray[np.bool_]:
+def _mask(several: tuple[Path, ...], image: Volume, settings: Settings, name: str, notes: _Notes) -> NDArray[np.bool_]:
     """Where a reader marked, (Z,H,W), before any crop: what is padded afterwards is never marked, inverted or not."""
     file = several[0]
     if len(several) > 1:
@@ -412,8 +445,12 @@ def _mask(several: tuple[Path, ...], image: Volume, settings: Settings) -> NDArr
     numbers = settings.label is not None or settings.ignore is not None
     volume = read_volume(file, numbers=numbers)
     array = aligned(volume, image, str(file))
+    if (volume.affine is None) != (image.affine is None) and (reason := volume.unplaced or image.unplaced):
+        notes.add(f"{reason} where image or mask has one: taken to lie alike", name, "masks")
     if array.shape[:3] != image.array.shape[:3]:
         raise FileError(f"{file}: expected {_by(image.array.shape)} like its image, got {_by(array.shape)}")
+    if array.dtype.kind == "f" and settings.ignore is None and not np.isfinite(array).all():
+        raise FileError(f"{file}: expected finite numbers, got NaN or infinity")
     void = np.zeros(array.shape, bool) if settings.ignore is None else array == settings.ignore
     array = np.where(void, array.dtype.type(0), array)
     if settings.label is not None:
@@ -431,6 +468,8 @@ def _by(shape: tuple[int, ...]) -> str:
 def _range(array: NDArray[Any], files: Files, settings: Settings, notes: _Notes) -> tuple[float | None, float]:
     """The numbers that become 0 and 255; None for a file of 8 bits, which stay as they are."""
     if array.dtype == np.uint8:
+        if settings.window is not None:
+            notes.add("8 bits, to which the window of dataset.toml is not applied", files.name)
         return None, 255.0
     if array.dtype == np.bool_:
         return 0.0, 1.0

@@ -15,11 +15,12 @@ from uqseg.data.lidc.slots import Slots, first_of_each, rows
 from uqseg.data.load import source
 from uqseg.data.names import plain, stem
 from uqseg.data.split import refuse_leaks, split_named
-from uqseg.data.stamps import Stamp, stamps_below
+from uqseg.data.stamps import Stamp, reason_of, stamps_below
 from uqseg.errors import FileError, UsageError
 
 PIXELS = 180
 SPACING = 0.5  # mm, to which the published crops were resampled
+DEPTH = 3  # folders between the root and a file
 NAME = re.compile(r"(?P<crop>z-(?P<z>-?\d*\.?\d+\.?)_c(?P<number>\d+))(_l(?P<reader>\d+))?")
 
 
@@ -36,8 +37,8 @@ class _Crop(NamedTuple):
 def stamp(path: Path) -> list[Stamp]:
     """Names, sizes and times of the files of images and masks below `path`."""
     below = stamps_below(path, "*/*/*/*") if path.is_dir() else []
-    files = [s for s in below if split_named((parts := s.name.split("/"))[0]) and parts[1] in ("images", "gt")]
-    if not files:
+    files = [s for s in below if _is_of_crops(s.name.split("/"))]
+    if not any(file.name.count("/") == DEPTH for file in files):
         raise UsageError(
             f"lidc-crops: no {{train,val,test}}/images/<patient>/z-<z>_c<k>.png below '{path}'; give the tree's root."
         )
@@ -62,7 +63,12 @@ def read(path: Path, size: int) -> Content:
     Raises FileError where a patient lies in two splits: what was learnt from would be scored.
     """
     problems: list[str] = []
-    images, masks = _sorted_out([file.name for file in stamp(path)], problems)
+    names = [file.name for file in stamp(path)]
+    images, masks = _sorted_out([name for name in names if name.count("/") == DEPTH], problems)
+    lost = Lost()
+    for name in names:
+        if name.count("/") < DEPTH:  # a folder that cannot be read
+            _stand_in(name, path, images, masks, problems, lost)
     crops = sorted(images)
     table = pd.DataFrame(
         [
@@ -79,8 +85,30 @@ def read(path: Path, size: int) -> Content:
         )
         for crop, case in zip(crops, table["case"], strict=True)
     ]
-    lost = Lost()
     return Content(table, rows(path, cases, PIXELS, size, SPACING, problems, lost), problems, lost=lost)
+
+
+def _is_of_crops(parts: list[str]) -> bool:
+    return bool(split_named(parts[0])) and (len(parts) == 1 or parts[1] in ("images", "gt"))
+
+
+def _stand_in(
+    name: str,
+    root: Path,
+    images: dict[_Crop, str],
+    masks: dict[_Crop, dict[int, str]],
+    problems: list[str],
+    lost: Lost,
+) -> None:
+    """Let a folder that cannot be read stand for the masks of its crops; what else is in it is lost."""
+    split, kind, patient, *_ = *name.split("/"), "", ""
+    of_folder = [crop for crop in images if crop.split == split and plain(patient) in ("", crop.patient)]
+    if kind == "gt":
+        masks.update((crop, dict.fromkeys(range(READERS), name)) for crop in of_folder)
+    else:
+        of_masks = [crop for crop in masks if crop.split == split and plain(patient) in ("", crop.patient)]
+        lost.left_out += max(READERS, sum(len(masks[crop]) for crop in of_masks))
+        problems.append(f"left out: cannot read {name}: {reason_of(root / name)}")
 
 
 def _sorted_out(names: list[str], problems: list[str]) -> tuple[dict[_Crop, str], dict[_Crop, dict[int, str]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import warnings
 from collections import Counter
@@ -15,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from uqseg import files
-from uqseg.data.cache import Content, Lost, Row, writing
+from uqseg.data.cache import REMEDY, Content, Lost, Row, writing
 from uqseg.data.images import crop_or_pad
 from uqseg.data.lidc import database, dicom
 from uqseg.data.lidc.database import READERS
@@ -26,9 +27,10 @@ from uqseg.data.names import ignored, printable
 from uqseg.data.processes import count_for, in_order
 from uqseg.data.simulation import ct
 from uqseg.data.stamps import Stamp, stamp_of, stat_of
-from uqseg.errors import FileError, UsageError
+from uqseg.errors import DamagedError, FileError, UsageError
 from uqseg.seeds import digest_of
 
+_log = logging.getLogger("uqseg")
 VERSION = (2, ct.WINDOW, database.SHA256)  # the first to be raised whenever a pixel or a column changes
 PIXELS = 180
 SPACING = 0.5  # mm
@@ -87,30 +89,34 @@ def read(path: Path, request: Request) -> Content:
 
 
 def folders_of(root: Path) -> dict[str, list[Stamp]]:
-    """The folders below `root` that hold *.dcm, and these files by name; a link to nothing stands as a folder with one
-    file that cannot be read. Links to folders are followed, each folder is entered once."""
+    """The folders below `root` that hold *.dcm, and these files by name; a link to nothing, or a folder that cannot be
+    read, stands as a folder with one file that cannot be read. Links to folders are followed, each folder is entered
+    once. Raises FileError where the root cannot be read."""
     folders: dict[str, list[Stamp]] = {}
     todo, entered = [str(root)], set()
-    try:
-        while todo:
-            stamps = []
-            folder = todo.pop()
-            if (place := os.path.realpath(folder)) in entered:
-                continue
-            entered.add(place)
+    while todo:
+        stamps = []
+        folder = todo.pop()
+        if (place := os.path.realpath(folder)) in entered:
+            continue
+        entered.add(place)
+        try:
             with os.scandir(folder) as opened:
                 entries = sorted((entry.is_symlink(), entry.name, entry) for entry in opened if not ignored(entry.name))
-            for _, name, entry in entries[::-1]:  # the last is entered first: folders before links to them
-                if entry.is_dir():
-                    todo.append(entry.path)
-                elif name.lower().endswith(".dcm"):
-                    stamps.append(stamp_of(name, stat_of(entry)))
-                elif not os.path.exists(entry):
-                    folders[os.path.relpath(entry.path, root)] = [stamp_of("", stat_of(entry))]
-            if stamps:
-                folders[os.path.relpath(folder, root)] = sorted(stamps)
-    except OSError as error:
-        raise FileError(f"lidc-dicom: cannot read {error.filename}: {error.strerror}; make it readable") from error
+        except OSError as error:
+            if folder == str(root):
+                raise FileError(f"lidc-dicom: cannot read {root}: {error.strerror}; make it readable") from error
+            folders[os.path.relpath(folder, root)] = [stamp_of("", stat_of(Path(folder)))]
+            continue
+        for _, name, entry in entries[::-1]:  # the last is entered first: folders before links to them
+            if entry.is_dir():
+                todo.append(entry.path)
+            elif name.lower().endswith(".dcm"):
+                stamps.append(stamp_of(name, stat_of(entry)))
+            elif not os.path.exists(entry):
+                folders[os.path.relpath(entry.path, root)] = [stamp_of("", stat_of(entry))]
+        if stamps:
+            folders[os.path.relpath(folder, root)] = sorted(stamps)
     return dict(sorted(folders.items()))
 
 
@@ -183,7 +189,12 @@ def convert_all(
     for job in jobs:
         if job.part in waiting:
             next(done)
-        images, masks, kept, of_scan, n_lost = _read_part(job.part)
+        try:
+            images, masks, kept, of_scan, n_lost = _read_part(job.part)
+        except DamagedError as error:
+            _log.warning("%s; converting the scan anew", error)
+            convert(job)
+            images, masks, kept, of_scan, n_lost = _read_part(job.part)
         problems += of_scan
         lost.left_out += READERS * n_lost
         place = dict(zip(kept.tolist(), range(len(kept)), strict=True))
@@ -201,13 +212,13 @@ def convert_all(
 
 def _read_part(part: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.intp], list[str], int]:
     """Images (n,180,180), masks (n,4,180,180), the lesions they show, the problems of a converted scan, and how many
-    lesions it has lost to files that cannot be used."""
+    lesions it has lost to files that cannot be used. Raises DamagedError where that is not what was written."""
     try:
         with np.load(part, allow_pickle=False) as held:
             masks = np.unpackbits(held["masks"], axis=-1).astype(bool)
             return held["images"], masks[..., :PIXELS], held["kept"], held["problems"].tolist(), int(held["lost"])
     except Exception as error:  # a damaged zip file raises what its damage leads to
-        raise FileError(f"the data cache {part} is corrupt ({error}); delete this file to convert it anew") from error
+        raise DamagedError(f"the data cache {part} is corrupt ({' '.join(str(error).split())})") from error
 
 
 def convert(job: Job) -> None:
@@ -224,7 +235,7 @@ def convert(job: Job) -> None:
         problems=np.array([printable(problem) for problem in problems], np.str_),
         lost=lost,
     )
-    files.write(job.part, data.getvalue())
+    files.write(job.part, data.getvalue(), REMEDY)
 
 
 def _crops(job: Job) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.bool_]], list[int], list[str], int]:

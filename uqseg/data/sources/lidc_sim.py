@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from uqseg import files
-from uqseg.data.cache import Content, Row
+from uqseg.data.cache import REMEDY, Content, Row
 from uqseg.data.lidc import database, nodules
 from uqseg.data.lidc.database import READERS, Outline
 from uqseg.data.lidc.raster import rasterise
@@ -76,7 +76,7 @@ def _kept_cases(file: Path, cache: Path) -> pd.DataFrame:
         return pd.read_parquet(kept, page_checksum_verification=True)
     except (OSError, ValueError):
         table: pd.DataFrame = cases(file)
-    files.write(kept, table.to_parquet(index=False, write_page_checksum=True))
+    files.write(kept, table.to_parquet(index=False, write_page_checksum=True), REMEDY)
     return table
 
 

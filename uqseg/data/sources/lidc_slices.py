@@ -21,12 +21,13 @@ from uqseg.data.load import source
 from uqseg.data.names import plain, stem
 from uqseg.data.processes import count_for, in_order
 from uqseg.data.split import split_of
-from uqseg.data.stamps import Stamp, stamps_below
+from uqseg.data.stamps import Stamp, reason_of, stamps_below
 from uqseg.errors import FileError, UsageError
 
 PIXELS = 128
 IMAGE = -1  # in place of a mask's slot
 NAME = re.compile(r"nodule-(?P<nodule>\d+)/(images|mask-(?P<slot>\d{1,2}))/slice-(?P<slice>\d+)")
+DEPTH = 3  # folders between the root and a file
 FEW = 32  # patients: below, one process
 
 
@@ -54,7 +55,7 @@ class _Job(NamedTuple):
 def stamp(path: Path) -> list[object]:
     """The tree's files, and whether the records are at hand, which may be installed later."""
     files = _files(path)
-    if not files:
+    if not any(file.name.count("/") == DEPTH for file in files):
         raise UsageError(f"lidc-slices: no <patient>/nodule-N/images/slice-K.png below '{path}'; give the tree's root.")
     return [*files, bool(_missing_records())]
 
@@ -83,9 +84,14 @@ def read(path: Path, size: int) -> Content:
     Cases are in the order patient, nodule, slice.
     """
     names, missing = [file.name for file in _files(path)], _missing_records()
+    broken = [name for name in names if name.count("/") < DEPTH]  # folders that cannot be read
+    names = [name for name in names if name.count("/") == DEPTH]
     problems = [f"spacing, z and ratings unknown: {missing}"] if missing else []
     problems += [f"file name not understood, left out: {name}" for name in names if _place(name) is None]
     files = first_of_each(((place, name) for name in names if (place := _place(name))), problems)
+    lost = Lost()
+    for name in broken:
+        _stand_in(name, path, files, problems, lost)
     ordered = sorted(place for place in files if place.slot == IMAGE)
     readers = max([READERS - 1, *(place.slot for place in files)]) + 1
     cases = [
@@ -112,8 +118,18 @@ def read(path: Path, size: int) -> Content:
         if place.slot != IMAGE and place._replace(slot=IMAGE) not in files
     ]
     known = None if missing else read_records(set(table["patient"]))
-    lost = Lost()
     return Content(table, _rows(path, cases, size, known, table, problems, lost), problems, lost=lost)
+
+
+def _stand_in(name: str, root: Path, files: dict[_Place, str], problems: list[str], lost: Lost) -> None:
+    """Let a folder that cannot be read stand for the masks of its nodule; what else is in it is lost."""
+    place = _place(f"{name}/slice-0.png") if name.count("/") == DEPTH - 1 else None
+    if place is not None and place.slot != IMAGE:
+        images = [image for image in files if image.lesion == place.lesion and image.slot == IMAGE]
+        files.update((image._replace(slot=place.slot), name) for image in images)
+    else:
+        lost.left_out += READERS
+        problems.append(f"left out: cannot read {name}: {reason_of(root / name)}")
 
 
 def _missing_records() -> str:

@@ -1,0 +1,106 @@
+"""Runs of other methods and repetitions become one; what may not differ is refused in one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bench.runs.results import read_results, read_run
+from tests.bench.conftest import assert_same, bench, options, results_in, tables
+from tests.bench.synthetic import METHODS, write
+
+
+def halves(tmp_path: Path) -> tuple[Path, Path]:
+    """Two runs that share one method; the second has one repetition."""
+    names = list(METHODS)
+    first = write(tmp_path / "a", methods={n: METHODS[n] for n in names[:2]}, gallery=False)
+    second = write(tmp_path / "b", methods={n: METHODS[n] for n in names[2:4]}, repetitions=1, gallery=False)
+    return first, second
+
+
+def change(folder: Path, **values: object) -> None:
+    file = folder / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def test_methods_and_repetitions_of_two_runs_are_on_one_page(tmp_path: Path) -> None:
+    first, second = halves(tmp_path)
+    change(second, commit="abcdef", machine={"device": "another CPU"})
+    answer = bench("merge", first, second, "--to", tmp_path / "c")
+    assert answer.code == 0, answer.err
+    merged, parts = read_results(tmp_path / "c"), [read_results(first), read_results(second)]
+    assert list(merged.cells) == [*parts[0].cells, *parts[1].cells]
+    assert [len(cells) for cells in merged.cells.values()] == [2, 2, 1, 1]
+    for part in parts:
+        for label, cells in part.cells.items():
+            for cell, again in zip(cells, merged.cells[label], strict=True):
+                assert again.info["sha256"] == cell.info["sha256"]
+    assert [part["commit"] for part in merged.run["merged"]] == ["0123456789", "abcdef"]
+    assert merged.finished == {"seconds": 2.0}
+    page = (tmp_path / "c/report.md").read_text()
+    assert "Not all methods have the same number of repetitions" in page
+    assert page.count("| merged |") == 2
+    assert "another CPU" in page
+    again = bench("merge", tmp_path / "c", first, "--to", tmp_path / "d")
+    assert again.code == 0, again.err
+    assert len(read_run(tmp_path / "d")["merged"]) == 3
+    published = bench("publish", tmp_path / "c", "--to", tmp_path / "e", "--anonymize")
+    assert published.code == 0, published.err
+    assert str(tmp_path) not in (tmp_path / "e/run.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"spec": {"recipe_name": "long", "recipe": {"description": "x"}, "samples": 4}}, "recipe_name quick → long"),
+        ({"spec": {"recipe_name": "quick", "recipe": {"description": "x"}, "samples": 8}}, "samples 4 → 8"),
+    ],
+)  # fmt: skip
+def test_another_protocol_is_refused(tmp_path: Path, changes: dict[str, object], words: str) -> None:
+    first, second = halves(tmp_path)
+    change(second, **changes)
+    refused(first, second, tmp_path, words)
+
+
+def test_other_data_other_cases_and_other_scores_are_refused(tmp_path: Path) -> None:
+    first, second = halves(tmp_path)
+    data = read_run(second)["data"]
+    data["splits"]["test"]["key"] = "other"
+    change(second, data=data)
+    refused(first, second, tmp_path, "splits.test.key test → other")
+    shutil.rmtree(second)
+    write(second, seed=1, repetitions=1, gallery=False)
+    refused(first, second, tmp_path, "cases.parquet")
+    shutil.copy(first / "cases.parquet", second)
+    refused(first, second, tmp_path, "differ from those in")
+    assert "at least two" in bench("merge", first, "--to", tmp_path / "c").err
+
+
+def refused(first: Path, second: Path, tmp_path: Path, words: str) -> None:
+    answer = bench("merge", first, second, "--to", tmp_path / "c")
+    assert answer.code == 2, answer.out
+    assert answer.err.count("\n") == 1
+    assert words in answer.err
+    assert not (tmp_path / "c").exists()
+    assert not list(tmp_path.glob(".c*"))
+
+
+def test_a_merged_run_is_that_of_one_place_and_goes_on(images: Path, tmp_path: Path) -> None:
+    def words(out: str, seeds: str) -> list[str]:
+        return [*options(images, tmp_path / out, "unet"), "--seeds", seeds, "--name", "run"]
+
+    for out, seeds in (("a", "0"), ("b", "1"), ("all", "0,1")):
+        assert bench(*words(out, seeds)).code == 0
+    answer = bench("merge", tmp_path / "a/run", tmp_path / "b/run", "--to", tmp_path / "c/run")
+    assert answer.code == 0, answer.err
+    one, many = (read_results(tmp_path / out / "run").cells["unet"] for out in ("c", "all"))
+    for cell, expected in zip(one, many, strict=True):
+        assert_same({"test": cell.scores["test"]}, {"test": expected.scores["test"]})
+    on = bench(*words("c", "0,1"))
+    assert on.code == 0, on.err
+    assert on.out.count(": done") == 2
+    assert not tables(tmp_path / "c")
+    assert results_in(tmp_path / "c").name == "run"

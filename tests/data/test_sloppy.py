@@ -1,0 +1,171 @@
+"""Folders as people have them: each small oddity is read right or said, never silently wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.data.pictures import block, dicom, noise, save
+from uqseg.data import AnnotatedSet, load
+from uqseg.data import images as images_
+from uqseg.data.cache import Lost
+from uqseg.data.formats import read_volume
+from uqseg.data.images import Decoded, stream
+from uqseg.errors import FileError
+
+WINDOW = "window = [0, 4095]"
+
+
+def plain(root: Path, cases: int = 4, readers: int = 2) -> Path:
+    for c in range(cases):
+        save(root / f"images/c{c}.png", noise(c))
+        for r in range(readers):
+            save(root / f"readers/r{r}/c{c}.png", block(10 + c).astype(np.uint8) * 255)
+    return root
+
+
+def read(root: Path) -> AnnotatedSet:
+    return load(f"folder:{root}", size=32, cache=root.parent / "cache")
+
+
+def replace(root: Path, name: str, array: object, ending: str = "npy") -> None:
+    (root / f"{name}.png").unlink()
+    save(root / f"{name}.{ending}", np.asarray(array))
+
+
+def pipe(root: Path) -> None:
+    os.mkfifo(root / "images/waiting")
+
+
+def transparent_grey(root: Path) -> None:
+    Image.fromarray(noise(0)).save(root / "images/c0.png", transparency=int(noise(0)[0, 0]))
+
+
+def device(root: Path) -> None:
+    (root / "images/c0.png").unlink()
+    (root / "images/c0.png").symlink_to("/dev/zero")
+
+
+def pointer(root: Path) -> None:
+    (root / "images/c0.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n")
+    (root / "readers/r0/c1.png").write_text("/annex/objects/SHA256E-s3--1.png\n")
+
+
+def not_numbers(root: Path) -> None:
+    replace(root, "readers/r0/c0", np.where(block(), np.nan, 0.0))
+    (root / "dataset.toml").write_text("mask_threshold = 0.5")
+
+
+def a_label_that_no_mask_has(root: Path) -> None:
+    (root / "dataset.toml").write_text("label = 300")
+
+
+def nearly_the_same_names(root: Path) -> None:
+    save(root / "readers/R0/c0.png", block().astype(np.uint8))
+    (root / "cases.csv").write_text("case,patient,split\nc0,P1,train\nc1,p1,test\nc2,1,val\nc3,01.0,test\n")
+
+
+def window_for_8_bits(root: Path) -> None:
+    replace(root, "images/c0", noise(0, top=4096))
+    (root / "dataset.toml").write_text(WINDOW)
+
+
+def white_is_zero(root: Path) -> None:
+    library = pytest.importorskip("tifffile")
+    (root / "images/c0.png").unlink()
+    library.imwrite(root / "images/c0.tif", noise(0, top=4096), photometric="miniswhite")
+    (root / "dataset.toml").write_text(WINDOW)
+
+
+SAID: list[tuple[Callable[[Path], None], list[str]]] = [
+    (pipe, ["not an image by its name, left out: images/waiting"]),
+    (transparent_grey, ["left out: images/c0.png: is transparent in places"]),
+    (device, ["left out: cannot read images/c0.png: is no file"]),
+    (
+        pointer,
+        [
+            "left out: cannot read images/c0.png: is a pointer of Git LFS",
+            "reading lost: c1, reader r0: .* a pointer of",
+        ],
+    ),
+    (not_numbers, ["reading lost: c0, reader r0: readers/r0/c0.npy: expected finite numbers, got NaN"]),
+    (a_label_that_no_mask_has, ["NO MASK MARKS ANYTHING; look at the masks, and at label"]),
+    (
+        nearly_the_same_names,
+        [
+            "taken as different patients: P1 and p1",
+            "taken as different patients: 1 and 01.0",
+            "taken as different readers: R0 and r0",
+        ],
+    ),
+    (window_for_8_bits, [r"3 cases \(c1, …\): 8 bits, to which the window of dataset.toml is not applied"]),
+    (white_is_zero, [r"1 cases \(c0, …\): TIFF whose high values are dark \(WhiteIsZero\)", "8 bits, to which"]),
+]
+
+
+@pytest.mark.parametrize(("spoil", "expected"), SAID, ids=lambda value: getattr(value, "__name__", ""))
+def test_what_is_odd_is_said(tmp_path: Path, spoil: Callable[[Path], None], expected: list[str]) -> None:
+    root = plain(tmp_path / "set")
+    spoil(root)
+    problems = read(root).problems
+    assert len(problems) == len(expected), problems
+    for line in expected:
+        assert any(re.search(line, problem) for problem in problems), (line, problems)
+
+
+def test_excel_names_its_separator_in_front_of_the_header(tmp_path: Path) -> None:
+    root = plain(tmp_path / "set")
+    (root / "cases.csv").write_bytes(
+        "\ufeffsep=;\r\ncase;patient;age\r\nc0;a;1\r\nc1;b;2\r\nc2;c;3\r\nc3;d;4\r\n".encode()
+    )
+    table = read(root).table.sort_values("case")
+    assert table["patient"].tolist() == list("abcd")
+    assert table["age"].tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "text", ["invert = 1", "slices = 'yes'", "label = true", "window = [false, true]", "label = nan"]
+)
+def test_a_wrong_type_in_dataset_toml_is_refused(tmp_path: Path, text: str) -> None:
+    root = plain(tmp_path / "set")
+    (root / "dataset.toml").write_text(text)
+    with pytest.raises(FileError, match=rf"dataset.toml: {text.split()[0]}.*, got .*Allowed: invert") as error:
+        read(root)
+    assert "\n" not in str(error.value)
+
+
+def test_dicom_of_12_bits_shows_those_alone(tmp_path: Path) -> None:
+    stored = noise(0, top=4096)
+    dicom(tmp_path / "a.dcm", stored | np.uint16(0xF000), BitsStored=12, HighBit=11)
+    assert np.array_equal(read_volume(tmp_path / "a.dcm").array[0], stored)
+
+
+def test_arrays_in_any_order_of_bytes_and_axes(tmp_path: Path) -> None:
+    array = noise(0, top=4096)
+    np.save(tmp_path / "a.npy", np.asfortranarray(array.astype(">u2")))
+    assert np.array_equal(read_volume(tmp_path / "a.npy").array[0], array)
+
+
+def test_what_is_decoded_ahead_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images_, "BYTES", 1000)
+    sizes = [1, 400, 400, 400, 5000, 300, 300, 300, 300, *[1] * 100]
+    held: dict[int, int] = {}
+    most: list[int] = []
+
+    def decode(job: int) -> list[Decoded]:
+        held[job] = sizes[job]
+        most.append(sum(held.values()))
+        return [Decoded(str(job), None)]
+
+    rows = stream(range(len(sizes)), decode, tmp_path, [], Lost(), sizes.__getitem__)
+    for job, _ in enumerate(rows):
+        held.pop(job)
+    assert len(most) == len(sizes)
+    assert sorted(most)[-2] <= 1000
+    assert max(most) == 5000, "alone"
