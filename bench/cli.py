@@ -140,7 +140,6 @@ def run(
     kind: Kinds = None,
     common: Common = False,
     allow_missing: AllowMissing = False,
-    log: Curves = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes that work at the same time. Default: one for each GPU, else 1.")
     ] = None,
@@ -159,6 +158,7 @@ def run(
     launcher: Annotated[
         str | None, typer.Option(help="Where cells are worked on, see `list launchers`; for those of plugins.")
     ] = None,
+    log: Curves = None,
     gallery: Kept = True,
     pictures: Pictures = Format.png,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
@@ -168,8 +168,12 @@ def run(
     from bench import curves
     from bench.launchers import Settings
     from bench.launchers.choice import choose
-    from bench.runs import spec
+    from bench.runs import spec, together
 
+    if together.follows():
+        together.follow(device)
+        return
+    together.lead(device)
     spec.run_plugins(plugin or [])
     request = spec.make_run(
         data=data,
@@ -184,8 +188,18 @@ def run(
     )
     curves.check(log)
     choice = choose(device, jobs, slurm, ray, launcher)
-    use = Settings(choice.device, progress and sys.stderr.isatty(), show, _debug(), spec.outside(request), curves=log,
-                   jobs=choice.jobs, target=choice.target, gallery=gallery, pictures=_format(pictures))  # fmt: skip
+    use = Settings(
+        choice.device,
+        progress and sys.stderr.isatty(),
+        show,
+        _debug(),
+        spec.outside(request),
+        curves=log,
+        jobs=choice.jobs,
+        target=choice.target,
+        gallery=gallery,
+        pictures=_format(pictures),
+    )
     splits, theirs = _load(request, use.progress, allow_missing)
     _run(request, splits, theirs, use, choice, threads, out, name, common, dry_run)
 
@@ -396,10 +410,10 @@ def work(
         list[str] | None,
         typer.Option(help="A plugin or class from outside this project that the run may use; may be repeated."),
     ] = None,
-    log: Curves = None,
     attached: Annotated[
         bool, typer.Option("--attached", help="Read the cells from standard input, and stop when that is closed.")
     ] = False,
+    log: Curves = None,
 ) -> None:
     """Do cells of a run that nobody else is at; what launchers call in other processes and on other machines."""
     from bench.launchers import Settings
@@ -407,8 +421,7 @@ def work(
     from bench.runs.sharing import take, undone_in
 
     wanted = read_cells() if attached else cells or undone_in(folder)
-    use = Settings(device, log=show, debug=_debug(), trust=tuple(trust or ()), curves=log)
-    failed = take(folder, wanted, use)
+    failed = take(folder, wanted, Settings(device, log=show, debug=_debug(), trust=tuple(trust or ()), curves=log))
     if failed:
         raise FileError("; ".join(f"{cell}: {error}" for cell, error in failed.items()))
 
@@ -529,28 +542,38 @@ def data(
             "--write-cases", help="Write a cases.csv with patients and splits to look through into the folder."
         ),
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="PNG to write. Default: runs/data/NAME/contact-sheet.png.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Contact sheet to write, with page and tables beside it. Default: runs/data/NAME/contact-sheet.png."
+        ),
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of converted data. Default: $UQSEG_CACHE.")] = None,
 ) -> None:
-    """What a data set holds: images, readers, agreement, problems, and a contact sheet. Look here before a run.
+    """What a data set holds: images, problems, how far its readers agree, also as a page. Look here before a run.
 
     Example: python -m bench data folder:retina --size 256 --split train
     """
-    from bench import contact
+    from bench import contact, readers
     from bench import data as described
+    from bench.report import readers as page
     from bench.runs.store import slug
     from uqseg.data import load
 
     if write_cases and (split is not None or limit is not None):
         raise UsageError("--write-cases: describes all cases; leave out --split and --limit.")
     images = load(source, split=split, size=size, limit=limit, cache=cache, progress=sys.stderr.isatty())
-    for title, text in described.summary(images):
+    summary, study = described.summary(images), readers.study(images)
+    for title, text in (*summary, *page.lines(study)):
         show(f"{title:<12}  {text}")
     for line in described.by_kind(images.problems, problems):
         show(f"  {line}")
     path = out or Path("runs/data") / slug(images.name, images.folder) / "contact-sheet.png"
     contact.write(images, cases, path)
     show(f"Contact sheet: {path}")
+    disputed = readers.most_disputed(images, study, cases)
+    picture = contact.draw(disputed, "the cases about which readers differ most") if len(disputed) else None
+    show(f"Page: {page.write(study, summary, path, picture)}, cases-by-dispute.csv and pictures beside it")
     if write_cases:
         show(f"To look through and fill in: {described.write_cases(images, source)}")
     elif split is None and limit is None:
@@ -561,7 +584,10 @@ def data(
 @app.command(name="time")
 def time_(
     only: Annotated[
-        str, typer.Option(help="Comma-separated: training, sampling, metrics, peers, start, data, scale. Default: all.")
+        str,
+        typer.Option(
+            help="Comma-separated: training, sampling, metrics, peers, start, data, scale, launch. Default: all."
+        ),
     ] = "",
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes and few turns, to see that it works.")] = False,
     device: Device = "auto",

@@ -1,9 +1,10 @@
-"""The contact sheet: some cases of a data set with the outlines of all readers, to see what one is about to use."""
+"""Contact sheets: some cases of a data set with the outlines of all readers, to see what one is about to use."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.report.gallery import line, outlined
@@ -19,34 +20,39 @@ LONGEST = 32  # letters of a case's name
 
 def write(data: AnnotatedSet, count: int, path: Path) -> None:
     """A PNG of at most `count` cases, drawn evenly over patients by name, in the order of the set."""
-    chosen = evenly(data.table["patient"].tolist(), count, 0)
-    sheet = data.take(chosen)
-    columns = min(COLUMNS, len(chosen))
-    rows = -(-len(chosen) // columns)
-    figure, axes = canvas(columns, max(INCHES * columns, 4.5), 0.7 + (INCHES + 0.3) * rows, rows)
-    for ax, case, image, masks, read in zip(axes, sheet.cases, sheet.images, sheet.masks, sheet.read, strict=False):
-        outlined(ax, image, masks, read)
-        marked = int(masks.any((1, 2)).sum())
-        ax.set_title(f"{plain(_short(case))}\n{marked} of {int(read.sum())} marked", fontsize=6, pad=3)
-    for ax in axes[len(chosen) :]:
-        ax.set_axis_off()
+    sheet = data.take(evenly(data.table["patient"].tolist(), count, 0))
     kind = "simulated images, " if data.simulated else ""
-    figure.suptitle(f"{data.name}: {kind}{len(chosen)} of {len(data):,} cases, drawn evenly over patients", fontsize=9)
-    styles = [(style["colors"], style["linestyles"]) for style in map(line, range(data.readers))]
-    figure.legend(
-        [Line2D([], [], color=colour, linestyle=dash, linewidth=1.5) for colour, dash in styles],
-        [plain(name) for name in data.reader_names],
-        loc="outside lower center",
-        ncols=min(data.readers, 5),
-        fontsize=7,
-        facecolor="0.25",
-        labelcolor="white",
-    )
+    figure = draw(sheet, f"{data.name}: {kind}{len(sheet)} of {len(data):,} cases, drawn evenly over patients")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save(figure, path)
     except (OSError, ValueError) as error:  # matplotlib refuses an unknown ending with a ValueError
         raise FileError(f"cannot write {path}: {error}; name a .png in another folder with --out") from error
+
+
+def draw(sheet: AnnotatedSet, title: str) -> Figure:
+    """All cases of a set under a title, each with the outlines of its readers."""
+    columns = min(COLUMNS, len(sheet))
+    rows = -(-len(sheet) // columns)
+    figure, axes = canvas(columns, max(INCHES * columns, 4.5), 0.7 + (INCHES + 0.3) * rows, rows)
+    for ax, case, image, masks, read in zip(axes, sheet.cases, sheet.images, sheet.masks, sheet.read, strict=False):
+        outlined(ax, image, masks, read)
+        marked = int(masks.any((1, 2)).sum())
+        ax.set_title(f"{plain(_short(case))}\n{marked} of {int(read.sum())} marked", fontsize=6, pad=3)
+    for ax in axes[len(sheet) :]:
+        ax.set_axis_off()
+    figure.suptitle(title, fontsize=9)
+    styles = [(style["colors"], style["linestyles"]) for style in map(line, range(sheet.readers))]
+    figure.legend(
+        [Line2D([], [], color=colour, linestyle=dash, linewidth=1.5) for colour, dash in styles],
+        [plain(name) for name in sheet.reader_names],
+        loc="outside lower center",
+        ncols=min(sheet.readers, 5),
+        fontsize=7,
+        facecolor="0.25",
+        labelcolor="white",
+    )
+    return figure
 
 
 def _short(name: str) -> str:

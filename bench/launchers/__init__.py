@@ -17,10 +17,10 @@ class Settings:
     """How cells are worked on: device, progress bars, `log` for lines to show, and whether an error ends the run.
 
     trust: plugins and classes from outside this project that may be run; a launcher that starts processes passes each
-    of them on as `--trust`. curves: where to show the trainings' curves, see `bench.curves`; passed on as `--log`.
-    wait: whether to wait for a training or scoring that another process is at.
-    jobs: processes to start; target: what the launcher was given besides, such as a file or an address. gallery,
-    pictures: what the report is to hold, for a launcher that has it written elsewhere.
+    of them on as `--trust`. wait: whether to wait for a training or scoring that another process is at.
+    curves: where to show the trainings' curves, see `bench.curves`; passed on as `--log`. jobs: processes to start;
+    target: what the launcher was given besides, such as a file or an address. gallery, pictures: what the report is to
+    hold, for a launcher that has it written elsewhere.
     """
 
     device: str = "auto"
@@ -28,8 +28,8 @@ class Settings:
     log: Callable[[str], None] = print
     debug: bool = False
     trust: tuple[str, ...] = ()
-    curves: str | None = None
     wait: bool = True
+    curves: str | None = None
     jobs: int = 1
     target: str = ""
     gallery: bool = True

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from bench.launchers import Launcher, find
+from bench.runs import together
 from uqseg.device import pick_device
 from uqseg.errors import UsageError
 
@@ -30,6 +31,8 @@ def choose(device: str, jobs: int | None, slurm: Path | None, ray: str | None, l
     options = {"--jobs": jobs, "--slurm": slurm, "--ray": ray, "--launcher": launcher}
     if len(given := [name for name, value in options.items() if value is not None]) > 1:
         raise UsageError(f"{' and '.join(given)}: each names a place for the cells; choose one.")
+    if together.size() > 1 and given:
+        raise UsageError(f"{given[0]}: torchrun splits each training over its processes; leave this out.")
     if slurm is not None:
         from bench.launchers.slurm import read_options
 
@@ -40,7 +43,8 @@ def choose(device: str, jobs: int | None, slurm: Path | None, ray: str | None, l
         connect(ray)
         return Choice(find("ray"), "auto", 1, target=ray)
     all_gpus = pick_device(device) == torch.device("cuda")
-    count = jobs or (torch.cuda.device_count() if all_gpus and launcher is None else 1)
+    alone = not all_gpus or launcher is not None or together.size() > 1
+    count = jobs or (1 if alone else torch.cuda.device_count())
     if count > 1 and not all_gpus and device != "cpu" and pick_device(device).type == "cuda":
         raise UsageError(f"--jobs: '{device}' is one device; ask for --device cuda, of which each process gets one.")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

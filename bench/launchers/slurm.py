@@ -99,21 +99,19 @@ def run_on_slurm(folder: Path, cells: Sequence[str], settings: Settings) -> bool
         executor = _executor(submitit, folder, options)
         with executor.batch():
             jobs = [executor.submit(Task(folder, tuple(task), remote)) for task in tasks]
-        ids = [job.job_id for job in jobs]
         if local:
             for job in jobs:
                 job.exception()  # waits; what failed is kept with its cell
             return False
-        after = {"slurm_additional_parameters": {"dependency": f"afterany:{ids[0].partition('_')[0]}"}}
+        array = jobs[0].job_id.partition("_")[0]
+        after = {"slurm_additional_parameters": {"dependency": f"afterany:{array}"}}
         executor.update_parameters(name=f"report-{folder.name}", **after)
         last = executor.submit(Last(folder, remote))
     except (RuntimeError, submitit.core.utils.FailedJobError, OSError) as error:
         reason = " ".join(str(error).split())[-300:]
         raise UsageError(f"--slurm: Slurm takes no job ({reason}); check '{settings.target}' against sinfo.") from error
-    write_json(folder / "slurm" / "jobs.json", {"array": ids[0].partition("_")[0], "last": last.job_id})
-    settings.log(
-        f"Sent to Slurm: array {ids[0].partition('_')[0]} of {len(tasks)} tasks, then {last.job_id} for the report."
-    )
+    write_json(folder / "slurm" / "jobs.json", {"array": array, "last": last.job_id})
+    settings.log(f"Sent to Slurm: array {array} of {len(tasks)} tasks, then {last.job_id} for the report.")
     settings.log(f"Watch: uqseg status --watch --out {folder.parent}")
     return True
 

@@ -25,12 +25,12 @@ KNOWN = {"second-hand": "quoted by others", "readme": "its README alone", "repor
 
 def of_results(folder: Path) -> str:
     """The section of a results folder. Raises UsageError where no published row can stand beside its data."""
-    blocks = section(read_results(folder))
-    if not blocks:
+    text = markdown(section(read_results(folder)))
+    if not text:
         raise UsageError(
             f"literature: the published figures are of LIDC-IDRI's CT, which '{folder}' was not scored on."
         )
-    return markdown(blocks)
+    return text
 
 
 def section(results: Results) -> list[Block]:
@@ -52,11 +52,13 @@ def section(results: Results) -> list[Block]:
         "intervals.",
     ]
     for f in chosen:
-        blocks += _table(f, boot, rows[rows["metric"] == f.name], against)
+        body = _rows(f, boot, rows[rows["metric"] == f.name], against)
+        if body:
+            blocks += [f"### {f.title}{tables.ARROWS[f.direction]}", *body]
     return blocks
 
 
-def _table(f: Figure, boot: stats.Bootstrap, rows: pd.DataFrame, against: dict[int, list[str]]) -> list[Block]:
+def _rows(f: Figure, boot: stats.Bootstrap, rows: pd.DataFrame, against: dict[int, list[str]]) -> list[Block]:
     """One figure: rows by value; nothing where no published row is of the same definition and number of samples."""
     counts = {count for _, count in boot.kinds.values()}
     alike = rows[[_same_definition(f, row) for row in rows.itertuples()]]
@@ -80,7 +82,7 @@ def _table(f: Figure, boot: stats.Bootstrap, rows: pd.DataFrame, against: dict[i
     table = pd.DataFrame([cells for _, cells in lines], columns=columns)
     left_out = len(rows) - len(fitting)
     note = [f"{left_out} more are of another definition or number of samples."] if left_out else []
-    return [f"### {f.title}{tables.ARROWS[f.direction]}", Table(table), *note]
+    return [Table(table), *note]
 
 
 def _number(value: float) -> str:

@@ -52,12 +52,13 @@ def panel(report: Report) -> str:
 
 
 def _step(kept: Gallery) -> int:
-    return -(-max(kept.images.shape[2:]) // SIDE)
+    return int(-(-max(kept.images.shape[2:]) // SIDE))
 
 
 def _fitting(report: Report, kept: Gallery) -> list[dict[str, Any]]:
     """As many cases as the page has room for; those that have a rule come first in a gallery."""
-    cases, total = [], 0
+    cases: list[dict[str, Any]] = []
+    total = 0
     for case in _cases(report, kept):
         total += len(json.dumps(case))
         if len(cases) == MOST or total > BYTES:

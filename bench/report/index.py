@@ -109,8 +109,9 @@ def _stability(folder: Path, reports: Mapping[str, Scored]) -> list[Block]:
     rows = []
     for name in RANKED:
         for label in common:
-            part = table[(table["figure"] == name) & (table["method"] == label)].set_index("report")
-            cells = {report: _rank(part.loc[report]) if report in part.index else "–" for report in several}
+            part = table[(table["figure"] == name) & (table["method"] == label)]
+            ranked = {row["report"]: _rank(row["rank"], row["low"], row["high"]) for row in part.to_dict("records")}
+            cells = {report: ranked.get(report, "–") for report in several}
             rows.append({"figure": figure(name).title, "method": escape(label)} | cells)
     columns = {report: escape(report) for report in several}
     return [
@@ -138,9 +139,8 @@ def ranks(boots: Mapping[str, Bootstrap], among: list[str]) -> pd.DataFrame:
     )
 
 
-def _rank(row: pd.Series) -> str:
-    interval = f" [{row['low']:.0f},{tables.GLUE}{row['high']:.0f}]" if np.isfinite(row["low"]) else ""
-    return f"{row['rank']:.0f}{interval}"
+def _rank(rank: float, low: float, high: float) -> str:
+    return f"{rank:.0f}" + (f" [{low:.0f},{tables.GLUE}{high:.0f}]" if np.isfinite(low) else "")
 
 
 def _agreement(boots: Mapping[str, Bootstrap], among: list[str]) -> pd.DataFrame:

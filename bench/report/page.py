@@ -266,8 +266,8 @@ def _claims(report: Report) -> list[Block]:
     on_lidc = report.results.run["data"]["source"].startswith("lidc")
     if not on_lidc or not {"segnet", "unet"} <= set(report.methods):
         return []
-    section, table = verdicts.of_report(report.results)
-    return [*section, f"All in {report.csv(table, 'claims')}."]
+    blocks, table = verdicts.of_report(report.results)
+    return [*blocks, f"All in {report.csv(table, 'claims')}."]
 
 
 def _gallery(report: Report) -> list[Block]:

@@ -319,3 +319,26 @@ def rank_stability(table: pd.DataFrame, titles: Mapping[str, str], styles: Style
         ax.set_yticks(range(1, len(methods) + 1))
     legend(figure, axes[0])
     return figure
+
+
+def bland_altman(areas: Mapping[str, tuple[Floats, Floats]], lines: pd.DataFrame, unit: str) -> Figure:
+    """A panel for each reader: differences of areas against means, the mean difference and the limits of agreement.
+
+    areas: reader to means and differences, (N,) each. lines: reader, bias, below, above.
+    """
+    known = lines.set_index("reader")
+    columns = min(4, len(known))
+    rows = -(-len(known) // columns)
+    figure, axes = canvas(columns, 1.0 + 2.8 * columns, 0.8 + 2.5 * rows, rows)
+    for ax, (reader, line) in zip(axes, known.iterrows(), strict=False):
+        ax.scatter(*areas[str(reader)], s=9, color=COLOURS[0], alpha=0.4, linewidth=0)
+        ax.axhline(0, color="0.75", linewidth=0.8)
+        ax.axhline(line["bias"], color=COLOURS[4], linewidth=1.5)
+        for end in ("below", "above"):
+            ax.axhline(line[end], color=COLOURS[4], linewidth=1.2, linestyle="--")
+        ax.set_title(plain(str(reader)), fontsize=9)
+    for ax in axes[len(known) :]:
+        ax.set_axis_off()
+    figure.supxlabel(f"mean area of the reader and the others ({unit})", fontsize=10)
+    figure.supylabel(f"reader less others ({unit})", fontsize=10)
+    return figure

@@ -26,8 +26,8 @@ def write(folder: Path, to: Path, file: Path | None = None) -> dict[str, str]:
     """
     title, groups = claims.read_file(file)
     table = claims.examine(groups, claims.of_results(read_results(folder)))
-    notes = [] if file else [_of_the_report()]
-    write_file(to / "claims.md", f"{markdown([*section(title, groups, table), *notes])}\n".encode())
+    notes = "" if file else _of_the_report()
+    write_file(to / "claims.md", f"{markdown([*section(title, groups, table), notes])}\n".encode())
     write_file(to / "claims.csv", table.to_csv(index=False, float_format="%.9g").encode())
     return {f"{k}. {groups[k - 1].text}": verdict for k, verdict in claims.verdicts(groups, table).items()}
 

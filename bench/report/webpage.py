@@ -108,9 +108,7 @@ def _inline(text: object) -> str:
 def _picture(picture: Picture, folder: Path) -> str:
     file = folder / picture.path
     data = base64.b64encode(file.read_bytes()).decode()
-    return (
-        f'<p><img src="data:{TYPES[file.suffix]};base64,{data}" alt="{html.escape(picture.title)}" loading="lazy"></p>'
-    )
+    return f'<p><img src="data:{TYPES[file.suffix]};base64,{data}" alt="{html.escape(picture.title)}"></p>'
 
 
 def _table(table: Table) -> str:

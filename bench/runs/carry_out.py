@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from bench.launchers import Launcher, Settings
-from bench.runs import gallery, record
+from bench.runs import gallery, record, together
 from bench.runs.results import drop_damaged, read_failure, write_json
 from bench.runs.work import Job, is_done, title
 
@@ -28,6 +29,7 @@ def carry_out(job: Job, launch: Launcher, settings: Settings) -> list[str] | Non
     if left or not _are_there(folder, "run.json", "cases.parquet"):
         job = replace(job, record=record.write(folder, job.record, job.splits))
     torch.set_num_threads(job.record["threads"])
+    together.announce(folder, settings)
     if left and launch(folder, list(left), settings):
         return None
     return finish(job, settings, time.perf_counter() - started, anew=bool(left))
@@ -45,6 +47,8 @@ def finish(job: Job, settings: Settings, seconds: float, anew: bool) -> list[str
     failed = undone(job)
     if not failed and (anew or not _are_there(folder, "finished.json")):
         write_json(folder / "finished.json", {"seconds": seconds})
+    if not failed:
+        shutil.rmtree(folder / "workers", ignore_errors=True)  # killed ones could not say that they ended
     reasons = {cell: read_failure(file) for cell, file in job.failures.items()} if failed else {}
     return [f"{title(entry)}: {reasons.get(cell, 'not done')}" for cell, entry in failed.items()]
 

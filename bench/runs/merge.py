@@ -84,14 +84,14 @@ def _without(values: Mapping[str, Any], names: Sequence[str]) -> Record:
 
 def _joined(a: Record, b: Record, folder: Path) -> Record:
     """The records of two runs as one. UsageError where a method or a cell is described differently in them."""
-    own = [{entry["method"] for entry in run["cells"]} for run in (a, b)]
+    in_a, in_b = ({entry["method"] for entry in run["cells"]} for run in (a, b))
     spec = dict(a["spec"])
     for name in ("methods", "seeds", "plugins"):
         spec[name] = list(dict.fromkeys([*a["spec"].get(name, ()), *b["spec"].get(name, ())]))
     spec["seeds"] = sorted(spec["seeds"])
-    tables = [[run["spec"].get("settings", {}) for run in (a, b)]]
-    tables += [[run["spec"]["recipe"].get(name, {}) for run in (a, b)] for name in OF_METHODS]
-    spec["settings"], *of_methods = [_of_methods(*pair, *own, folder) for pair in tables]
+    tables = [(a["spec"].get("settings", {}), b["spec"].get("settings", {}))]
+    tables += [(a["spec"]["recipe"].get(name, {}), b["spec"]["recipe"].get(name, {})) for name in OF_METHODS]
+    spec["settings"], *of_methods = [_of_methods(x, y, in_a, in_b, folder) for x, y in tables]
     spec["recipe"] = a["spec"]["recipe"] | dict(zip(OF_METHODS, of_methods, strict=True))
     return a | {
         "spec": spec,
@@ -151,11 +151,10 @@ def _equal(a: CellResults, b: CellResults) -> bool:
 
 
 def _same(a: Scores, b: Scores) -> bool:
-    arrays = [{**s.values, **{f"{n} sum": x for n, x in s.patient_sums.items()}} for s in (a, b)]
-    names = np.array_equal(a.cases, b.cases) and (a.samples, a.drawn) == (b.samples, b.drawn)
-    return names and set(arrays[0]) == set(arrays[1]) and all(
-        np.array_equal(x, arrays[1][name], equal_nan=True) for name, x in arrays[0].items()
-    )  # fmt: skip
+    x, y = ({**s.values} | {(n, k): part for n, pair in s.patient_sums.items() for k, part in enumerate(pair)}
+            for s in (a, b))  # fmt: skip
+    alike = np.array_equal(a.cases, b.cases) and (a.samples, a.drawn) == (b.samples, b.drawn) and set(x) == set(y)
+    return alike and all(np.array_equal(value, y[name], equal_nan=True) for name, value in x.items())
 
 
 def _named(record: Record, runs: Sequence[Record], name: str, command: str) -> Record:

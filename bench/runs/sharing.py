@@ -12,7 +12,7 @@ from bench.runs import workers
 from bench.runs.keys import key_of
 from bench.runs.results import read_failure, read_run
 from bench.runs.store import BusyError, named
-from bench.runs.work import Job, attempt, is_done, read_job
+from bench.runs.work import Job, attempt, help_to_score, is_done, read_job
 from uqseg.errors import UsageError
 
 POLL = 1.0  # seconds between two looks at cells that are all in other hands
@@ -37,6 +37,8 @@ def take(folder: Path, cells: Sequence[str], settings: Settings) -> dict[str, st
                 few = ", ".join(busy[:5]) + (f" and {len(busy) - 5} more" if len(busy) > 5 else "")
                 settings.log(f"waiting for what other processes work on: {few}")
             waiting = True
+            for cell in busy:
+                help_to_score(folder, cell, settings)
             time.sleep(POLL)
         left = busy
     failed = {cell: folder / "cells" / cell / "failure.json" for cell in cells}

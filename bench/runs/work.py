@@ -20,9 +20,9 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from baselines import yardsticks
-from bench.curves import curves
+from bench.curves import Hook, curves
 from bench.launchers import Settings
-from bench.runs import keys, predicted, results, spec
+from bench.runs import keys, predicted, results, shards, spec, together
 from bench.runs.record import STORE, cell_folder, machine, new_method
 from bench.runs.spec import Cell, Run, cells
 from bench.runs.splits import Splits, load_splits
@@ -40,6 +40,7 @@ from uqseg.training.checkpoint import check_fit, load_weights
 
 BATCH = 64  # images scored at once
 EVERY = 30.0  # seconds between two lines about a training
+EVERY_SHARD = 1.0  # seconds between two looks at shards that others score
 ORDER = ("test", "val", "train")  # of scoring: what matters most comes first
 
 
@@ -245,21 +246,26 @@ def _is_fit(folder: Path) -> bool:
 
 
 def _train(cell: Cell, splits: Splits, folder: Path, settings: Settings) -> None:
-    total = cell.training.total_steps(len(splits.train))
     facts = cell.options.model_dump(mode="json") | cell.training.model_dump(mode="json")
     shown = curves(settings.curves, cell_folder(cell.label.partition("+")[0], cell.repetition), facts)
-    with _telling(folder / "history.jsonl", total, settings), shown as watch:
-        fit(
-            new_method(cell, splits),
-            splits.train,
-            val=splits.val,
-            recipe=cell.training,
-            device=settings.device,
-            out=folder,
-            progress=settings.progress,
-            seed=cell.seed(splits.train.name),
-            watch=watch,
-        )
+    telling = _telling(folder / "history.jsonl", cell.training.total_steps(len(splits.train)), settings)
+    with telling, together.training(cell, folder), shown as watch:
+        train_cell(cell, splits, folder, settings, watch)
+
+
+def train_cell(cell: Cell, splits: Splits, folder: Path, settings: Settings, watch: Hook | None = None) -> None:
+    """Train a cell into `folder`, as each process does of those that train it together."""
+    fit(
+        new_method(cell, splits),
+        splits.train,
+        val=splits.val,
+        recipe=cell.training,
+        device=settings.device,
+        out=folder,
+        progress=settings.progress,
+        seed=cell.seed(splits.train.name),
+        watch=watch,
+    )
 
 
 @contextmanager
@@ -319,14 +325,57 @@ def _scored(
             return stored
         if stored and stored[0].averaged:  # what was derived before averaging is derived from all anew
             stored, names = None, list(versions)
-        task = f"score {entry['label']} {split}"
-        scores, milliseconds = score_sampler(lazy.sampler, data, job.run.samples, names, settings.progress, task)
+        if len(data) > shards.SHARD:
+            while _score_free_shards(job, entry, split, lazy, names, settings):
+                time.sleep(EVERY_SHARD)  # others are at the rest
+            like = shards.first(job.store, name, len(data), names)
+            scores, milliseconds = shards.joined(job.store, name, len(data), names, like)
+        else:
+            scores, milliseconds = _score_part(job, entry, split, lazy, names, settings)(slice(None))
         computed = {statistic: versions[statistic] for statistic in names}
         if stored:
             scores, computed = _joined(stored[0], scores), stored[1]["statistics"] | computed
         info = _described(entry, lazy.sampler, scores) | {"statistics": computed, "sample_ms": milliseconds}
         write_scores(folder, split, scores, info)
+        shards.free(job.store, name)
         return scores, info
+
+
+def help_to_score(folder: Path, cell: str, settings: Settings) -> None:
+    """Score shards of a cell that another worker is at, once it is trained and its test set is large."""
+    job = read_job(folder, settings.trust)
+    entry = job.entries[cell]
+    if "fit" in entry and not _is_fit(job.store.fit(entry["fit"])):
+        return
+    torch.set_num_threads(job.record["threads"])
+    lazy = _Lazy(lambda: make_sampler(job, cell, settings))
+    for split in ORDER:
+        names = missing(job.store, entry, split)
+        if (
+            names
+            and len(job.splits.scored(split)) > shards.SHARD
+            and not job.store.scores(entry["scores"][split]).exists()
+        ):
+            _score_free_shards(job, entry, split, lazy, names, settings)
+
+
+def _score_free_shards(
+    job: Job, entry: dict[str, Any], split: str, lazy: _Lazy, names: list[str], settings: Settings
+) -> list[slice]:
+    score_part = _score_part(job, entry, split, lazy, names, settings)
+    return shards.score_free(job.store, entry["scores"][split], len(job.splits.scored(split)), names, score_part)
+
+
+def _score_part(
+    job: Job, entry: dict[str, Any], split: str, lazy: _Lazy, names: list[str], settings: Settings
+) -> shards.Score:
+    """A function that scores some cases of a split."""
+
+    def score_part(part: slice) -> tuple[Scores, float]:
+        data, task = job.splits.scored(split).take(part), f"score {entry['label']} {split}"
+        return score_sampler(lazy.sampler, data, job.run.samples, names, settings.progress, task)
+
+    return score_part
 
 
 def _described(entry: dict[str, Any], sampler: Sampler, scores: Scores) -> dict[str, Any]:

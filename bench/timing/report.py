@@ -13,7 +13,7 @@ import torch
 
 from bench.report.tables import markdown
 from bench.runs.record import machine
-from bench.timing import growth, record, scale
+from bench.timing import growth, launch, record, scale
 from bench.timing.measure import limits
 from bench.timing.record import Record
 from bench.timing.sections import SECTIONS, Measured, Setting
@@ -21,7 +21,7 @@ from uqseg.device import pick_device
 from uqseg.errors import unknown
 from uqseg.files import write as write_file
 
-ALL: dict[str, Callable[[Setting], Measured]] = {**SECTIONS, "scale": scale.section}
+ALL: dict[str, Callable[[Setting], Measured]] = {**SECTIONS, "scale": scale.section, "launch": launch.section}
 
 
 def write(folder: Path, only: Sequence[str], device: str, quick: bool, commit: str, log: Callable[[str], None]) -> None:

@@ -62,7 +62,7 @@ def _free_port() -> int:
 
 @contextmanager
 def cluster(root: Path, cpus: int = 2) -> Iterator[dict[str, str]]:
-    """Start it below `root`; the environment in which its commands reach it. TimeoutError where it does not start."""
+    """Start it below `root`; the environment that its commands need. TimeoutError where it does not come up."""
     root.chmod(0o755)
     for name in ("state", "spool"):
         (root / name).mkdir()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import time
@@ -103,8 +102,8 @@ def test_two_processes_started_by_hand_each_killed_now_and_then(images: Path, al
             dice.choice(at_it).kill()
             kills += 1
     for process in running:
-        assert process.communicate()[1] == ""
-        assert process.returncode == 0
+        ended = (process.communicate(timeout=PATIENCE)[1], process.returncode)
+        assert ended in (("", 0), ("", -signal.SIGKILL))
     assert kills == 4
     is_like(tmp_path, alone)
 
@@ -213,5 +212,22 @@ def test_slurm_requeues_one_task_and_has_another_killed(images: Path, alone: Pat
             assert time.monotonic() < deadline + PATIENCE, command("squeue")
             time.sleep(0.5)
     assert (tmp_path / "grid/report.md").exists()
-    shutil.rmtree(tmp_path / "grid/workers")  # the killed one could not say that it ended
     is_like(tmp_path, alone)
+
+
+def test_torchrun_trains_each_cell_over_its_processes(images: Path, alone: Path, tmp_path: Path) -> None:
+    """Near the weights of one process; a request that cannot be met ends all of them in one line."""
+    launch = ["torch.distributed.run", "--nproc-per-node", "2", "-m", "bench"]
+    given = [*options(images, tmp_path, "unet", "ensemble", steps=5), "--threads", "1"]
+    process = start(given, module=launch)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, out + err
+    results = read_results(results_in(tmp_path))
+    assert not results.failed
+    for (cell,) in results.cells.values():
+        assert cell.cost is not None
+        assert cell.cost["processes"] == 2
+    refused = start([*given, "--jobs", "2"], module=launch)
+    _, err = refused.communicate(timeout=PATIENCE)
+    assert refused.returncode != 0
+    assert "error: --jobs: torchrun splits each training over its processes; leave this out." in err

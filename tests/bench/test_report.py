@@ -179,7 +179,8 @@ def test_cells_that_are_missing_are_named_and_failed_ones_are_not(folder: Path, 
     failed = copy / "cells" / entries[3]["folder"]
     (failed / "cell.json").unlink()
     (failed / "failure.json").write_text('{"label": "x", "error": "e", "traceback": []}', encoding="utf-8")
-    (warning,) = warnings_of(read_results(copy), patients=50)
+    warning, counts = warnings_of(read_results(copy), patients=50)
+    assert counts.startswith("> **Not all methods have the same number of repetitions:** segnet 1, ")
     assert warning == "> **Not finished.** Without scores so far: segnet, repetition 0."
 
 

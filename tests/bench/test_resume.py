@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 STEPS = 200
 
 
-def start(words: list[str], largest_file: int | None = None) -> subprocess.Popen[str]:
+def start(
+    words: list[str], largest_file: int | None = None, module: Sequence[str] = ("bench",)
+) -> subprocess.Popen[str]:
     """`python -m bench WORDS` as a process of its own, which may not write a file of more bytes than `largest_file`."""
 
     def limit() -> None:
@@ -29,7 +32,7 @@ def start(words: list[str], largest_file: int | None = None) -> subprocess.Popen
         if largest_file is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
-    command = [sys.executable, "-m", "bench", *words]
+    command = [sys.executable, "-m", *module, *words]
     pipe, alone = (
         subprocess.PIPE,
         os.environ | {"OMP_NUM_THREADS": "1"},

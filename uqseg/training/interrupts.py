@@ -15,9 +15,12 @@ class Interrupts:
     nothing. SIGINT ends in KeyboardInterrupt as ever, SIGTERM in SystemExit(143).
 
     Where somebody else handles these signals, or in another thread than the first, it changes nothing.
+    shared: the first signal waits for the end of the context, since several processes are to stop together: whoever
+    runs in it asks all of them what was received, and ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shared: bool = False) -> None:
+        self.shared = shared
         self.received: list[int] = []
         self.deferring = False
 
@@ -36,6 +39,8 @@ class Interrupts:
     def __exit__(self, *error: object) -> None:
         for number, usual in self._usual.items():
             signal.signal(number, usual)
+        if self.received and error[0] is None:
+            self._end(self.received[0])
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -45,12 +50,12 @@ class Interrupts:
             yield
         finally:
             self.deferring = False
-            if self.received:
+            if self.received and not self.shared:
                 self._end(self.received[0])
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received.append(number)
-        if not self.deferring or len(self.received) > 1:
+        if not (self.deferring or self.shared) or len(self.received) > 1:
             self._end(number)
 
     def _end(self, number: int) -> None:

@@ -52,8 +52,10 @@ from uqseg.training.checkpoint import (
 )
 from uqseg.training.facts import facts_of
 from uqseg.training.interrupts import Interrupts
+from uqseg.training.parallel import Ranks, together
 from uqseg.training.recipe import TRAINING_VERSION, Training, rate
 
+Watch = Callable[[Mapping[str, Any]], None]
 LOG_EVERY = 10  # steps between readings of the loss: each one waits for the device
 COLUMNS = (
     TextColumn("{task.description}", markup=False),  # the brackets of a label are no markup
@@ -96,7 +98,7 @@ def fit(
     resume: bool = True,
     progress: bool = True,
     seed: int = 0,
-    watch: Callable[[Mapping[str, Any]], None] | None = None,
+    watch: Watch | None = None,
 ) -> Method[Any]:
     """Train `method` on `train` and return it on its device, ready to sample.
 
@@ -104,6 +106,8 @@ def fit(
     unfinished training; with `resume`, a finished one is loaded and an unfinished one goes on where it stopped.
     seed: of batches, augmentation and the method's noise.
     watch: called with each line of the history (step, loss, lr, val, ...) when it is written, for example to draw it.
+    Processes of one group of torch.distributed, as torchrun starts them, train together: each calls this alike, takes
+    its rows of each batch, and gets the same weights; the first one validates and writes.
     Ctrl-C and SIGTERM end it after the step that is under way, with a checkpoint; a second one ends it at once.
     Raises UsageError where the method declines the data, DivergenceError where the loss is no longer finite, FileError
     where `out` holds another training or cannot be written, DamagedError where a file in it is not as it was written.
@@ -111,6 +115,11 @@ def fit(
     _check(method, train, val, recipe, seed, out)
     if reason := method.declines(train):
         raise UsageError(f"method '{method.label()}' declines the data: {reason}")
+    ranks = Ranks.current()
+    if ranks.size > 1 and method.couples_cases:
+        raise UsageError(f"method '{method.label()}' couples the cases of a batch; train it with one process")
+    if recipe.batch < ranks.size:
+        raise UsageError(f"batch: expected an image for each of {ranks.size} processes, got {recipe.batch}")
     folder, key = Path(out) if out is not None else None, _key(method, train, val, recipe, seed)
     method.to(pick_device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
     if folder and resume and (folder / COST).exists():
@@ -123,18 +132,19 @@ def fit(
         _try(method, train, recipe)
     if val is not None:
         val = val.take(evenly(val.table["patient"].tolist(), recipe.validate_images, 0))
-    run = _Run(method, train, val, recipe, seed, key, folder)
+    run = _Run(method, train, val, recipe, seed, key, folder, ranks)
     run.watch = watch
     with ExitStack() as stack:
-        interrupts = stack.enter_context(Interrupts())
+        interrupts = stack.enter_context(Interrupts(shared=ranks.size > 1))
         if folder:
             run.resume(resume)
-            run.log = stack.enter_context((folder / HISTORY).open("a", encoding="utf-8"))
-        bar = Progress(*COLUMNS, console=Console(stderr=True), disable=not progress, transient=True)
-        run.take_steps(stack.enter_context(bar), interrupts)
+            if run.first:
+                run.log = stack.enter_context((folder / HISTORY).open("a", encoding="utf-8"))
+        bar = Progress(*COLUMNS, console=Console(stderr=True), disable=not (progress and run.first), transient=True)
+        with together(method, ranks) as run.losses:
+            run.take_steps(stack.enter_context(bar), interrupts)
         with interrupts.deferred():
-            run.finish()
-            run.publish()
+            run.end()
     return method.eval()
 
 
@@ -221,10 +231,14 @@ class _Run:
         seed: int,
         key: int,
         folder: Path | None,
+        ranks: Ranks,
     ) -> None:
+        self.ranks, self.first = ranks, ranks.rank == 0
+        self.losses: Callable[..., Tensor] = method.loss
         self.method, self.train, self.val, self.recipe, self.seed = method, train, val, recipe, seed
         self.key, self.folder, self.checkpoint = key, folder, (folder or Path()) / "checkpoint.safetensors"
         self.device, self.total = method.device, recipe.total_steps(len(train))
+        self.dtype = next(method.parameters()).dtype
         self.bf16 = uses_bf16(recipe.precision, self.device)
         self.gather = resident(train, self.device)
         optimizer = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
@@ -232,7 +246,7 @@ class _Run:
         self.state, self.warned = State(), False
         self.torn = False  # whether weights, state and history are between two of their states: no checkpoint then
         self.log: TextIO | None = None
-        self.watch: Callable[[Mapping[str, Any]], None] | None = None
+        self.watch: Watch | None = None
 
     def take_steps(self, bar: Progress, interrupts: Interrupts) -> None:
         """Take the remaining steps, each with its check, validation and line of history, and write checkpoints.
@@ -249,6 +263,8 @@ class _Run:
         try:
             while state.step < self.total or state.unread:
                 with interrupts.deferred():
+                    if interrupts.shared and self.ranks.any(bool(interrupts.received), self.device):
+                        raise KeyboardInterrupt  # in all processes at the same step
                     if state.unread is None:
                         lr = rate(self.recipe, state.step, self.total)
                         loss, norm = self.step(lr)
@@ -273,8 +289,9 @@ class _Run:
         self.torn = True
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        batch = self.gather(rows_of(self.state.step, len(self.train), self.recipe.batch, self.seed))
-        noise = Noise.for_step(self.recipe.batch, "step", self.seed, self.state.step, device=self.device)
+        rows, B = self.ranks.rows(self.recipe.batch), self.recipe.batch
+        batch = self.gather(rows_of(self.state.step, len(self.train), B, self.seed)[rows])
+        noise = Noise.for_step(B, "step", self.seed, self.state.step, rows=rows, device=self.device)
         loss = self.loss(batch, noise)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -322,6 +339,19 @@ class _Run:
             self.swap()
             self.torn = torn
 
+    def end(self) -> None:
+        """Finish and publish in the first process, and give all of them its weights."""
+        error: Exception | None = None
+        try:
+            if self.first:
+                self.finish()
+                self.publish()
+        except Exception as reason:
+            error = reason
+        if self.ranks.any(error is not None, self.device):
+            raise error or DivergenceError("the first process could not finish the training")
+        self.ranks.share(self.method.state_dict().values())
+
     def finish(self) -> None:
         """Give the method the weights that are kept, and its `finish` a pass over the training images."""
         self.swap()
@@ -335,22 +365,32 @@ class _Run:
         self.state.cpu_seconds += time.process_time() - cpu_started
 
     def loss(self, batch: Arrays, noise: Noise) -> Tensor:
-        """Mean loss of a batch, augmented as the recipe says."""
+        """Mean loss of a batch, augmented as the recipe says; of a part, such that the mean over processes is that."""
         images, masks, read = batch
         x = normalise(images)
         if self.recipe.augment:
             x, masks = augment(x, masks, noise)
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = x.to(self.dtype).contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16) if self.bf16 else nullcontext():
-            losses = self.method.loss(x, masks, read, noise)
-        return _checked(losses, len(x)).float().mean()
+            losses = _checked(self.losses(x, masks, read, noise), len(x))
+        losses = losses.to(torch.promote_types(losses.dtype, torch.float32))
+        return losses.mean() if self.ranks.size == 1 else losses.sum() * (self.ranks.size / self.recipe.batch)
 
     def reading(self, loss: Tensor, norm: Tensor, lr: float) -> dict[str, Any] | None:
         """The beginning of the history's line of this step, checked, if the step is one to be read."""
         step = self.state.step
         if not (step == self.total or self.validates() or step % LOG_EVERY == 0):
             return None
-        line: dict[str, Any] = {"step": step, "loss": float(loss), "lr": lr, **self.method.watch()}
+        watched = self.method.watch()
+        means = self.ranks.mean(
+            torch.tensor([float(loss), *watched.values()], dtype=torch.float64, device=self.device)
+        ).tolist()
+        line: dict[str, Any] = {
+            "step": step,
+            "loss": means[0],
+            "lr": lr,
+            **dict(zip(watched, means[1:], strict=True)),
+        }
         if not (math.isfinite(line["loss"]) and math.isfinite(norm)):
             numbers = f"loss {line['loss']}, gradient norm {float(norm)}"
             raise DivergenceError(f"training diverged at step {step}: {numbers}. {_advice(self.recipe, self.bf16)}")
@@ -365,7 +405,7 @@ class _Run:
         """Validate, if it is time to, and write the line of a step that was read."""
         assert self.state.unread is not None
         line, score = self.state.unread, None
-        if self.validates():
+        if self.validates() and self.first:
             score = self.validated()
             line = line | {"val": score}
             if not self.warned and (text := self.method.warning()):
@@ -417,7 +457,9 @@ class _Run:
         """Go on from the folder's checkpoint if there is one and it is wanted; forget what will be repeated."""
         assert self.folder is not None
         history = self.restore() if wanted and self.checkpoint.exists() else b""
-        write(self.folder / HISTORY, history)
+        self.ranks.any(False, self.device)  # all have read it before the first goes on writing
+        if self.first:
+            write(self.folder / HISTORY, history)
 
     def restore(self) -> bytes:
         """Take weights, optimiser state and step from the checkpoint; the history up to it."""
@@ -469,6 +511,7 @@ class _Run:
             "images_per_second": state.step * self.recipe.batch / state.seconds,
             "peak_memory_bytes": peak_memory(self.device),
             "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
+            "processes": self.ranks.size,
             "threads": torch.get_num_threads(),  # another number of them rounds sums in another order
             "steps": state.step,
             "best_step": state.best_step,

@@ -1,0 +1,96 @@
+"""Scoring of a large set in shards: ranges of its cases, which any workers may score, and their joining.
+
+STORE/partial/NAME/: a file for each shard that is scored, with every statistic of its cases in double precision, so
+that sums over patients and figures over all cases are those of one piece to the last digit.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from bench.runs.keys import key_of
+from bench.runs.store import BusyError, Store
+from uqseg.files import write
+from uqseg.metrics import Scores, statistics
+
+SHARD = 2**14  # cases: a multiple of every batch, so that batches are those of one piece
+Score = Callable[[slice], tuple[Scores, float]]
+
+
+def parts(cases: int) -> list[slice]:
+    """The ranges of `cases` cases."""
+    return [slice(start, min(start + SHARD, cases)) for start in range(0, cases, SHARD)]
+
+
+def score_free(store: Store, name: str, cases: int, names: Sequence[str], score: Score) -> list[slice]:
+    """Score the shards of the scores `name` that nobody else is at; the others."""
+    busy = []
+    for part in parts(cases):
+        file = _file(store, name, names, part)
+        try:
+            with store.locked(f"{name}-{part.start}", wait=False):
+                if not _is_readable(file):
+                    _write(file, *score(part))
+        except BusyError:
+            busy.append(part)
+    return busy
+
+
+def joined(store: Store, name: str, cases: int, names: Sequence[str], like: Scores) -> tuple[Scores, float]:
+    """The scores of all cases in their order, and the milliseconds of an image; like: scores of some of them.
+
+    What is kept only as sums per patient is summed here, one statistic at a time, to bound the memory.
+    """
+    shards = [np.load(_file(store, name, names, part)) for part in parts(cases)]
+    owners, ids = (np.concatenate([shard[key] for shard in shards]) for key in ("patients", "cases"))
+    summed = {s.name for s in statistics().values() if s.summed}
+    values, sums = {}, {}
+    for statistic in like.values:
+        column = np.concatenate([shard[f"statistic/{statistic}"] for shard in shards])
+        if statistic in summed:
+            total, count = Scores(ids, owners, {statistic: column}, like.samples, like.drawn).sums([statistic])
+            sums[statistic] = total[statistic], count[statistic]
+        else:
+            values[statistic] = column
+    scores = Scores(ids, owners, values, like.samples, like.drawn, sums, like.averaged)
+    return scores, float(np.median([float(shard["milliseconds"]) for shard in shards]))
+
+
+def first(store: Store, name: str, cases: int, names: Sequence[str]) -> Scores:
+    """The scores of the first shard: their statistics, number and kind of samples."""
+    shard = np.load(_file(store, name, names, parts(cases)[0]))
+    values = {key.partition("/")[2]: shard[key] for key in shard.files if key.startswith("statistic/")}
+    kind = str(shard["drawn"]), bool(shard["averaged"])
+    return Scores(shard["cases"], shard["patients"], values, int(shard["samples"]), kind[0], averaged=kind[1])  # type: ignore[arg-type]
+
+
+def free(store: Store, name: str) -> None:
+    """Remove the shards of scores that are joined and stored."""
+    shutil.rmtree(store.partial(name), ignore_errors=True)
+
+
+def _file(store: Store, name: str, names: Sequence[str], part: slice) -> Path:
+    return store.partial(name) / f"{key_of(sorted(names))[:8]}-{part.start}-{part.stop}.npz"
+
+
+def _is_readable(file: Path) -> bool:
+    try:
+        with np.load(file) as shard:
+            return all(shard[key] is not None for key in shard.files)  # each is checked against its CRC
+    except (OSError, ValueError, BadZipFile, KeyError):
+        return False
+
+
+def _write(file: Path, scores: Scores, milliseconds: float) -> None:
+    arrays: dict[str, Any] = {f"statistic/{name}": x for name, x in scores.values.items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, cases=scores.cases, patients=scores.patients, samples=scores.samples, drawn=scores.drawn,
+             averaged=scores.averaged, milliseconds=milliseconds, **arrays)  # fmt: skip
+    write(file, buffer.getvalue())
