@@ -77,12 +77,13 @@ class Segmentation:
         return float(self.weights @ apart @ self.weights)
 
     def picture(self) -> Image.Image:
-        """The image, the image with the outlines of the mask (red) and of four samples, and the standard deviation."""
+        """The image; the image with the outlines of the mask (red) and of four samples; the standard deviation."""
         grey = self.image[0] if len(self.image) == 1 else self.image.mean(0)
         scale = max(1, SHOWN // max(grey.shape))
         plain = np.repeat(_enlarged(grey.astype(np.uint8), scale)[..., None], 3, 2)
         drawn = plain.copy()
-        for sample, colour in zip(self.prob, OUTLINES, strict=False):
+        few = np.linspace(0, len(self.prob) - 1, min(len(self.prob), len(OUTLINES))).round().astype(int)
+        for sample, colour in zip(self.prob[few], OUTLINES, strict=False):
             drawn[_outline(_enlarged(sample >= 0.5, scale))] = colour
         drawn[_outline(_enlarged(self.mask, scale))] = MASK
         from matplotlib import colormaps
