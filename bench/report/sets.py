@@ -32,7 +32,8 @@ def table(results: Results) -> pd.DataFrame:
         shares = stats.repetition_weights(label, len(each), stats.RESAMPLES)
         shares = np.concatenate([np.full((1, len(each)), 1 / len(each)), shares])
         for name in COLUMNS:
-            drawn = sum(shares[:, k] * _mean(of[name].to_numpy(float), weights) for k, of in enumerate(each))
+            means = [_mean(patient[name].to_numpy(float), weights) for patient in each]
+            drawn = (shares * np.stack(means, 1)).sum(1)
             rows.append((label, name, *stats.estimate(float(drawn[0]), drawn[1:], len(patients))))
     return pd.DataFrame(rows, columns=["method", "figure", "value", "low", "high"])
 
