@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bench import stats
-from bench.report import beside, explorer, gallery, sections, tables, verdicts, webpage
+from bench.report import beside, explorer, gallery, sections, sets, tables, verdicts, webpage
 from bench.report.blocks import Block, Live, Table, anchor, markdown
 from bench.report.context import Report
 from bench.report.tables import code, escape
@@ -47,7 +47,7 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
     labels = [*results.cells, *results.yardsticks]
     if not results.cells:
         nothing = "No method has scores: see declined and failed above."
-        _write(results, [], [nothing])
+        _write(results, [], [nothing, *sets.section(results, sets.table(results))])
         return [nothing]
     cells = {label: results.cells.get(label) or [results.yardsticks[label]] for label in labels}
     scores = {label: [cell.scores["test"] for cell in each] for label, each in cells.items()}
@@ -67,6 +67,7 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
         *sections.calibration(report),
         *sections.failure(report),
         *sections.thresholds(report),
+        *_sets(report),
         *sections.further(report),
         *_claims(report),
         *beside.section(results),
@@ -102,7 +103,7 @@ def _head(results: Results) -> str:
     for split in SPLITS:
         part = data["splits"][split]
         rows.append((split, f"{part['images']} images of {part['patients']} patients, {part['scored']} of them scored"))
-    counts = ", ".join(f"{escape(label)} {len(cells)}" for label, cells in results.cells.items())
+    counts = ", ".join(f"{escape(label)} {len(cells)}" for label, cells in (results.cells | results.sets).items())
     rows += [
         ("readers", _readers(data)),
         ("image", f"{data['size']}×{data['size']} pixels, {data['channels']} channel(s)"),
@@ -143,7 +144,7 @@ def without_paths(command: str) -> str:
 def warnings_of(results: Results, patients: int) -> list[str]:
     """What a reader must know before any number: cells still missing, few test patients, older versions."""
     warnings = []
-    scored = {(cell.label, cell.repetition) for cells in results.cells.values() for cell in cells}
+    scored = {(cell.label, cell.repetition) for cell in results.scored}
     missing = [f"{e['label']}, repetition {e['repetition']}" for e in results.run["cells"]
                if (e["label"], e["repetition"]) not in scored]  # fmt: skip
     if missing := [name for name in missing if name not in results.failed]:
@@ -259,6 +260,11 @@ def _way(report: Report) -> list[Block]:
     csv = report.csv(pd.DataFrame(rows, columns=["method", "figure", "share", "low", "high"]), "shares")
     text = f"The same as a share of the way from *background* (0 %) to *oracle* (100 %): {csv}."
     return [Table(pd.DataFrame(columns)), text]
+
+
+def _sets(report: Report) -> list[Block]:
+    table = sets.table(report.results)
+    return [*sets.section(report.results, table), f"All in {report.csv(table, 'sets')}."] if len(table) else []
 
 
 def _claims(report: Report) -> list[Block]:

@@ -134,7 +134,7 @@ def _cells(runs: Sequence[Results]) -> dict[tuple[str, int], Path]:
     cells: dict[tuple[str, int], tuple[CellResults, Path]] = {}
     for run in runs:
         names = {(e["label"], e.get("repetition", 0)): e["folder"] for e in (*run.run["cells"], *run.run["yardsticks"])}
-        for cell in (*(cell for each in run.cells.values() for cell in each), *run.yardsticks.values()):
+        for cell in run.scored:
             key, path = (cell.label, cell.repetition), run.folder / "cells" / names[cell.label, cell.repetition]
             if key in cells and not _equal(cells[key][0], cell):
                 raise UsageError(

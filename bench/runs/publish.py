@@ -37,7 +37,7 @@ def publish(folder: Path, to: Path, anonymous: bool) -> Iterator[str]:
     )
     folders = {(e["label"], e["repetition"]): e["folder"] for e in run.run["cells"]}
     folders |= {(e["label"], 0): e["folder"] for e in run.run["yardsticks"]}
-    for cell in (*(c for cells in run.cells.values() for c in cells), *run.yardsticks.values()):
+    for cell in run.scored:
         name = folders[cell.label, cell.repetition]
         size = _publish_cell(cell, folder / "cells" / name, to / "cells" / name, cases, patients)
         statistics = cell.info["statistics"]

@@ -73,22 +73,32 @@ class CellResults:
 
 @dataclass(frozen=True)
 class Results:
-    """A results folder. cells: label -> repetitions, in the run's order; failed: "label, repetition" -> error."""
+    """A results folder. cells: label -> repetitions, in the run's order; failed: "label, repetition" -> error.
+
+    sets: the same of those whose answer is one set of pixels, which is scored by itself.
+    """
 
     folder: Path
     run: dict[str, Any]
     cases: pd.DataFrame
     cells: dict[str, list[CellResults]]
+    sets: dict[str, list[CellResults]]
     yardsticks: dict[str, CellResults]
     failed: dict[str, str]
     gallery: Gallery | None
     finished: dict[str, Any] | None
 
     @property
+    def scored(self) -> list[CellResults]:
+        """All cells that have scores."""
+        of_methods = [cell for cells in (*self.cells.values(), *self.sets.values()) for cell in cells]
+        return [*of_methods, *self.yardsticks.values()]
+
+    @property
     def statistics(self) -> dict[str, set[int]]:
         """The versions in which each statistic is stored: more than one where cells were scored by different code."""
         versions: dict[str, set[int]] = {}
-        for cell in (*(c for cells in self.cells.values() for c in cells), *self.yardsticks.values()):
+        for cell in self.scored:
             for name, version in cell.info["statistics"].items():
                 versions.setdefault(name, set()).add(version)
         return versions
@@ -102,6 +112,7 @@ def read_results(folder: Path) -> Results:
     run = read_run(folder)
     cases = read_cases(folder)
     cells: dict[str, list[CellResults]] = {}
+    sets: dict[str, list[CellResults]] = {}
     failed: dict[str, str] = {}
     yardsticks: dict[str, CellResults] = {}
     for entry in (*run["cells"], *run["yardsticks"]):
@@ -112,14 +123,15 @@ def read_results(folder: Path) -> Results:
                 if (path / "failure.json").exists():
                     failed[title] = read_failure(path / "failure.json")
             elif "repetition" in entry:
-                cells.setdefault(label, []).append(read_cell(path))
+                cell = read_cell(path)
+                (sets if cell.info.get("gives") == "set" else cells).setdefault(label, []).append(cell)
             else:
                 yardsticks[label] = read_cell(path)
         except DamagedError as error:
             failed[title] = str(error)
     gallery = read_gallery(folder / "gallery.npz") if (folder / "gallery.npz").exists() else None
     finished = read_json(folder / "finished.json") if (folder / "finished.json").exists() else None
-    return Results(folder, run, cases, cells, yardsticks, failed, gallery, finished)
+    return Results(folder, run, cases, cells, sets, yardsticks, failed, gallery, finished)
 
 
 def read_run(folder: Path) -> dict[str, Any]:

@@ -309,12 +309,9 @@ def _cell(run: Run, label: str, repetition: int) -> Cell:
     for values in (run.settings.get("training", {}), of_training):
         training = _over(training, values)
     checked = validated(Training, training, f"training of {label if of_training else name}")
-    for wrapper, _ in chain:
+    for wrapper, _ in chain[:-1]:
         if wrappers.find(wrapper).gives == "set":
-            raise UsageError(
-                f"--methods: '{label}' gives one set of pixels, which has no samples to score; leave out +{wrapper}, "
-                f"or call uqseg.wrappers.{wrapper}.set_figures for its risk, size and coverage."
-            )
+            raise UsageError(f"--methods: '{label}' wraps the one set of pixels of +{wrapper}; put +{wrapper} last.")
     wrapped = tuple((wrapper, wrappers.options(wrapper, **values)) for wrapper, values in chain)
     return Cell(shown_label(label), name, options, checked, wrapped, repetition)
 

@@ -146,8 +146,8 @@ def work(folder: Path, cell: str, settings: Settings) -> None:
     sampler = _Lazy(lambda: make_sampler(job, cell, settings))
     for split in filter(entry["scores"].__contains__, ORDER):
         scores[split], info[split] = _scored(job, entry, split, sampler, settings)
-    kept = {split: _only(scores[split], wanted(split)) for split in results.SPLITS if split in scores}
-    described = info["test"] | {"scores": entry["scores"], "statistics": wanted("test")}
+    kept = {split: _only(scores[split], wanted(split, entry)) for split in results.SPLITS if split in scores}
+    described = info["test"] | {"scores": entry["scores"], "statistics": wanted("test", entry)}
     if "fit" in entry:
         final = trained(job.cells[cell], entry["fit"], job.splits, job.store, settings)
         cost = read_json(final / "fit.json") | {"sample_ms": info["test"]["sample_ms"]}
@@ -161,14 +161,21 @@ def is_done(path: Path, entry: dict[str, Any]) -> bool:
     try:
         info = results.read_object(path / "cell.json")
         results.check_cell(path, info)
-        return bool(info["scores"] == entry["scores"] and info["statistics"] == wanted("test"))
+        return bool(info["scores"] == entry["scores"] and info["statistics"] == wanted("test", entry))
     except (FileError, KeyError):
         return False
 
 
-def wanted(split: str) -> dict[str, int]:
+def wanted(split: str, entry: Mapping[str, Any]) -> dict[str, int]:
     """The statistics that a split is scored with, and their versions: train and val only show overfitting."""
+    if gives_set(entry):
+        return {n: s.version for n, s in statistics(of_set=True).items()}
     return {n: s.version for n, s in statistics().items() if split == "test" or n in THRESHOLD_STATISTICS}
+
+
+def gives_set(entry: Mapping[str, Any]) -> bool:
+    """Whether a cell's answer is one set of pixels, which is not scored as samples are."""
+    return any(wrappers.find(name).gives == "set" for name in entry.get("wrappers", ()))
 
 
 def missing(store: Store, entry: dict[str, Any], split: str) -> list[str]:
@@ -177,7 +184,7 @@ def missing(store: Store, entry: dict[str, Any], split: str) -> list[str]:
         known = dict(results.read_object(store.scores(entry["scores"][split]) / "cell.json")["statistics"])
     except (FileError, KeyError, TypeError, ValueError):
         known = {}
-    return [name for name, version in wanted(split).items() if known.get(name) != version]
+    return [name for name, version in wanted(split, entry).items() if known.get(name) != version]
 
 
 class _Lazy:
@@ -313,7 +320,7 @@ def _scored(
     """The scores of a split from the store; what is missing there or of another version is computed and kept there."""
     name, data = entry["scores"][split], job.splits.scored(split)
     with job.store.locked(name, settings.wait):
-        folder, versions, names = job.store.scores(name), wanted(split), missing(job.store, entry, split)
+        folder, versions, names = job.store.scores(name), wanted(split, entry), missing(job.store, entry, split)
         stored: tuple[Scores, dict[str, Any]] | None = None
         if folder.exists():
             try:
@@ -384,6 +391,7 @@ def _described(entry: dict[str, Any], sampler: Sampler, scores: Scores) -> dict[
         "label": entry["label"],
         "method": entry["label"] if yardstick else entry["method"],
         "wrappers": entry.get("wrappers", []),
+        "gives": "set" if gives_set(entry) else "samples",
         "repetition": entry.get("repetition", 0),
         "yardstick": yardstick,
         "samples": scores.samples,

@@ -76,7 +76,7 @@ def refused(answer: Answer, code: int, *words: str) -> None:
         ("run --seeds one", "--seeds: expected whole numbers and ranges such as 0,1,2 or 0-4, got 'one'"),
         ("run --seeds 0-2,1", "--seeds: expected different whole numbers, got [0, 1, 2, 1]"),
         ("run --methods unet+level", "unknown wrapper 'level'. Did you mean 'levels'? Known: conformal"),
-        ("run --methods unet+conformal", "gives one set of pixels, which has no samples to score"),
+        ("run --methods unet+conformal+levels", "wraps the one set of pixels of +conformal; put +conformal last"),
         ("run --methods unet+levels[n=3]", "wrapper 'levels': n: Extra inputs are not permitted, got 3"),
         ("run --methods unet[training.lr=-1]", "training of unet[training.lr=-1]: lr: Input should be greater than 0"),
         ("run --methods no/such/file.py:Net", "there is no file"),

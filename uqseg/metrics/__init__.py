@@ -6,7 +6,7 @@ The figures need NumPy and pandas alone; what reads samples is imported, with to
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from uqseg.metrics import ambiguity, calibration, failure, threshold
+from uqseg.metrics import ambiguity, calibration, failure, sets, threshold
 from uqseg.metrics.definitions import markdown
 from uqseg.metrics.registry import (
     Figure,
@@ -47,6 +47,7 @@ __all__ = [
     "older_figures",
     "read_scores",
     "score",
+    "sets",
     "statistic",
     "statistics",
     "tables",

@@ -55,13 +55,17 @@ def ratio(top: Floats, bottom: Floats, empty: float = np.nan) -> Floats:
 
 @dataclass(frozen=True)
 class Statistic:
-    """What is computed of each case and stored: (B,*shape); "R" in the shape is the number of readers."""
+    """What is computed of each case and stored: (B,*shape); "R" in the shape is the number of readers.
+
+    of_set: of a set of pixels, given as the one sample; what samples are scored with says nothing about it.
+    """
 
     name: str
     version: int
     shape: tuple[int | str, ...]
     summed: bool
     compute: Callable[[Scored], Tensor] = field(repr=False)
+    of_set: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ _FIGURES: dict[str, Figure] = {}
 
 
 def statistic(
-    name: str, *, version: int = 1, shape: tuple[int | str, ...] = (), summed: bool = False
+    name: str, *, version: int = 1, shape: tuple[int | str, ...] = (), summed: bool = False, of_set: bool = False
 ) -> Callable[[Measure], Measure]:
     """Register a function of Scored that gives a tensor (B,*shape), NaN where undefined.
 
@@ -87,7 +91,7 @@ def statistic(
     """
 
     def register(function: Measure) -> Measure:
-        _STATISTICS[name] = Statistic(name, version, shape, summed, function)
+        _STATISTICS[name] = Statistic(name, version, shape, summed, function, of_set)
         return function
 
     return register
@@ -103,9 +107,9 @@ def derived(name: str, of: tuple[str, ...]) -> Callable[[Derive], Derive]:
     return register
 
 
-def statistics() -> dict[str, Statistic]:
-    """All stored statistics by name."""
-    return dict(_STATISTICS)
+def statistics(of_set: bool = False) -> dict[str, Statistic]:
+    """All stored statistics of samples by name, or all those of a set of pixels."""
+    return {name: statistic for name, statistic in _STATISTICS.items() if statistic.of_set is of_set}
 
 
 def derivations() -> dict[str, Derived]:

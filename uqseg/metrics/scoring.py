@@ -68,7 +68,7 @@ def _names(argument: str, given: Iterable[object], images: int) -> NDArray[np.st
 
 
 def _chosen(names: Sequence[str] | None) -> dict[str, Statistic]:
-    known = statistics()
+    known = statistics() if names is None else statistics() | statistics(of_set=True)
     if isinstance(names, str) or not isinstance(names, Iterable | None):
         raise ValueError(f"statistics: expected a list of names or None for all, got {names!r}")
     for name in names or ():
