@@ -73,8 +73,8 @@ def _put_cells(folder: Path, entry: dict[str, Any], splits: Any) -> None:
         data = splits.scored(split)
         samples = np.zeros((len(data), 1, *data.masks.shape[2:]), np.float32)
         patients = data.table["patient"].tolist()
-        scores[split] = score(samples, np.array(data.masks), np.array(data.read), drawn="support",
-                              statistics=list(wanted(split, first)), cases=data.cases.tolist(), patients=patients)  # fmt: skip
+        scores[split] = score(samples, np.array(data.masks), np.array(data.read), drawn="support", patients=patients,
+                              statistics=list(wanted(split, first)), cases=data.cases.tolist())  # fmt: skip
     info = {"label": "unet", "repetition": 0, "scores": first["scores"], "statistics": wanted("test", first)}
     results.write_cell(folder / "cells" / first["folder"], scores, info)
     files = {file.name: file.read_bytes() for file in (folder / "cells" / first["folder"]).iterdir()}
