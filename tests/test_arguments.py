@@ -150,7 +150,7 @@ def test_load_model(tmp_path: Path) -> None:
         ("swag", {"width": 512, "rank": 1000}, "(width=512, rank=1000|rank=1000, width=512) with 1 channels"),
         ("unet", {"channels": 0}, "channels: expected a whole number from 1 to 1000, got 0"),
         ("unet", {"readers": "4"}, "readers: expected a whole number from 1 to 1000, got '4'"),
-        ("ensemble", {"readers": 1000}, "the defaults with 1 channels and 1000 readers ask for weights of"),
+        ("ensemble", {"width": 64, "readers": 40}, "width=64 with 1 channels and 40 readers ask for weights of"),
         ("unet", {"seed": 0.5}, "seed: expected a whole number, got 0.5"),
     ],
 )

@@ -136,7 +136,7 @@ def test_what_cannot_be_predicted_is_refused(small) -> None:
     for data, keywords, reason in (
         (small.images.astype(float), {}, "images: expected uint8"),
         (small.images, {"keys": ["a"]}, "keys: expected one for each of 12"),
-        (small.images, {"batch": 0}, "at least 1"),
+        (small.images, {"batch": 0}, "batch: expected a whole number from 1"),
         (small.images[:0], {}, "at least one image"),
     ):
         with pytest.raises(ValueError, match=reason):

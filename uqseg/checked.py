@@ -22,8 +22,10 @@ class Checked(BaseModel):
             try:
                 super().__init__(**values)
             except ValidationError as error:
-                known = ", ".join(type(self).model_fields) or "none"
-                raise UsageError(f"{_faults(error)}. Allowed: {known}.") from error
+                faults = _faults(error)
+                if "Allowed: " not in faults:  # a part of it has not said so of its own keys
+                    faults += f". Allowed: {', '.join(type(self).model_fields) or 'none'}."
+                raise UsageError(faults) from error
 
     @field_validator("*", mode="before")
     @classmethod

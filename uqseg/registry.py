@@ -92,8 +92,9 @@ class Registry(Generic[R]):
 
     def options(self, label: str, **values: Any) -> Options:
         """Its options with `values` set; an unknown key or a wrong type is a UsageError naming what exists."""
+        kind = self.find(label).Options
         try:
-            return self.find(label).Options(**values)
+            return kind(**values)
         except UsageError as error:
             raise UsageError(f"{self.kind} '{label}': {error}") from error
 

@@ -76,7 +76,8 @@ def unneeded(out: Path) -> list[Path]:
         run = results.read_run(folder)
         for entry in (*run["cells"], *run["yardsticks"]):
             needed |= {entry.get("fit", ""), *entry["scores"].values()}
-    return [path for path in sorted((out / STORE).glob("*/*")) if path.name not in needed]
+    kept = [path for path in sorted((out / STORE).glob("*/*")) if path.parent.name != "locks"]  # empty, and in use
+    return [path for path in kept if path.name not in needed]
 
 
 def size(path: Path) -> int:

@@ -176,10 +176,10 @@ def test_every_recipe_makes_a_run_of_every_method(name: str) -> None:
         ('description = "x"\nsizes = 64\n[training]\nsteps = 1', "r.toml: sizes: Extra inputs are not permitted"),
         ('description = "x"\nsizes = 64\n[training]\nsteps = 1', "Allowed: description, size, samples, limit"),
         ('description = "x"\nsize = "big"\n[training]\nsteps = 1', "r.toml: size: Input should be a valid integer"),
-        ('description = "x"\n[limit]\ntrain = 0\n[training]\nsteps = 1', "r.toml: limit.train: Input should be"),
+        ('description = "x"\n[limit]\ntrain = 0\n[training]\nsteps = 1', "r.toml: limit: train: Input should be"),
         ('description = "x"\n[training]\nstep = 1', "r.toml: training: "),
         ('description = "x"\n[training]\nsteps = 1.5', "r.toml: training: steps: Input should be a valid integer"),
-        ('description = "x"\n[training]\nsteps = 1\nepochs = 1', "r.toml: training: keys: set exactly one of"),
+        ('description = "x"\n[training]\nsteps = 1\nepochs = 1', "r.toml: training: set exactly one of"),
         ('description = "x"\n[training]\nsteps = 1\n[training_of.unet]\nlr = -1', "r.toml: training_of.unet: lr: "),
         ('description = "x"\n[training]\nsteps = 1\n[options.unet]\nwidht = 3', "r.toml: options.unet: "),
         (

@@ -87,7 +87,7 @@ def test_a_second_run_trains_and_scores_nothing(finished: Run, monkeypatch: pyte
 
     figures = (finished.folder / "tables/figures.csv").read_bytes()
     monkeypatch.setattr(work, "fit", never)
-    monkeypatch.setattr(work, "_score", never)
+    monkeypatch.setattr(work, "score_sampler", never)
     again = bench(*finished.words)
     assert again.code == 0, again.err
     assert again.out.count(": done") == len(METHODS)

@@ -175,9 +175,6 @@ def build(
 
     Options are given as keywords, or in `named`, as one that is called `readers` must be.
     """
-    for name, value in (("channels", channels), ("readers", readers)):
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
-            raise UsageError(f"{name}: expected a whole number from 1 to 1000, got {value!r}")
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise UsageError(f"seed: expected a whole number, got {seed!r}")
     chosen = options(label, **(named or {}), **values)
@@ -193,7 +190,10 @@ def build(
 
 def size_of(label: str, chosen: Options, channels: int, readers: int) -> int:
     """Bytes of the tensors of a method of this project, without taking them; 0 for one from outside, whose
-    constructor may do anything."""
+    constructor may do anything. UsageError where channels or readers cannot be."""
+    for name, value in (("channels", channels), ("readers", readers)):
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
+            raise UsageError(f"{name}: expected a whole number from 1 to 1000, got {value!r}")
     if ":" in label:
         return 0
     with torch.device("meta"):  # shapes alone
