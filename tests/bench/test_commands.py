@@ -104,7 +104,7 @@ def test_status_clean_and_verify_name_what_is_damaged_or_old(finished: Run, tmp_
     assert f"Would free {size / 1e6:.2f} MB." in bench("clean", "--out", out, "--dry-run").out
     assert weights.exists()
     assert f"Freed {size / 1e6:.2f} MB." in bench("clean", "--out", out).out
-    assert not list(out.glob("store/*/*"))
+    assert not [path for path in out.glob("store/*/*") if path.parent.name != "locks"]
 
 
 def test_report_writes_the_same_page_anew_from_the_folder_alone(finished: Run, tmp_path: Path) -> None:
