@@ -75,11 +75,13 @@ def draw(gallery: Gallery, place: int) -> Figure:
             outline(ax, mean[window] >= 0.5)
             continue
         tile(row, 2, _deviation(mean, np.tensordot(weights, samples**2, 1)), "deviation", **DEVIATION)
-        for k, sample in enumerate(samples[:SAMPLES]):
+        count = min(SAMPLES, len(samples))
+        for column in range(count):
+            k = (2 * column + 1) * len(samples) // (2 * count)  # evenly over all: those of level sets are in order
             weight = f", weight {weights[k]:.2f}" if label in gallery.weights else ""
-            nothing = "" if (sample >= 0.5).any() else ": nothing"
-            ax = tile(row, 3 + k, sample, f"sample {k + 1}{weight}{nothing}", **PROBABILITY)
-            outline(ax, sample[window] >= 0.5)
+            nothing = "" if (samples[k] >= 0.5).any() else ": nothing"
+            ax = tile(row, 3 + column, samples[k], f"sample {k + 1}{weight}{nothing}", **PROBABILITY)
+            outline(ax, samples[k][window] >= 0.5)
     titles = ("probability, or share of readers", "standard deviation")
     for column, (ax, title) in enumerate(zip(above, titles, strict=True), 1):
         x, y, length, thickness = grid[rows, column].get_position(figure).bounds

@@ -284,7 +284,8 @@ def _gallery(report: Report) -> list[Block]:
     text: list[Block] = [
         f"Test cases chosen by rule, not by hand, cropped around what the readers marked.{simulated} First row: the "
         "image, mean and standard deviation of the readers, and each reader's outline; then each method's mean and "
-        "standard deviation below those of the readers, and its first samples with the outline of what is at least 0.5."
+        "standard deviation below those of the readers, and some of its samples, evenly over all, with the outline of "
+        "what is at least 0.5."
     ]
     for place, case in enumerate(kept.cases):
         rules = [rule for rule, chosen in kept.rules.items() if chosen == case]
