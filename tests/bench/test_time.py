@@ -1,7 +1,8 @@
 """The timing report: sections are kept one by one, its page shows all of them, and growth is what it is called."""
 
-from __future__ import mmap
+from __future__ import annotations
 
+import mmap
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,6 @@ def test_memory_of_its_own_grows_with_what_is_filled() -> None:
     before = scale.own_memory()
     fresh = mmap.mmap(
         -1, 100_000_000, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    )  # never memory that was freed before
+    )  # not freed before
     np.frombuffer(fresh, np.uint8)[:] = 1
     assert scale.own_memory() - before == pytest.approx(len(fresh), rel=0.1)
