@@ -131,8 +131,6 @@ def test_a_curve_ends_before_what_takes_too_long() -> None:
 
 def test_memory_of_its_own_grows_with_what_is_filled() -> None:
     before = scale.own_memory()
-    fresh = mmap.mmap(
-        -1, 100_000_000, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    )  # not freed before
+    fresh = mmap.mmap(-1, 100_000_000, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # no pages that were used before
     np.frombuffer(fresh, np.uint8)[:] = 1
     assert scale.own_memory() - before == pytest.approx(len(fresh), rel=0.1)
