@@ -230,7 +230,9 @@ def _beaten(report: Report) -> str:
 def _note(report: Report) -> str:
     boot = report.boot
     entries = report.results.run["yardsticks"]
-    known = "; ".join(f"*{escape(e['label'])}*: {escape(e['description'])}" for e in entries if "description" in e)
+    known = "; ".join(
+        f"*{escape(e['label'])}*" + (f": {escape(e['description'])}" if "description" in e else "") for e in entries
+    )
     marks = (
         f"Values with 95 % intervals from {boot.draws.shape[1]} resamples of the {boot.patients} patients of "
         f"{boot.images} test images and of the repetitions. **Bold**: the best method by value, where it beats the "
