@@ -75,9 +75,8 @@ class Group(NamedTuple):
 
 def of_results(results: Results) -> Evidence:
     """The evidence in a results folder: methods and yardsticks."""
-    cells = {**results.cells, **{label: [cell] for label, cell in results.yardsticks.items()}}
     by_split: dict[str, dict[str, list[Scores]]] = {}
-    for label, repetitions in cells.items():
+    for label, repetitions in results.repetitions.items():
         for cell in repetitions:
             for split, scores in cell.scores.items():
                 by_split.setdefault(split, {}).setdefault(label, []).append(scores)

@@ -726,11 +726,11 @@ def status(
     ] = False,
 ) -> None:
     """What is finished, under way, failed and damaged in the folder of runs."""
-    from bench.runs import progress
+    from bench.runs import watch as watching
     from bench.runs.upkeep import state
 
     if watch:
-        progress.watch(_existing(out))
+        watching.watch(_existing(out))
         return
     for line in state(_existing(out)):
         show(line)

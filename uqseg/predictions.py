@@ -30,8 +30,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
 
+from uqseg.checked import Checked
 from uqseg.data import AnnotatedSet
 from uqseg.data.formats import MAX_VOXELS, Volume, read_volume
 from uqseg.data.images import aligned, crop_or_pad, shrunk
@@ -54,10 +54,8 @@ SLACK = 1e-6  # by which a probability may miss [0,1]
 Arrays = NDArray[np.float32]
 
 
-class Settings(BaseModel):
+class Settings(Checked):
     """What predictions.toml may say. kind: how the samples of a case were drawn."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Drawn | None = None
 
@@ -343,8 +341,8 @@ def _kind(folder: Path, kind: Drawn | None, most: int) -> Drawn:
     file = folder / SETTINGS
     if kind is None and file.exists():
         try:
-            kind = Settings.model_validate(tomllib.loads(file.read_text(encoding="utf-8"))).kind
-        except (ValidationError, tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+            kind = Settings(**tomllib.loads(file.read_text(encoding="utf-8"))).kind
+        except (UsageError, tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
             expected = " or ".join(f'kind = "{name}"' for name in KINDS)
             raise FileError(f"{file}: expected {expected}, got {' '.join(str(error).split())[:150]}") from error
     if kind is None and most > 1:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from bench.runs.results import entries_of
 from uqseg.errors import UsageError, unknown
 
 
@@ -69,10 +70,9 @@ def need(module: str, extra: str) -> Any:
 def groups(record: Mapping[str, Any], cells: Sequence[str], most: int) -> list[list[str]]:
     """The cells in at most `most` tasks that need not wait for each other: those of one training are in one, as are
     yardsticks, which take moments."""
-    fits = {entry["folder"]: entry.get("fit", "") for entry in (*record["cells"], *record["yardsticks"])}
-    by_fit: dict[str, list[str]] = {}
+    entries, by_fit = entries_of(record), dict[str, list[str]]()
     for cell in cells:
-        by_fit.setdefault(fits[cell], []).append(cell)
+        by_fit.setdefault(entries[cell].get("fit", ""), []).append(cell)
     tasks = list(by_fit.values())
     return [[cell for task in tasks[start::most] for cell in task] for start in range(min(most, len(tasks)))]
 

@@ -20,9 +20,9 @@ from rich.live import Live
 
 from bench.launchers import Settings, launcher
 from bench.runs import workers
-from bench.runs.progress import table
 from bench.runs.results import read_run, write_json
 from bench.runs.sharing import failed_at
+from bench.runs.watch import table
 from uqseg.device import pick_device
 
 LOOK = 0.2  # seconds between two looks at the processes

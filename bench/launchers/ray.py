@@ -70,12 +70,10 @@ def _task(folder: Path, run: bytes, cells: list[str], settings: Settings) -> byt
     """Work on cells; where this machine does not see the run's folder, in one of its own, whose files it returns."""
     from bench.runs.sharing import take
 
-    try:
-        if (folder / "run.json").read_bytes() == run:
-            take(folder, cells, settings)
-            return None
-    except FileNotFoundError:
-        pass
+    record = folder / "run.json"
+    if record.is_file() and record.read_bytes() == run:
+        take(folder, cells, settings)
+        return None
     with tempfile.TemporaryDirectory() as own:
         copy = Path(own) / folder.name
         copy.mkdir()

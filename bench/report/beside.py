@@ -25,7 +25,10 @@ KNOWN = {"second-hand": "quoted by others", "readme": "its README alone", "repor
 
 def of_results(folder: Path) -> str:
     """The section of a results folder. Raises UsageError where no published row can stand beside its data."""
-    text = markdown(section(read_results(folder)))
+    results = read_results(folder)
+    scores = {label: [cell.scores["test"] for cell in cells] for label, cells in results.cells.items()}
+    boot = stats.bootstrap(scores, [figure(name) for name in METRICS]) if scores else None
+    text = markdown(section(results, boot)) if boot else ""
     if not text:
         raise UsageError(
             f"literature: the published figures are of LIDC-IDRI's CT, which '{folder}' was not scored on."
@@ -33,14 +36,13 @@ def of_results(folder: Path) -> str:
     return text
 
 
-def section(results: Results) -> list[Block]:
-    """The run's methods beside published rows; nothing for other data than LIDC's."""
+def section(results: Results, boot: stats.Bootstrap) -> list[Block]:
+    """The run's methods, with their figures of METRICS in `boot`, beside published rows; nothing for other data than
+    LIDC's."""
     data = results.run["data"]
-    if not data["source"].startswith("lidc") or data["simulated"] or not results.cells:
+    if not data["source"].startswith("lidc") or data["simulated"]:
         return []
     chosen = [figure(name) for name in METRICS]
-    scores = {label: [cell.scores["test"] for cell in cells] for label, cells in results.cells.items()}
-    boot = stats.bootstrap(scores, chosen)
     rows = published()
     against = _against(rows)
     blocks: list[Block] = [
@@ -52,21 +54,23 @@ def section(results: Results) -> list[Block]:
         "intervals.",
     ]
     for f in chosen:
-        body = _rows(f, boot, rows[rows["metric"] == f.name], against)
+        body = _rows(f, list(results.cells), boot, rows[rows["metric"] == f.name], against)
         if body:
             blocks += [f"### {f.title}{tables.ARROWS[f.direction]}", *body]
     return blocks
 
 
-def _rows(f: Figure, boot: stats.Bootstrap, rows: pd.DataFrame, against: dict[int, list[str]]) -> list[Block]:
+def _rows(
+    f: Figure, methods: list[str], boot: stats.Bootstrap, rows: pd.DataFrame, against: dict[int, list[str]]
+) -> list[Block]:
     """One figure: rows by value; nothing where no published row is of the same definition and number of samples."""
-    counts = {count for _, count in boot.kinds.values()}
+    counts = {boot.kinds[label][1] for label in methods}
     alike = rows[[_same_definition(f, row) for row in rows.itertuples()]]
     fitting = alike[alike["samples"].isin(counts)] if f.depends_on_samples else alike
     if fitting.empty:
         return []
     lines: list[tuple[float, tuple[str, ...]]] = []
-    for label in boot.labels:
+    for label in methods:
         drawn, count = boot.kinds[label]
         value = boot.estimate(label, f.name)
         if pd.notna(value.value) and (not f.depends_on_samples or count in set(fitting["samples"])):

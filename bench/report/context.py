@@ -43,8 +43,7 @@ class Report:
 
     def scores(self, label: str, split: str = "test") -> list[Scores]:
         """The scores of each repetition of a method, or of a yardstick."""
-        cells = self.results.cells.get(label) or [self.results.yardsticks[label]]
-        return [cell.scores[split] for cell in cells if split in cell.scores]
+        return [cell.scores[split] for cell in self.results.repetitions[label] if split in cell.scores]
 
     def mean(self, label: str, statistic: str) -> plots.Floats:
         """A statistic per test case, mean over the repetitions: (N,*shape)."""

@@ -62,10 +62,10 @@ def write(folder: Path) -> list[str]:
 
 
 def scored(results: Results) -> Scored:
-    cells = {**results.cells, **{label: [cell] for label, cell in results.yardsticks.items()}}
+    """A report's figures of BEST, bootstrapped. UsageError where it has no scores of a method."""
     if not results.cells:
         raise UsageError("no method has scores")
-    scores = {label: [cell.scores["test"] for cell in each] for label, each in cells.items()}
+    scores = {label: [cell.scores["test"] for cell in each] for label, each in results.repetitions.items()}
     return Scored(results, stats.bootstrap(scores, [figure(name) for name in BEST]))
 
 

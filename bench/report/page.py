@@ -44,13 +44,11 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
     an earlier report that this one does not have are removed. UsageError or FileError where the folder cannot be read.
     """
     results = read_results(folder)
-    labels = [*results.cells, *results.yardsticks]
     if not results.cells:
         nothing = "No method has scores: see declined and failed above."
         _write(results, [], [nothing, *sets.section(results, sets.table(results))])
         return [nothing]
-    cells = {label: results.cells.get(label) or [results.yardsticks[label]] for label in labels}
-    scores = {label: [cell.scores["test"] for cell in each] for label, each in cells.items()}
+    scores = {label: [cell.scores["test"] for cell in each] for label, each in results.repetitions.items()}
     boot = stats.bootstrap(scores, figures(), common_among=list(results.cells))
     report = Report(results, boot, pictures)
     summary = Table(report.of([f for f in figures(table="summary") if report.has(f)]))
@@ -70,7 +68,7 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
         *_sets(report),
         *sections.further(report),
         *_claims(report),
-        *beside.section(results),
+        *beside.section(results, boot),
         *_gallery(report),
         _files(report),
     ]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.runs.record import STORE
-from bench.runs.results import read_run
+from bench.runs.results import entries_of, read_run
 from uqseg.files import beside, make_folder, mend
 
 
@@ -17,8 +17,8 @@ def pack(folder: Path, cells: Sequence[str]) -> bytes:
     """The results of the cells in `folder` with their weights and scores in its store."""
     run, buffer = read_run(folder), io.BytesIO()
     names = [folder / "cells" / cell for cell in cells]
-    for entry in (*run["cells"], *run["yardsticks"]):
-        if entry["folder"] in cells:
+    for cell, entry in entries_of(run).items():
+        if cell in cells:
             names += [folder.parent / STORE / "scores" / name for name in entry["scores"].values()]
             names += [folder.parent / STORE / "fits" / entry["fit"]] if "fit" in entry else []
     with tarfile.open(fileobj=buffer, mode="w") as archive:

@@ -133,7 +133,7 @@ def _cells(runs: Sequence[Results]) -> dict[tuple[str, int], Path]:
     """The folder of each cell that is done, of the first run that has it; UsageError where another's differs."""
     cells: dict[tuple[str, int], tuple[CellResults, Path]] = {}
     for run in runs:
-        names = {(e["label"], e.get("repetition", 0)): e["folder"] for e in (*run.run["cells"], *run.run["yardsticks"])}
+        names = {(e["label"], e.get("repetition", 0)): name for name, e in results.entries_of(run.run).items()}
         for cell in run.scored:
             key, path = (cell.label, cell.repetition), run.folder / "cells" / names[cell.label, cell.repetition]
             if key in cells and not _equal(cells[key][0], cell):

@@ -143,7 +143,7 @@ def check_same(folder: Path, record: Mapping[str, Any]) -> None:
 
 def _cells_are_of(folder: Path, record: Mapping[str, Any]) -> bool:
     """Whether the cells in `folder` show that it holds the run of `record`: then a lost run.json is written anew."""
-    known = [entry["scores"] for entry in (*record["cells"], *record["yardsticks"])]
+    known = [entry["scores"] for entry in results.entries_of(record).values()]
     files = [file for file in folder.glob("cells/*/cell.json") if results.is_readable(results.read_object, file)]
     return bool(files) and all(results.read_object(file).get("scores") in known for file in files)
 

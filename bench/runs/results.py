@@ -89,6 +89,11 @@ class Results:
     finished: dict[str, Any] | None
 
     @property
+    def repetitions(self) -> dict[str, list[CellResults]]:
+        """The cells that samples were scored in, of methods and then of yardsticks, by label."""
+        return {**self.cells, **{label: [cell] for label, cell in self.yardsticks.items()}}
+
+    @property
     def scored(self) -> list[CellResults]:
         """All cells that have scores."""
         of_methods = [cell for cells in (*self.cells.values(), *self.sets.values()) for cell in cells]
@@ -132,6 +137,11 @@ def read_results(folder: Path) -> Results:
     gallery = read_gallery(folder / "gallery.npz") if (folder / "gallery.npz").exists() else None
     finished = read_json(folder / "finished.json") if (folder / "finished.json").exists() else None
     return Results(folder, run, cases, cells, sets, yardsticks, failed, gallery, finished)
+
+
+def entries_of(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What a record says of each cell and yardstick, by its folder; yardsticks come first."""
+    return {entry["folder"]: entry for entry in (*run["yardsticks"], *run["cells"])}
 
 
 def read_run(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.launchers import Settings
 from bench.runs import workers
 from bench.runs.keys import key_of
-from bench.runs.results import read_failure, read_run
+from bench.runs.results import entries_of, read_failure, read_run
 from bench.runs.store import BusyError, named
 from bench.runs.work import Job, attempt, help_to_score, is_done, read_job
 from uqseg.errors import UsageError
@@ -63,8 +63,7 @@ def _settled(job: Job, cell: str, failed: int | None, settings: Settings) -> boo
 
 def undone_in(folder: Path) -> list[str]:
     """The cells and yardsticks of the run in `folder` whose results are not all there."""
-    run = read_run(folder)
-    entries = {entry["folder"]: entry for entry in (*run["yardsticks"], *run["cells"])}
+    entries = entries_of(read_run(folder))
     return [cell for cell, entry in entries.items() if not is_done(folder / "cells" / cell, entry)]
 
 

@@ -65,9 +65,9 @@ def _acquired(file: Path, wait: bool) -> BaseFileLock:
         lock: BaseFileLock = FileLock(file, fallback_to_soft=False)
         try:
             lock.acquire(timeout=seconds)
-        except (OSError, NotImplementedError) as error:
-            if isinstance(error, Timeout):
-                raise
+        except Timeout:
+            raise
+        except (OSError, NotImplementedError):  # a file system without locks
             lock = _lease(file.with_name(f"{file.name}.lease"))
             lock.acquire(timeout=seconds)
     except Timeout as error:

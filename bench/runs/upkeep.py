@@ -60,7 +60,7 @@ def _state_of_training(partial: Path) -> Iterator[str]:
 
 def _state_of_run(folder: Path) -> Iterator[str]:
     run = results.read_run(folder)
-    cells = [folder / "cells" / entry["folder"] for entry in (*run["yardsticks"], *run["cells"])]
+    cells = [folder / "cells" / name for name in results.entries_of(run)]
     done = sum((cell / "cell.json").exists() for cell in cells)
     word = "finished" if (folder / "finished.json").exists() else "unfinished"
     yield f"{word:<11} {folder.name}  {done} of {len(cells)} cells"
@@ -73,8 +73,7 @@ def unneeded(out: Path) -> list[Path]:
     """Folders and files of the store that no run below `out` names. Raises FileError where a run cannot be read."""
     needed: set[str] = set()
     for folder in runs(out):
-        run = results.read_run(folder)
-        for entry in (*run["cells"], *run["yardsticks"]):
+        for entry in results.entries_of(results.read_run(folder)).values():
             needed |= {entry.get("fit", ""), *entry["scores"].values()}
     kept = [path for path in sorted((out / STORE).glob("*/*")) if path.parent.name != "locks"]  # empty, and in use
     return [path for path in kept if path.name not in needed]

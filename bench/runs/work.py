@@ -60,7 +60,7 @@ class Job:
     @cached_property
     def entries(self) -> dict[str, dict[str, Any]]:
         """What the record says of each cell and yardstick, by its folder; yardsticks come first."""
-        return {entry["folder"]: entry for entry in (*self.record["yardsticks"], *self.record["cells"])}
+        return results.entries_of(self.record)
 
     @property
     def failures(self) -> dict[str, Path]:

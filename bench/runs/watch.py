@@ -17,7 +17,7 @@ from rich.table import Table
 
 from bench.runs import workers
 from bench.runs.record import STORE
-from bench.runs.results import read_run
+from bench.runs.results import entries_of, read_run
 from bench.runs.store import Store
 from bench.runs.work import in_words, steps_done
 from uqseg.files import read_json
@@ -28,7 +28,7 @@ EVERY = 2.0  # seconds between two looks
 
 def table(folder: Path, record: Mapping[str, Any]) -> Table:
     """A line for each worker of the run in `folder`, whose run.json is `record`; the title counts the cells."""
-    entries = {entry["folder"]: entry for entry in (*record["yardsticks"], *record["cells"])}
+    entries = entries_of(record)
     done, failed = (sum((folder / "cells" / cell / file).exists() for cell in entries)
                     for file in ("cell.json", "failure.json"))  # fmt: skip
     title = f"{done} of {len(entries)} cells done" + (f", {failed} failed" if failed else "")
