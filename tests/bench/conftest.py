@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from baselines.yardsticks import YARDSTICKS as REGISTERED
+from bench import stats
 from bench.cli import main
 from bench.report import plots, sections
 from bench.runs.results import read_cell
@@ -36,6 +37,17 @@ class Answer:
     code: int
     out: str
     err: str
+
+
+@contextmanager
+def quick_pages(resamples: int = 200) -> Iterator[None]:
+    """Coarse pictures and few resamples: what a page is made of does not depend on them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "DPI", 30)
+        patch.setattr(stats, "RESAMPLES", resamples)
+        patch.setattr(stats, "RESAMPLES_PER_COMPARISON", 20)
+        patch.setattr(sections, "SUBGROUP_RESAMPLES", 50)
+        yield
 
 
 def bench(*words: object) -> Answer:

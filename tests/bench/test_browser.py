@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from bench import report, stats
-from bench.report import plots, sections
+from bench import report
 from bench.runs.results import read_cases
 from tests.bench import synthetic
+from tests.bench.conftest import quick_pages
 
 pytestmark = pytest.mark.integration
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -32,10 +32,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = synthetic.write(tmp_path_factory.mktemp("runs") / "run", repetitions=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "DPI", 40)
-        patch.setattr(stats, "RESAMPLES", 200)
-        patch.setattr(sections, "SUBGROUP_RESAMPLES", 50)
+    with quick_pages():
         report.write(path)
     return path
 

@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import stats
-from bench.report import index, plots
+from bench.report import index
 from bench.runs.results import read_results
 from tests.bench import synthetic
-from tests.bench.conftest import bench
+from tests.bench.conftest import bench, quick_pages
 from tests.bench.test_webpage import Page
 
 SOME = {label: synthetic.METHODS[label] for label in ("unet", "ensemble", "mcdropout")}
@@ -21,9 +20,7 @@ SOME = {label: synthetic.METHODS[label] for label in ("unet", "ensemble", "mcdro
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "DPI", 30)
-        patch.setattr(stats, "RESAMPLES", 200)
+    with quick_pages():
         yield
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from bench.launchers import Settings
 from bench.launchers.ray import _task
-from bench.runs import bundle, progress
+from bench.runs import bundle, watch
 from bench.runs.results import read_results
 from bench.runs.sharing import undone_in
 from bench.runs.workers import at_work
@@ -182,7 +182,7 @@ def test_slurm_requeues_one_task_and_has_another_killed(images: Path, alone: Pat
         sent()
         stopped: list[str] = []
         deadline = time.monotonic() + PATIENCE
-        while progress.queue(tmp_path / "grid"):
+        while watch.queue(tmp_path / "grid"):
             assert time.monotonic() < deadline, command("squeue")
             for worker in at_work(tmp_path / "grid"):
                 if len(stopped) == 2 or worker.cell in stopped or "-r" not in worker.cell:
@@ -208,7 +208,7 @@ def test_slurm_requeues_one_task_and_has_another_killed(images: Path, alone: Pat
         (log,) = (file for file in (tmp_path / "grid/slurm").glob("*_log.err") if "cells failed" in file.read_text())
         assert "1 of 18 cells failed" in log.read_text()
         sent()
-        while progress.queue(tmp_path / "grid"):
+        while watch.queue(tmp_path / "grid"):
             assert time.monotonic() < deadline + PATIENCE, command("squeue")
             time.sleep(0.5)
     assert (tmp_path / "grid/report.md").exists()

@@ -13,13 +13,14 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Plot
 
-from bench import report, stats
-from bench.report import gallery, plots, sections, tables
+from bench import report
+from bench.report import gallery, plots, tables
 from bench.report.page import warnings_of
 from bench.report.tables import escape
 from bench.runs.results import Gallery, read_results
 from bench.stats import Estimate
 from tests.bench import synthetic
+from tests.bench.conftest import quick_pages
 from uqseg.metrics import figures
 from uqseg.metrics import tables as registered_tables
 
@@ -40,12 +41,7 @@ report.write(Path(sys.argv[1]))
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """Coarse pictures and few resamples: the page's words do not depend on them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "DPI", 30)
-        patch.setattr(stats, "RESAMPLES", 200)
-        patch.setattr(stats, "RESAMPLES_PER_COMPARISON", 20)
-        patch.setattr(sections, "SUBGROUP_RESAMPLES", 50)
+    with quick_pages():
         yield
 
 

@@ -18,9 +18,9 @@ from filelock import FileLock
 
 from bench.launchers import Settings
 from bench.runs import sharing, store, workers
-from bench.runs.progress import table
 from bench.runs.results import read_run
 from bench.runs.store import BusyError, Store
+from bench.runs.watch import table
 from tests.bench.conftest import Run, assert_same, bench, options, results_in, tables
 
 

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench import report, stats
-from bench.report import explorer, plots, sections, webpage
+from bench.report import explorer, plots, webpage
 from bench.report.blocks import Fold, Live, Table, markdown
 from bench.report.context import Report
 from bench.runs.results import read_results
 from tests.bench import synthetic
+from tests.bench.conftest import quick_pages
 
 LABEL, CASE = "m|$x$<b>[a=1](u)", '{}"</script><script>alert(1)</script>&amp;'
 
@@ -59,12 +60,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """Coarse pictures and few resamples: what the page is made of does not depend on them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "DPI", 30)
-        patch.setattr(stats, "RESAMPLES", 100)
-        patch.setattr(stats, "RESAMPLES_PER_COMPARISON", 10)
-        patch.setattr(sections, "SUBGROUP_RESAMPLES", 30)
+    with quick_pages():
         yield
 
 
