@@ -17,7 +17,7 @@ from bench.report import tables
 from bench.runs import results
 from bench.runs.work import read_job, score_sampler
 from uqseg.errors import FileError, UsageError
-from uqseg.files import beside, publish, write
+from uqseg.files import beside, make_folder, publish, write
 from uqseg.metrics import Scores, figures
 from uqseg.trained import CARD, load_model, save_model
 from uqseg.training.facts import facts_of
@@ -51,9 +51,9 @@ def export(text: str, to: Path, credit: str | None, settings: Settings) -> Itera
         raise UsageError(f"--to: '{to}' is not empty; choose another folder.")
     sampler, _ = open_model(text, settings.device, settings.trust)
     sampler.input.update(facts_of(job.splits.train))
+    partial = beside(to)
     try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        partial = beside(to)
+        make_folder(to.parent)
         save_model(sampler, partial, half=True)
         stored = load_model(partial, settings.device, trust=settings.trust)
         names = [s for f in figures(table="summary") for s in f.statistics]

@@ -44,9 +44,7 @@ def read_options(file: Path) -> Options:
         return validated(Options, tomllib.loads(file.read_text(encoding="utf-8")), str(file))
     except OSError as error:
         raise UsageError(f"--slurm: cannot read '{file}': {error.strerror}; give a TOML file.") from error
-    except ValueError as error:
-        if isinstance(error, UsageError):
-            raise
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: not valid TOML: {error}") from error
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from bench.report import subgroups
 from bench.report.context import Report
-from bench.report.gallery import DEVIATION, OUTLINES, PROBABILITY, crop
+from bench.report.gallery import DEVIATION, OUTLINES, PROBABILITY, crop, moments
 from bench.runs.results import RULES, Gallery
 
 MOST = 30  # cases
@@ -82,7 +82,7 @@ def _cases(report: Report, kept: Gallery) -> Iterator[dict[str, Any]]:
         samples = {label: s[place][every] / 255.0 for label, s in kept.samples.items()}
         shares = masks[kept.read[place]][None].astype(float)
         maps = [(shares[0], None), *((s, kept.weights.get(label)) for label, s in samples.items())]
-        moments = [_moments(s, None if w is None else w[place]) for s, w in maps]
+        drawn = [moments(s, None if w is None else w[place]) for s, w in maps]
         row = int(np.flatnonzero(test["case"] == name)[0])
         yield {
             "name": name,
@@ -96,15 +96,9 @@ def _cases(report: Report, kept: Gallery) -> Iterator[dict[str, Any]]:
             "image": _png(Image.fromarray(np.moveaxis(image, 0, -1) if len(image) == 3 else image[0])),
             "masks": _strip(masks),
             "samples": _strip(np.concatenate([s >= 0.5 for s in samples.values()])),
-            "mean": _coloured([mean for mean, _ in moments], PROBABILITY),
-            "deviation": _coloured([deviation for _, deviation in moments], DEVIATION),
+            "mean": _coloured([mean for mean, _ in drawn], PROBABILITY),
+            "deviation": _coloured([deviation for _, deviation in drawn], DEVIATION),
         }
-
-
-def _moments(samples: NDArray[np.float64], weights: NDArray[np.float64] | None) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Mean and standard deviation (H,W) of samples (S,H,W)."""
-    mean = np.average(samples, axis=0, weights=weights)
-    return mean, np.sqrt(np.maximum(np.average(samples**2, axis=0, weights=weights) - mean**2, 0))
 
 
 def _strip(masks: NDArray[np.bool_]) -> str:

@@ -51,10 +51,10 @@ def draw(gallery: Gallery, place: int) -> Figure:
         ax.set_axis_off()
         return ax
 
-    share = masks.mean(0)
+    share, spread = moments(masks.astype(float))
     tile(0, 0, _pixels(image), "image", **GREY)
     above = [tile(0, 1, share, "readers' mean", **PROBABILITY)]
-    above.append(tile(0, 2, _deviation(share, share), "readers' deviation", **DEVIATION))
+    above.append(tile(0, 2, spread, "readers' deviation", **DEVIATION))
     for r, mask in enumerate(masks):
         title = f"reader {r + 1}" + ("" if mask.any() else ": nothing")
         ax = tile(r // wide, 3 + r % wide, _pixels(image), title, **GREY)
@@ -63,7 +63,7 @@ def draw(gallery: Gallery, place: int) -> Figure:
         samples = every[place] / 255.0
         equal = np.full(len(samples), 1 / len(samples))
         weights = gallery.weights[label][place] if label in gallery.weights else equal
-        mean = np.tensordot(weights, samples, 1)
+        mean, deviation = moments(samples, weights)
         marked = np.tensordot(weights, samples >= 0.5, 1)
         outside = 1 - marked[window].sum() / max(marked.sum(), 1e-9)
         note = f"\n\n{round(100 * outside)} % of what it marks\nlies outside the crop" if 1 > outside >= 0.01 else ""
@@ -74,7 +74,7 @@ def draw(gallery: Gallery, place: int) -> Figure:
         if len(samples) == 1:
             outline(ax, mean[window] >= 0.5)
             continue
-        tile(row, 2, _deviation(mean, np.tensordot(weights, samples**2, 1)), "deviation", **DEVIATION)
+        tile(row, 2, deviation, "deviation", **DEVIATION)
         count = min(SAMPLES, len(samples))
         for column in range(count):
             k = (2 * column + 1) * len(samples) // (2 * count)  # evenly over all: those of level sets are in order
@@ -91,9 +91,10 @@ def draw(gallery: Gallery, place: int) -> Figure:
     return figure
 
 
-def _deviation(mean: Floats, square: Floats) -> Floats:
-    """Standard deviation from the means of a value and of its square."""
-    return np.sqrt(np.maximum(square - mean**2, 0))
+def moments(samples: Floats, weights: Floats | None = None) -> tuple[Floats, Floats]:
+    """Mean and standard deviation (H,W) of samples (S,H,W), by default of equal weights."""
+    mean = np.average(samples, axis=0, weights=weights)
+    return mean, np.sqrt(np.maximum(np.average(samples**2, axis=0, weights=weights) - mean**2, 0))
 
 
 def crop(masks: NDArray[np.bool_], shape: tuple[int, ...]) -> Window:

@@ -13,7 +13,7 @@ from bench.runs import results
 from bench.runs.record import differences
 from bench.runs.results import CellResults, Gallery, Results
 from uqseg.errors import UsageError
-from uqseg.files import beside, publish
+from uqseg.files import beside, make_folder, publish
 from uqseg.metrics import Scores
 
 OF_METHODS = ("training_of", "options")  # tables of a recipe that say what single methods do differently
@@ -38,7 +38,7 @@ def merge(folders: Sequence[Path], to: Path, command: str) -> Iterator[str]:
         record = _joined(record, run.run, run.folder)
     cells = _cells(runs)
     record = _named(record, [run.run for run in runs], to.name, command)
-    to.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(to.parent)
     partial = beside(to)
     try:
         yield from _written(partial, record, runs, cells)

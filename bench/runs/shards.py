@@ -21,6 +21,7 @@ from uqseg.files import write
 from uqseg.metrics import Scores, statistics
 
 SHARD = 2**14  # cases: a multiple of every batch, so that batches are those of one piece
+STATISTIC = "statistic/"  # before a statistic's name in a shard's file
 Score = Callable[[slice], tuple[Scores, float]]
 
 
@@ -43,32 +44,27 @@ def score_free(store: Store, name: str, cases: int, names: Sequence[str], score:
     return busy
 
 
-def joined(store: Store, name: str, cases: int, names: Sequence[str], like: Scores) -> tuple[Scores, float]:
-    """The scores of all cases in their order, and the milliseconds of an image; like: scores of some of them.
+def joined(store: Store, name: str, cases: int, names: Sequence[str]) -> tuple[Scores, float]:
+    """The scores of all cases in their order, and the milliseconds of an image.
 
     What is kept only as sums per patient is summed here, one statistic at a time, to bound the memory.
     """
     shards = [np.load(_file(store, name, names, part)) for part in parts(cases)]
+    first: Any = shards[0]
+    kind = first["samples"].item(), first["drawn"].item()
     owners, ids = (np.concatenate([shard[key] for shard in shards]) for key in ("patients", "cases"))
     summed = {s.name for s in statistics().values() if s.summed}
     values, sums = {}, {}
-    for statistic in like.values:
-        column = np.concatenate([shard[f"statistic/{statistic}"] for shard in shards])
+    for key in (key for key in first.files if key.startswith(STATISTIC)):
+        statistic = key.removeprefix(STATISTIC)
+        column = np.concatenate([shard[key] for shard in shards])
         if statistic in summed:
-            total, count = Scores(ids, owners, {statistic: column}, like.samples, like.drawn).sums([statistic])
+            total, count = Scores(ids, owners, {statistic: column}, *kind).sums([statistic])
             sums[statistic] = total[statistic], count[statistic]
         else:
             values[statistic] = column
-    scores = Scores(ids, owners, values, like.samples, like.drawn, sums, like.averaged)
+    scores = Scores(ids, owners, values, *kind, sums, bool(first["averaged"]))
     return scores, float(np.median([float(shard["milliseconds"]) for shard in shards]))
-
-
-def first(store: Store, name: str, cases: int, names: Sequence[str]) -> Scores:
-    """The scores of the first shard: their statistics, number and kind of samples."""
-    shard = np.load(_file(store, name, names, parts(cases)[0]))
-    values = {key.partition("/")[2]: shard[key] for key in shard.files if key.startswith("statistic/")}
-    kind = str(shard["drawn"]), bool(shard["averaged"])
-    return Scores(shard["cases"], shard["patients"], values, int(shard["samples"]), kind[0], averaged=kind[1])  # type: ignore[arg-type]
 
 
 def free(store: Store, name: str) -> None:
@@ -89,7 +85,7 @@ def _is_readable(file: Path) -> bool:
 
 
 def _write(file: Path, scores: Scores, milliseconds: float) -> None:
-    arrays: dict[str, Any] = {f"statistic/{name}": x for name, x in scores.values.items()}
+    arrays: dict[str, Any] = {f"{STATISTIC}{name}": x for name, x in scores.values.items()}
     buffer = io.BytesIO()
     np.savez(buffer, cases=scores.cases, patients=scores.patients, samples=scores.samples, drawn=scores.drawn,
              averaged=scores.averaged, milliseconds=milliseconds, **arrays)  # fmt: skip

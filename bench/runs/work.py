@@ -335,8 +335,7 @@ def _scored(
         if len(data) > shards.SHARD:
             while _score_free_shards(job, entry, split, lazy, names, settings):
                 time.sleep(EVERY_SHARD)  # others are at the rest
-            like = shards.first(job.store, name, len(data), names)
-            scores, milliseconds = shards.joined(job.store, name, len(data), names, like)
+            scores, milliseconds = shards.joined(job.store, name, len(data), names)
         else:
             scores, milliseconds = _score_part(job, entry, split, lazy, names, settings)(slice(None))
         computed = {statistic: versions[statistic] for statistic in names}

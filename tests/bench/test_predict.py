@@ -158,6 +158,10 @@ def test_a_cell_is_exported_with_a_card_and_used_by_its_folder(finished: Run, ne
     (new / "bad.png").unlink()
     assert bench("predict", to, new, "--to", tmp_path / "out", "--device", "cpu").code == 0
     refused(bench("export", f"{finished.folder}/unet", "--to", to, "--credit", "x"), 2, "is not empty")
+    below = to / "CARD.md" / "model"
+    refused(
+        bench("export", f"{finished.folder}/unet", "--to", below, "--credit", "x"), 1, "cannot write", "another --to"
+    )
 
 
 def test_a_request_that_cannot_be_met(finished: Run, model: str, tmp_path: Path) -> None:
