@@ -16,8 +16,8 @@ from bench.predict import cell_of, open_model
 from bench.report import tables
 from bench.runs import results
 from bench.runs.work import read_job, score_sampler
-from uqseg.errors import FileError, UsageError
-from uqseg.files import beside, make_folder, publish, write
+from uqseg.errors import UsageError
+from uqseg.files import beside, is_taken, make_folder, publish, unwritable, write
 from uqseg.metrics import Scores, figures
 from uqseg.trained import CARD, load_model, save_model
 from uqseg.training.facts import facts_of
@@ -47,7 +47,7 @@ def export(text: str, to: Path, credit: str | None, settings: Settings) -> Itera
     source = job.splits.train.name
     if credit is None and not source.startswith("lidc"):
         raise UsageError(f"--credit: say whose data '{source}' is and under which licence; it is written on the card.")
-    if to.exists() and any(to.iterdir()):
+    if is_taken(to):
         raise UsageError(f"--to: '{to}' is not empty; choose another folder.")
     sampler, _ = open_model(text, settings.device, settings.trust)
     sampler.input.update(facts_of(job.splits.train))
@@ -65,7 +65,7 @@ def export(text: str, to: Path, credit: str | None, settings: Settings) -> Itera
         write(partial / CARD, _card(run, entry["label"], source, credit or LIDC, rows, job.run.samples).encode())
         publish(partial, to)
     except OSError as error:
-        raise FileError(f"cannot write {to}: {error.strerror or error}; choose another --to") from error
+        raise unwritable(to, error, "choose another --to") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     yield from rows

@@ -29,7 +29,7 @@ from uqseg import trained, wrappers
 from uqseg.data.formats import Volume, is_dicom, read_volume
 from uqseg.data.names import VOLUMES, ignored, plain, stem
 from uqseg.errors import FileError, UsageError
-from uqseg.files import beside, mend, read_json, sha256, write
+from uqseg.files import beside, is_taken, mend, read_json, sha256, unwritable, write
 from uqseg.methods import Method
 from uqseg.predictions import SETTINGS
 from uqseg.segmentation import Segmentation, prepared, segment_all
@@ -167,7 +167,7 @@ def predict(
 
 def _begin(request: Request, out: Path) -> None:
     record = out / MODEL
-    if not record.exists() and out.exists() and any(out.iterdir()):
+    if not record.exists() and is_taken(out):
         raise UsageError(f"--to: '{out}' is not empty and holds no predictions; choose another folder.")
     if record.exists() and read_json(record) != request.record:
         raise UsageError(f"--to: '{out}' holds predictions of another model, samples, seed or window; choose another.")
@@ -213,7 +213,7 @@ def _answer(request: Request, case: str, file: Path, folder: Path) -> dict[str, 
         write(partial / ANSWER, json.dumps(answer, indent=1).encode())
         mend(partial, folder, valid=lambda final: _known(final, file) is not None)
     except OSError as error:
-        raise FileError(f"cannot write {folder}: {error.strerror or error}; choose another --to") from error
+        raise unwritable(folder, error, "choose another --to") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return row

@@ -54,6 +54,11 @@ def make_folder(path: Path) -> None:
         _sync(folder.parent)
 
 
+def is_taken(path: Path) -> bool:
+    """Whether a file is in this place, or a folder that is not empty."""
+    return path.exists() and (not path.is_dir() or any(path.iterdir()))
+
+
 def beside(path: Path) -> Path:
     """A hidden name beside `path` that no other process writes to; what killed processes left there is removed."""
     host = platform.node()

@@ -13,7 +13,7 @@ from bench.runs import results
 from bench.runs.record import differences
 from bench.runs.results import CellResults, Gallery, Results
 from uqseg.errors import UsageError
-from uqseg.files import beside, make_folder, publish
+from uqseg.files import beside, is_taken, make_folder, publish, unwritable
 from uqseg.metrics import Scores
 
 OF_METHODS = ("training_of", "options")  # tables of a recipe that say what single methods do differently
@@ -29,7 +29,7 @@ def merge(folders: Sequence[Path], to: Path, command: str) -> Iterator[str]:
     """
     if len(folders) < 2:
         raise UsageError(f"merge: expected at least two results folders, got {len(folders)}.")
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+    if is_taken(to):
         raise UsageError(f"--to: '{to}' is not empty; choose another folder.")
     runs = [results.read_results(folder) for folder in folders]
     record = runs[0].run
@@ -38,13 +38,15 @@ def merge(folders: Sequence[Path], to: Path, command: str) -> Iterator[str]:
         record = _joined(record, run.run, run.folder)
     cells = _cells(runs)
     record = _named(record, [run.run for run in runs], to.name, command)
-    make_folder(to.parent)
     partial = beside(to)
     try:
+        make_folder(to.parent)
         yield from _written(partial, record, runs, cells)
         if to.exists():
             to.rmdir()
         publish(partial, to)
+    except OSError as error:
+        raise unwritable(to, error, "choose another --to") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -133,9 +135,10 @@ def _cells(runs: Sequence[Results]) -> dict[tuple[str, int], Path]:
     """The folder of each cell that is done, of the first run that has it; UsageError where another's differs."""
     cells: dict[tuple[str, int], tuple[CellResults, Path]] = {}
     for run in runs:
-        names = {(e["label"], e.get("repetition", 0)): name for name, e in results.entries_of(run.run).items()}
+        folders = run.folders
         for cell in run.scored:
-            key, path = (cell.label, cell.repetition), run.folder / "cells" / names[cell.label, cell.repetition]
+            key = cell.label, cell.repetition
+            path = folders[key]
             if key in cells and not _equal(cells[key][0], cell):
                 raise UsageError(
                     f"merge: the scores in '{path}' differ from those in '{cells[key][1]}', which should be the same; "

@@ -15,7 +15,7 @@ from bench.runs import results
 from bench.runs.record import without_folders
 from bench.runs.results import CellResults
 from uqseg.errors import UsageError
-from uqseg.files import write
+from uqseg.files import is_taken, write
 
 KEPT = ("case", "patient", "split")  # columns of text that are kept of cases whose names are hidden
 A_PATH = r"(?:^|[\s:])(?:~|[A-Za-z]:)?[/\\]\w"
@@ -23,7 +23,7 @@ A_PATH = r"(?:^|[\s:])(?:~|[A-Za-z]:)?[/\\]\w"
 
 def publish(folder: Path, to: Path, anonymous: bool) -> Iterator[str]:
     """Copy the results in `folder` to `to` without what may not be shown, and yield what is kept, a line each."""
-    if to.exists() and any(to.iterdir()) and not (to / "run.json").exists():
+    if is_taken(to) and not (to / "run.json").exists():
         raise UsageError(f"--to: '{to}' is not empty and holds no published run; choose another folder.")
     run = results.read_results(folder)
     cases, patients = (_names(run.cases[column], anonymous) for column in ("case", "patient"))
@@ -35,13 +35,12 @@ def publish(folder: Path, to: Path, anonymous: bool) -> Iterator[str]:
     yield f"cases.parquet: {len(table)} cases with {', '.join(map(str, table))}" + (
         f"; left out: {', '.join(map(str, dropped))}" if dropped else ""
     )
-    folders = {(e["label"], e["repetition"]): e["folder"] for e in run.run["cells"]}
-    folders |= {(e["label"], 0): e["folder"] for e in run.run["yardsticks"]}
+    folders = run.folders
     for cell in run.scored:
-        name = folders[cell.label, cell.repetition]
-        size = _publish_cell(cell, folder / "cells" / name, to / "cells" / name, cases, patients)
+        path = folders[cell.label, cell.repetition]
+        size = _publish_cell(cell, path, to / "cells" / path.name, cases, patients)
         statistics = cell.info["statistics"]
-        yield f"cells/{name}: {size / 1e6:.2f} MB, {len(statistics)} statistics of each case"
+        yield f"cells/{path.name}: {size / 1e6:.2f} MB, {len(statistics)} statistics of each case"
     for file in sorted(folder.glob("cells/*/failure.json")):
         error = " ".join(map(without_folders, results.read_failure(file).split(" ")))
         kept = {"label": file.parent.name, "error": error, "traceback": []}

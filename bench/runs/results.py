@@ -94,6 +94,12 @@ class Results:
         return {**self.cells, **{label: [cell] for label, cell in self.yardsticks.items()}}
 
     @property
+    def folders(self) -> dict[tuple[str, int], Path]:
+        """The folder of each cell and yardstick, by label and repetition (0 of a yardstick)."""
+        entries = entries_of(self.run)
+        return {(e["label"], e.get("repetition", 0)): self.folder / "cells" / name for name, e in entries.items()}
+
+    @property
     def scored(self) -> list[CellResults]:
         """All cells that have scores."""
         of_methods = [cell for cells in (*self.cells.values(), *self.sets.values()) for cell in cells]

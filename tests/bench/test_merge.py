@@ -104,3 +104,16 @@ def test_a_merged_run_is_that_of_one_place_and_goes_on(images: Path, tmp_path: P
     assert on.out.count(": done") == 2
     assert not tables(tmp_path / "c")
     assert results_in(tmp_path / "c").name == "run"
+
+
+def test_a_file_in_the_way_of_the_new_folder_is_named(tmp_path: Path) -> None:
+    first, second = halves(tmp_path)
+    (tmp_path / "file").write_bytes(b"x")
+    merge, publish = ("merge", first, second), ("publish", first)
+    for command, place, code in ((merge, "file", 2), (merge, "file/below", 1), (publish, "file", 2)):
+        answer = bench(*command, "--to", tmp_path / place)
+        assert answer.code == code, answer.out
+        assert answer.err.count("\n") == 1
+        assert str(tmp_path / place) in answer.err
+        assert "choose another" in answer.err
+    assert (tmp_path / "file").read_bytes() == b"x"
