@@ -617,7 +617,10 @@ def demos(
     out: Out = Path("runs"),
     settings: Assignments = None,
 ) -> None:
-    """Show on simulated data with a known truth what the figures say. Trains methods on `toy`, minutes each: name a few."""
+    """Show on simulated data with a known truth what the figures say.
+
+    It trains methods on `toy`, for minutes each: name a few.
+    """
     from bench import demonstrations
     from bench.launchers import Settings
     from bench.report import demonstrations as page
