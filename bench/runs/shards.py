@@ -16,8 +16,9 @@ from zipfile import BadZipFile
 import numpy as np
 
 from bench.runs.keys import key_of
-from bench.runs.store import BusyError, Store
+from bench.runs.store import Store
 from uqseg.files import write
+from uqseg.locks import BusyError
 from uqseg.metrics import Scores, statistics
 
 SHARD = 2**14  # cases: a multiple of every batch, so that batches are those of one piece

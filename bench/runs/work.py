@@ -26,12 +26,13 @@ from bench.runs import keys, predicted, results, shards, spec, together
 from bench.runs.record import STORE, cell_folder, machine, new_method
 from bench.runs.spec import Cell, Run, cells
 from bench.runs.splits import Splits, load_splits
-from bench.runs.store import BusyError, Store, read_scores, write_scores
+from bench.runs.store import Store, read_scores, write_scores
 from uqseg import wrappers
 from uqseg.data import AnnotatedSet
 from uqseg.device import pick_device
 from uqseg.errors import DamagedError, FileError, UsageError
 from uqseg.files import mend, read_json, write
+from uqseg.locks import BusyError
 from uqseg.metrics import THRESHOLD_STATISTICS, Scores, leave_one_out, score, statistics
 from uqseg.prediction import predict_batches
 from uqseg.samples import Sampler
