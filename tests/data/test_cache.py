@@ -132,7 +132,8 @@ print(len(load("slow", size=16, cache=sys.argv[1])))
 
 def test_of_two_processes_one_builds_and_the_other_waits_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "ask.py").write_text(ASKS)
-    words, environment = [sys.executable, "ask.py", "cache"], os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    words, root = [sys.executable, "ask.py", "cache"], str(Path(__file__).parents[2])
+    environment = os.environ | {"PYTHONPATH": root}
     logs = [(tmp_path / f"{k}.err").open("w+") for k in range(2)]
     both = [subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=log) for log in logs]
     deadline = time.monotonic() + 60

@@ -81,6 +81,24 @@ def read_volume(file: Path, *, numbers: bool = False) -> Volume:
     return volume
 
 
+def read_series(file: Path) -> list[Volume]:
+    """The volumes in `file`, numbers as stored: of NIfTI one for each step of the fourth axis (x, y, z, t), of others one.
+
+    Raises FileError as `read_volume` does.
+    """
+    if _reader(file) is not _read_nifti:
+        return [read_volume(file, numbers=True)]
+    try:
+        image, sizes = _open_nifti(file)
+        if len(image.shape) != 4:
+            return [read_volume(file, numbers=True)]
+        return [_of_nibabel(image.slicer[..., k : k + 1], sizes) for k in range(image.shape[3])]
+    except FileError:
+        raise
+    except Exception as error:
+        raise unreadable(file, error) from error
+
+
 class Outline(NamedTuple):
     """How many slices a file has, of how many channels (1 or 3), and of how many pixels each."""
 
@@ -376,6 +394,11 @@ def _header_size(head: bytes) -> int | None:
 
 
 def _read_nifti(file: Path, numbers: bool) -> Volume:
+    return _of_nibabel(*_open_nifti(file))
+
+
+def _open_nifti(file: Path) -> tuple[Any, Sequence[float]]:
+    """nibabel's image of a file that is as long as its header says, and the sizes of its voxels."""
     import nibabel  # here: it takes about as long as opening a whole data set that needs no NIfTI
 
     with file.open("rb") as opened:
@@ -389,7 +412,7 @@ def _read_nifti(file: Path, numbers: bool) -> Volume:
             for count, _ in enumerate(iter(lambda: stream.read(AT_ONCE), b"")):  # to the end, where the checksum is
                 if count * AT_ONCE > 8 * MAX_VOXELS:
                     raise _too_large(file, f"more than {count * AT_ONCE} bytes")
-            return _read_nibabel(file, numbers)
+            return _open_nibabel(file)
         header = kind.header_class(head[: _header_size(head)], check=False)  # a check would mend it without a word
         size = _claimed(file, header)
         # To the end, where the checksum is; and no further than there can be something.
@@ -398,7 +421,7 @@ def _read_nifti(file: Path, numbers: bool) -> Volume:
             raise ValueError(f"expected {size} bytes, got {len(data)}")
         if stream.read(AT_ONCE) and stream.read(1):
             raise ValueError("holds more than its header says")
-    return _of_nibabel(kind.from_bytes(data), header.get_zooms())
+    return kind.from_bytes(data), header.get_zooms()
 
 
 def _is_single(head: bytes) -> bool:
@@ -415,13 +438,17 @@ def _claimed(file: Path, header: Any) -> int:
 
 
 def _read_nibabel(file: Path, numbers: bool) -> Volume:
+    return _of_nibabel(*_open_nibabel(file))
+
+
+def _open_nibabel(file: Path) -> tuple[Any, Sequence[float]]:
     import nibabel
 
     image: Any = nibabel.load(file)
     shape = image.shape
     if int(np.prod(shape, dtype=object)) > MAX_VOXELS:
         raise _too_large(file, f"{' × '.join(map(str, shape))} voxels")
-    return _of_nibabel(image, image.header.get_zooms())
+    return image, image.header.get_zooms()
 
 
 def _of_nibabel(image: Any, sizes: Sequence[float]) -> Volume:
