@@ -82,7 +82,7 @@ def read_volume(file: Path, *, numbers: bool = False) -> Volume:
 
 
 def read_series(file: Path) -> list[Volume]:
-    """The volumes in `file`, numbers as stored: of NIfTI one for each step of the fourth axis (x, y, z, t), of others one.
+    """The volumes in `file`, numbers as stored: of NIfTI one a step of the fourth axis (x, y, z, t), of others one.
 
     Raises FileError as `read_volume` does.
     """
