@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bench import stats
-from bench.report import beside, explorer, gallery, sections, sets, tables, verdicts, webpage
+from bench.report import beside, explorer, gallery, plots, sections, sets, tables, verdicts, webpage
 from bench.report.blocks import Block, Live, Table, anchor, markdown
 from bench.report.context import Report
 from bench.report.tables import code, escape
@@ -196,8 +196,10 @@ def _answer(report: Report) -> str:
         lines.append(_beaten(report))
     cost = sections.cost_table(report)
     for row in cost[cost["method"] == chosen].to_dict("records") if len(cost) else []:
+        on_processor = "cpu_seconds" in plots.costs(cost)
+        seconds = f"{row['cpu_seconds']:.0f} CPU s" if on_processor else f"{row['train_seconds']:.0f} s"
         lines.append(
-            f"- **What it costs:** {escape(chosen)} trained for {row['train_seconds']:.0f} s and takes "
+            f"- **What it costs:** {escape(chosen)} trained for {seconds} and takes "
             f"{row['sample_ms']:.1f} ms for the samples of an image; the others are under *What does it cost?*."
         )
     readers, ged = report.mean(chosen, "presence_readers"), report.mean(chosen, main)

@@ -25,7 +25,6 @@ GREYS = ("0.35", "0.6", "0.5", "0.7", "0.45")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.", ":")
 DPI = 130
-COSTS = {"train_seconds": "training (s)", "sample_ms": "sampling an image (ms)"}
 BETTER = {"lower": " (lower is better)", "higher": " (higher is better)", "none": ""}
 
 
@@ -252,13 +251,23 @@ def bars(parts: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     return figure
 
 
+def costs(table: pd.DataFrame) -> dict[str, str]:
+    """What the axes of cost show, by column. Of a training on a processor the seconds of all its threads, which other
+    work on the machine hardly changes; where one was on a GPU those of the clock."""
+    if (table["device"].str.lower() == "cpu").all():
+        training = {"cpu_seconds": "training (CPU s)"}
+    else:
+        training = {"train_seconds": "training (s by the clock)"}
+    return {**training, "sample_ms": "sampling an image (ms by the clock)"}
+
+
 def quality_of_cost(table: pd.DataFrame, title: str, styles: Styles, direction: str = "lower") -> Figure:
     """A figure against training time and against the time of the samples of one image, each with its Pareto front.
 
-    table: method, value, low, high, train_seconds, sample_ms. title, direction: the figure's.
+    table: method, value, low, high, train_seconds, cpu_seconds, sample_ms, device. title, direction: the figure's.
     """
     figure, axes = canvas(2, 9.5, 3.8)
-    for ax, (column, name) in zip(axes, COSTS.items(), strict=True):
+    for ax, (column, name) in zip(axes, costs(table).items(), strict=True):
         front = table.iloc[pareto(table[column].to_numpy(float), table["value"].to_numpy(float), direction)]
         ends = front[column].iloc[:0].tolist() if front.empty else [table[column].max() * 1.6]
         ax.step([*front[column], *ends], [*front["value"], *front["value"].tail(1)], where="post", color="0.6",

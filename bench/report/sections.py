@@ -98,7 +98,7 @@ def cost(report: Report) -> list[Block]:
     plot = plots.quality_of_cost(table, title, report.styles, quality.direction)
     fronts = [
         f"by {name.partition(' (')[0]}: {', '.join(map(escape, table['method'].iloc[front]))}"
-        for column, name in plots.COSTS.items()
+        for column, name in plots.costs(table).items()
         if len(front := plots.pareto(table[column].to_numpy(), table["value"].to_numpy(), quality.direction))
     ]
     return [

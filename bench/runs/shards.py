@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -20,6 +21,8 @@ from bench.runs.store import Store
 from uqseg.files import write
 from uqseg.locks import BusyError
 from uqseg.metrics import Scores, statistics
+from uqseg.metrics.registry import Floats
+from uqseg.metrics.scores import as_stored
 
 SHARD = 2**14  # cases: a multiple of every batch, so that batches are those of one piece
 AT_ONCE = 2**22  # numbers that are summed at once
@@ -49,7 +52,8 @@ def score_free(store: Store, name: str, cases: int, names: Sequence[str], score:
 def joined(store: Store, name: str, cases: int, names: Sequence[str]) -> tuple[Scores, float]:
     """The scores of all cases in their order, and the milliseconds of an image.
 
-    What is kept only as sums per patient is summed here, AT_ONCE numbers at a time, to bound the memory.
+    To bound the memory, statistics are of the types that they are stored in, and of what is kept only as sums per
+    patient AT_ONCE numbers are summed at a time.
     """
     shards = [np.load(_file(store, name, names, part)) for part in parts(cases)]
     first: Any = shards[0]
@@ -58,19 +62,26 @@ def joined(store: Store, name: str, cases: int, names: Sequence[str]) -> tuple[S
     summed = {s.name for s in statistics().values() if s.summed}
     values, sums = {}, {}
     for key in (key for key in first.files if key.startswith(STATISTIC)):
-        statistic, shape = key.removeprefix(STATISTIC), first[key].shape[1:]
-        if statistic not in summed:
-            values[statistic] = np.concatenate([shard[key] for shard in shards])
-            continue
-        width, pairs = max(1, AT_ONCE // cases), []
-        for start in range(0, int(np.prod(shape)), width):
-            numbers = [shard[key].reshape(len(shard[key]), -1)[:, start : start + width] for shard in shards]
-            total, count = Scores(ids, owners, {statistic: np.concatenate(numbers)}, *kind).sums([statistic])
-            pairs.append((total[statistic], count[statistic]))
-        total, count = (np.concatenate(part, 1) for part in zip(*pairs, strict=True))
-        sums[statistic] = total.reshape(-1, *shape), count.reshape(-1, *shape)
+        statistic = key.removeprefix(STATISTIC)
+        if statistic in summed:
+            sums[statistic] = _summed(shards, key, Scores(ids, owners, {}, *kind))
+        else:
+            values[statistic] = as_stored(np.concatenate([shard[key] for shard in shards]))
     scores = Scores(ids, owners, values, *kind, sums, bool(first["averaged"]))
     return scores, float(np.median([float(shard["milliseconds"]) for shard in shards]))
+
+
+def _summed(shards: Sequence[Any], key: str, of: Scores) -> tuple[Floats, Floats]:
+    """Sums of a statistic over the cases of each patient, and how many are defined: as many of each of its numbers."""
+    shape = shards[0][key].shape[1:]
+    count, width = int(np.prod(shape)), max(1, AT_ONCE // len(of))
+    total, defined = np.empty((len(of.patient_names), count)), np.zeros((len(of.patient_names), 1))
+    for part in (slice(start, start + width) for start in range(0, count, width)):
+        numbers = np.concatenate([shard[key].reshape(-1, count)[:, part].copy() for shard in shards])
+        sums, counts = replace(of, values={key: numbers}).sums([key])
+        total[:, part] = sums[key]
+        defined = np.maximum(defined, counts[key].max(1, keepdims=True))
+    return total.reshape(-1, *shape), np.broadcast_to(defined, total.shape).reshape(-1, *shape)
 
 
 def free(store: Store, name: str) -> None:

@@ -8,16 +8,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.launchers import Settings
-from bench.runs import record, results, spec
+from bench.runs import plan, record, results, spec
 from bench.runs.sharing import take
 from bench.runs.splits import load_splits
-from bench.runs.work import wanted
+from bench.runs.work import Job, wanted
+from bench.timing.measure import in_turns
 from bench.timing.sections import Curve, Measured, Point, Setting
 from uqseg.files import write
 from uqseg.metrics import score
@@ -25,18 +27,22 @@ from uqseg.metrics import score
 GRID = ["--recipe", "toy", "--data", "toy", "--size", "32", "--limit", "60", "--samples", "4", "--device", "cpu",
         "--no-gallery", "--threads", "1", "--set", "unet.width=8", "--set", "unet.depth=3",
         "--methods", "unet"]  # fmt: skip
+OVERHEAD = {"processes": 2.0, "Ray": 5.0}  # seconds that a cell may take beyond its work
 
 
 def section(at: Setting) -> Measured:
-    """Grids of cells that are done, so that nothing is left but planning, locks and reading; then a trained grid."""
+    """Grids of cells that are done, so that nothing is left but planning, locks and reading; then trained grids, each a
+    command of its own: two workers beside two plain processes, and what a launcher adds to each cell of two steps."""
     measured = Measured()
     counts = (10, 100) if at.quick else (10, 100, 1000)
+    _grid(1)  # converts the data, and imports what is imported once
     parts = [_grid(count) for count in counts]
     for name in parts[0]:
         points = [Point(n, part[name], None) for n, part in zip(counts, parts, strict=True)]
         measured.curves.append(Curve(f"{name} of a grid without training", "cells", 1, 1, points))
-    if not at.quick:
-        _beside(measured, at)
+    rounds = 1 if at.quick else 3
+    _beside(measured, 20 if at.quick else 600, rounds)
+    _overhead(measured, 4 if at.quick else 12, rounds)
     return measured
 
 
@@ -50,6 +56,7 @@ def _grid(count: int) -> dict[str, float]:
         entry = record.make_record(request, splits, "grid", "", "")
         folder = Path(root) / "grid"
         record.write(folder, entry, splits)
+        plan.plan(Job(folder, entry, request, splits), "cpu")
         seconds["plan"] = time.perf_counter() - started
         _put_cells(folder, entry, splits)
         started = time.perf_counter()
@@ -86,21 +93,52 @@ def _put_cells(folder: Path, entry: dict[str, Any], splits: Any) -> None:
             (path / name).write_bytes(content)
 
 
-def _beside(measured: Measured, at: Setting) -> None:
-    """A grid of four trainings by --jobs 2, and as two plain processes of two each that share nothing, in turns."""
+def _command(root: str, seeds: str, steps: int, *words: str) -> subprocess.Popen[bytes]:
+    """A grid of trainings, one for each of the seeds, begun as a process of its own."""
+    command = [sys.executable, "-m", "bench", "run", *GRID, "--set", f"training.steps={steps}", "--seeds", seeds,
+               "--out", root, *words]  # fmt: skip
+    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
 
-    def run(root: str, *words: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "bench", "run", *GRID, "--set", "training.steps=600", "--out", root, *words]
-        alone = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(command, env=alone, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+def _ended(*processes: subprocess.Popen[bytes]) -> None:
+    codes = [process.wait() for process in processes]
+    if any(codes):
+        raise RuntimeError("a grid could not be measured: its command failed, see above")
+
+
+def _beside(measured: Measured, steps: int, rounds: int) -> None:
+    """A grid of four trainings by --jobs 2, and as two plain processes of two each that share nothing, in turns."""
 
     def jobs() -> None:
         with tempfile.TemporaryDirectory() as root:
-            run(root, "--seeds", "0-3", "--jobs", "2").wait()
+            _ended(_command(root, "0-3", steps, "--jobs", "2"))
 
     def plain() -> None:
         with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-            for process in [run(one, "--seeds", "0,1"), run(other, "--seeds", "2,3")]:
-                process.wait()
+            _ended(_command(one, "0,1", steps), _command(other, "2,3", steps))
 
-    measured.add("four trainings on two cores", {"two plain processes": plain, "--jobs 2": jobs}, 3, {"--jobs 2": 0.9})
+    goals, what = {"--jobs 2": 0.9}, f"four trainings of {steps} steps on two cores"
+    measured.add(what, {"two plain processes": plain, "--jobs 2": jobs}, rounds, goals)
+
+
+def _overhead(measured: Measured, cells: int, rounds: int) -> None:
+    """What each cell of a grid takes more by one worker that is started for it than in the command's own process."""
+
+    def grid(*words: str) -> None:
+        with tempfile.TemporaryDirectory() as root:
+            _ended(_command(root, f"0-{cells - 1}", 2, *words))
+
+    works = {"alone": grid, "processes": lambda: grid("--launcher", "processes")}
+    if find_spec("ray"):
+        works["Ray"] = lambda: grid("--ray")
+    seconds = {name: float(np.median(each)) for name, each in in_turns(works, rounds).items()}
+    for name, goal in OVERHEAD.items():
+        if name in seconds:
+            more = (seconds[name] - seconds["alone"]) / cells
+            measured.notes.append(
+                f"Overhead of a cell by {name}: {more:.2f} s (wanted: below {goal:g} s), the start of the worker "
+                f"included; {cells} cells took {seconds[name]:.1f} s, in the command's own process "
+                f"{seconds['alone']:.1f} s."
+            )
+        else:
+            measured.notes.append(f"Overhead of a cell by {name}: not measured, it is not installed.")

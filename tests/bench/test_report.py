@@ -265,13 +265,22 @@ def test_ranks_of_many_methods_do_not_collide(methods: int) -> None:
 @pytest.mark.parametrize("span", [1.2, 3.0, 12.0, 900.0, 4e4])
 def test_cost_axes_are_named_and_their_labels_do_not_collide(span: float) -> None:
     table = pd.DataFrame({"method": ["a", "b"], "value": [0.3, 0.4], "low": [0.2, np.nan], "high": [0.35, np.nan],
-                          "train_seconds": [27.0, 27 * span], "sample_ms": [1.3, 1.3 * span]})  # fmt: skip
+                          "train_seconds": [27.0, 27 * span], "cpu_seconds": [54.0, 54 * span], "device": "cpu",
+                          "sample_ms": [1.3, 1.3 * span]})  # fmt: skip
     plot = plots.quality_of_cost(table, "GED (lower is better)", plots.styles(["a", "b"]))
     assert collisions(plot) == []
-    assert [ax.get_xlabel() for ax in plot.axes] == ["training (s), log scale", "sampling an image (ms), log scale"]
+    names = ["training (CPU s), log scale", "sampling an image (ms by the clock), log scale"]
+    assert [ax.get_xlabel() for ax in plot.axes] == names
+    assert plot.axes[0].get_xlim() == pytest.approx((54 / 1.6, 54 * span * 1.6))
     for ax in plot.axes:
         plain = [t.get_text() for t in ax.get_xticklabels() if t.get_text()]
         assert len(plain) >= 2, plain
+
+
+def test_training_on_a_gpu_costs_seconds_of_the_clock() -> None:
+    table = pd.DataFrame({"device": ["cpu", "NVIDIA H100"]})
+    assert next(iter(plots.costs(table).items())) == ("train_seconds", "training (s by the clock)")
+    assert "cpu_seconds" in plots.costs(table[:1])
 
 
 def test_the_crop_holds_every_outline_and_lies_inside_the_image() -> None:

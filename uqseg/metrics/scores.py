@@ -149,13 +149,13 @@ def write_scores(folder: Path, scores: Mapping[str, Scores]) -> None:
         names = {"case": part.cases, "patient": part.patients}
         columns = {k: pa.array(v.astype(object), pa.string()) for k, v in names.items()}
         columns["split"] = pa.array([split] * len(part), pa.string())
-        cases.append(pa.table(columns | {n: _lists(x, _exact(x)) for n, x in kept.items()}))
+        cases.append(pa.table(columns | {n: _lists(as_stored(x)) for n, x in kept.items()}))
         binned = [n for n in (*part.values, *part.patient_sums) if n in summed]
         totals, counts = part.sums(binned)
         columns = {"patient": pa.array(part.patient_names.astype(object), pa.string())}
         columns["split"] = pa.array([split] * len(part.patient_names), pa.string())
         for n in binned:
-            columns[n] = _lists(totals[n], np.dtype(np.float64))
+            columns[n] = _lists(totals[n])
             columns[f"{n}:cases"] = pa.array(counts[n].reshape(len(counts[n]), -1).max(1).astype(np.int32))
         sums.append(pa.table(columns))
         shapes = {n: x.shape[1:] for n, x in (*kept.items(), *totals.items())}
@@ -166,15 +166,16 @@ def write_scores(folder: Path, scores: Mapping[str, Scores]) -> None:
         _write(table, folder / f"{name}.parquet")
 
 
-def _exact(x: Floats) -> np.dtype[Any]:
-    return np.dtype(np.float64 if np.nanmax(np.abs(x), initial=0) > EXACT else np.float32)
+def as_stored(x: Floats) -> NDArray[Any]:
+    """A statistic in the type that its column has: float32, or float64 where it counts more than that can hold."""
+    return x if np.nanmax(np.abs(x), initial=0) > EXACT else x.astype(np.float32)
 
 
-def _lists(x: Floats, kind: np.dtype[Any]) -> Any:
+def _lists(x: NDArray[Any]) -> Any:
     """An array (N,*shape) as an Arrow column, of fixed-size lists unless it has one number a row."""
     import pyarrow as pa
 
-    flat = pa.array(np.ascontiguousarray(x, kind).ravel())
+    flat = pa.array(np.ascontiguousarray(x).ravel())
     return flat if x.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, int(np.prod(x.shape[1:])))
 
 
