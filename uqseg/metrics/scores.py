@@ -18,6 +18,8 @@ Names = NDArray[np.str_]
 FORMAT = b"uqseg"
 EXACT = 2**24
 """Whole numbers up to here are exact in float32."""
+ROWS = 2**17
+"""Rows of a Parquet file that are packed at once, to bound the memory."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def write_scores(folder: Path, scores: Mapping[str, Scores]) -> None:
 
 def as_stored(x: Floats) -> NDArray[Any]:
     """A statistic in the type that its column has: float32, or float64 where it counts more than that can hold."""
-    return x if np.nanmax(np.abs(x), initial=0) > EXACT else x.astype(np.float32)
+    return x if np.nanmax(np.abs(x), initial=0) > EXACT else x.astype(np.float32, copy=False)
 
 
 def _lists(x: NDArray[Any]) -> Any:
@@ -184,7 +186,9 @@ def _write(table: Any, path: Path) -> None:
 
     texts = [n for n in ("case", "patient", "split") if n in table.column_names]
     try:
-        parquet.write_table(table, path, compression="zstd", compression_level=9, use_dictionary=texts)
+        parquet.write_table(
+            table, path, row_group_size=ROWS, compression="zstd", compression_level=9, use_dictionary=texts
+        )
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from error
 
