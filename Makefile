@@ -12,7 +12,7 @@ test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 # Several processes, services, optional packages and longer work: under a quarter of an hour. What needs Chromium or
 # Slurm (Debian: chromium, slurm-wlm, munge) is skipped, with its reason, where they are not installed.
