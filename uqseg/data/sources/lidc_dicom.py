@@ -183,7 +183,7 @@ def convert_all(
     Scans that have been converted before are read from the cache. What is wrong with each scan goes to `problems`.
     """
     todo = [job for job in jobs if not job.part.exists()]
-    done = in_order(convert, todo, processes or count_for(len(todo), FEW))
+    done = in_order(convert, todo, processes or count_for(len(todo), FEW), _weight)
     waiting = {job.part for job in todo}
     lost, cut = lost or Lost(), 0
     for job in jobs:
@@ -208,6 +208,11 @@ def convert_all(
             yield Row(image, four, np.ones(READERS, bool), np.full(2, SPACING, np.float32))
     if cut:
         problems.append(f"outlines beyond the {size}×{size} crop: {cut} mask pixels cut off")
+
+
+def _weight(job: Job) -> int:
+    """The bytes that converting a scan takes: one slice of it, and all its crops."""
+    return 16 * dicom.GRID**2 + len(job.lesions) * PIXELS**2 * (1 + READERS)
 
 
 def _read_part(part: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.intp], list[str], int]:
