@@ -15,8 +15,9 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from uqseg.data.quiet import quiet
 from uqseg.errors import FileError
 
 MAX_PIXELS = 2**26  # of one picture, rows times columns: a larger claim is refused before any memory is taken
@@ -28,7 +29,9 @@ GREY = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes
 POINTERS = (b"version https://git-lfs.github.com/spec", b"/annex/objects/")
 UPRIGHT, ORIENTATION = 1, 274  # the EXIF tag of a picture that a viewer would turn
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # the TIFF tag of what numbers look like
+BITS = 258  # the TIFF tag of each channel's
 SAMPLE_FORMAT, UNSIGNED, SIGNED = 339, 1, 2  # the TIFF tag of how numbers are stored
+SAMPLES = {UNSIGNED: "whole", SIGNED: "signed whole", 3: "floating-point"}
 AT_ONCE = 2**20  # bytes
 HEAD = 544  # bytes that tell the formats apart, and hold the header of a NIfTI file
 MILLIMETRES = {"mm": 1.0, "micron": 1e-3, "meter": 1e3}  # the units of NIfTI
@@ -73,7 +76,8 @@ def read_volume(file: Path, *, numbers: bool = False, most: int = MAX_VOXELS) ->
     NIfTI stores x first: it is turned to (slices, rows, columns); its affine is handed on, not applied.
     """
     try:
-        volume = _reader(file)(file, Wanted(numbers, most))
+        with quiet():
+            volume = _reader(file)(file, Wanted(numbers, most))
     except FileError:
         raise
     except Exception as error:  # of one damaged file, a decoder raises almost anything
@@ -104,7 +108,7 @@ def outline(file: Path) -> Outline:
         shape = read_volume(file).array.shape
         return Outline(shape[0], 3 if len(shape) == 4 else 1, shape[1] * shape[2])
     try:
-        with _open(file) as image:
+        with quiet(), _open(file) as image:
             return Outline(_count_frames(image), 1 if _is_grey(image) else 3, image.height * image.width)
     except FileError:
         raise
@@ -125,7 +129,7 @@ def claimed(file: Path) -> int:
             with zipfile.ZipFile(file) as archive:
                 return sum(member.file_size for member in archive.infolist())
         if reader is _read_nifti:
-            with _unpacked(file) as stream:
+            with quiet(), _unpacked(file) as stream:
                 head = stream.read(HEAD)
             return _claimed(file, _header(head), MAX_VOXELS) if _is_single(head) else most
     except Exception:  # whoever reads it says what is wrong
@@ -202,9 +206,28 @@ def _reader(file: Path) -> Callable[[Path, Wanted], Volume]:
 
 
 def _open(file: Path, most: int = MAX_VOXELS) -> Image.Image:
-    image = Image.open(file, formats=PICTURES)
+    try:
+        image = Image.open(file, formats=PICTURES)
+    except UnidentifiedImageError as error:
+        raise FileError(f"cannot read {file}: {_kind_of_tiff(file) or error}") from error
     _bounded(file, most, 1, image.height, image.width)
     return image
+
+
+def _kind_of_tiff(file: Path) -> str:
+    """What numbers a TIFF holds that Pillow does not read; "" for another file."""
+    try:
+        with file.open("rb") as opened:
+            tags = TiffImagePlugin.ImageFileDirectory_v2(opened.read(8))
+            opened.seek(tags.next)
+            tags.load(opened)
+        bits, kind = tags[BITS], SAMPLES[tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0]]
+    except Exception:
+        return ""
+    return (
+        f"is a TIFF of {len(bits)} channels of {bits[0]} bits ({kind} numbers), which is not read; save it with 8 or "
+        f"16 bits, or as floating point of 32"
+    )
 
 
 def _count_frames(image: Image.Image) -> int:
@@ -263,19 +286,24 @@ def _read_frame(file: Path, image: Image.Image, frame: int, grey: bool, wanted: 
     raw = _raw_mode(image)  # asking for EXIF decodes, after which it is gone
     if image.getexif().get(ORIENTATION, UPRIGHT) != UPRIGHT:
         raise FileError(f"{file}: is stored turned (EXIF orientation); save it upright")
+    if image.mode == "P" and wanted.numbers:  # grey levels where the palette is grey
+        colours = np.asarray(image.convert("RGB"))
+        if (colours != colours[..., :1]).any():
+            return np.asarray(image)
+    if "transparency" in image.info:  # one grey, or some colours, stand for transparent
+        if raw in ("L;2", "L;4") or ";16" in raw.removeprefix("I"):  # of which Pillow compares other numbers
+            raise FileError(f"{file}: has a grey or colour that stands for transparent; save it without transparency")
+        _opaque(file, np.asarray(image.convert("RGBA")))
     if image.mode in ("RGB", "RGBA") and ";16" in raw:
         return _opaque(file, _read_deep(file, frame, raw))
     if image.format == "JPEG2000":
         return _read_jpeg2000(file, image, wanted.numbers)
     if image.format == "SGI" and raw == "SGI16":
         raise FileError(f"{file}: SGI of 16 bits is not read; save it as PNG or TIFF")
-    if image.mode in ("L", "RGB") and "transparency" in image.info:  # one grey or colour stands for transparent
-        _opaque(file, np.asarray(image.convert("RGBA")))
     if image.mode in ("LA", "PA", "RGBA"):
         return _opaque(file, np.asarray(image if image.mode == "LA" else image.convert("RGBA")))
-    if image.mode == "P" and wanted.numbers:  # grey levels where the palette is grey
-        colours = np.asarray(image.convert("RGB"))
-        return colours[..., 0] if (colours == colours[..., :1]).all() else np.asarray(image)
+    if image.mode == "P" and wanted.numbers:
+        return np.asarray(image.convert("RGB"))[..., 0]
     if raw in ("L;2", "L;4") and wanted.numbers:
         return _decode_as(file, frame, "P", raw.replace("L", "P"))
     if image.format == "GIF" and grey:  # pictures after the first have no palette
@@ -388,10 +416,12 @@ def _of_array(file: Path, stored: NDArray[Any], most: int) -> Volume:
     """A picture (H,W), (H,W,1) or (H,W,3), or slices (Z,H,W) or (Z,H,W,3)."""
     shape = stored.shape
     if len(shape) not in (2, 3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
-        raise FileError(f"{file}: expected (H,W), (H,W,3) or slices (Z,H,W), got {shape}")
+        raise FileError(f"{file}: expected (H,W), in colours (H,W,3), or slices (Z,H,W), got {shape}")
     picture = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
     if not picture and len(shape) == 3 and shape[2] < min(shape[:2]):
-        raise FileError(f"{file}: expected slices first, (Z,H,W), got {shape}; save it with its axes in this order")
+        raise FileError(
+            f"{file}: expected slices first, (Z,H,W), got {shape}; save it so, or in colours with three channels"
+        )
     shape = (1, *shape) if picture else shape
     _bounded(file, most, *shape[:3], *shape[3:])
     # A copy: the file is closed again, and a short file is an error here rather than later.

@@ -39,8 +39,15 @@ def read_picture(file: Path, *, numbers: bool = False, most: int = MAX_VOXELS) -
     """The one picture in `file`, (H,W) or (H,W,3). Raises FileError as `read_volume` does, and for several slices."""
     array = read_volume(file, numbers=numbers, most=most).array
     if len(array) != 1:
-        raise FileError(f"{file}: expected one picture, got {len(array)} slices; save one a file")
+        raise FileError(
+            f"{file}: expected one picture, got {len(array)} slices; save one a file{or_channels(len(array))}"
+        )
     return np.asarray(array[0])
+
+
+def or_channels(slices: int) -> str:
+    """What to add for so many slices, which may be meant as channels."""
+    return "; channels, if these are some, come last, (H,W,3)" if slices in (3, 4) else ""
 
 
 def binary(

@@ -35,6 +35,7 @@ from uqseg.data.images import (
     binary,
     crop_or_pad,
     eight_bits,
+    or_channels,
     shrunk,
     stream,
 )
@@ -256,7 +257,7 @@ def _usable(
             if shape.slices > 1 and not settings.slices:
                 raise FileError(
                     f"{files[0]}: expected one picture, got {shape.slices} slices; set slices = true in dataset.toml "
-                    f"to use each as a case of this patient"
+                    f"to use each as a case of this patient{or_channels(shape.slices)}"
                 )
             shapes[name] = shape
         except FileError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -228,9 +227,7 @@ def _read_part(part: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArra
 
 def convert(job: Job) -> None:
     """Write the crops of one scan to `job.part`; only the slices with outlines are decoded, one at a time."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's, about values that do not matter here
-        images, masks, kept, problems, lost = _crops(job)
+    images, masks, kept, problems, lost = _crops(job)
     data = io.BytesIO()
     np.savez_compressed(
         data,
