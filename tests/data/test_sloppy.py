@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tracemalloc
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -84,6 +85,27 @@ def white_is_zero(root: Path) -> None:
     (root / "dataset.toml").write_text(WINDOW)
 
 
+def no_arrays(root: Path) -> None:
+    replace(root, "images/c0", noise(0), "npz")
+    with zipfile.ZipFile(root / "images/c0.npz", "w") as archive:
+        archive.writestr("notes.txt", "x")
+    replace(root, "readers/r0/c1", block(), "npz")
+    zipfile.ZipFile(root / "readers/r0/c1.npz", "w").close()
+    (root / "readers/r0/c2.png").write_bytes(b"")
+
+
+def a_window_beside_the_numbers(root: Path) -> None:
+    replace(root, "images/c0", noise(0, top=4096))
+    replace(root, "images/c1", noise(1, top=2) * np.uint16(9000))
+    (root / "images/c2.png").unlink()
+    (root / "images/c3.png").unlink()
+    (root / "dataset.toml").write_text("window = [5000, 6000]")
+
+
+def a_plain_image(root: Path) -> None:
+    replace(root, "images/c0", np.full((32, 32), 7.5))
+
+
 SAID: list[tuple[Callable[[Path], None], list[str]]] = [
     (pipe, ["not an image by its name, left out: images/waiting"]),
     (transparent_grey, ["left out: images/c0.png: is transparent in places"]),
@@ -106,6 +128,19 @@ SAID: list[tuple[Callable[[Path], None], list[str]]] = [
         ],
     ),
     (window_for_8_bits, [r"3 cases \(c1, …\): 8 bits, to which the window of dataset.toml is not applied"]),
+    (
+        no_arrays,
+        [
+            r"left out: images/c0.npz: expected an array, got notes.txt, which is none",
+            r"reading lost: c1, reader r0: readers/r0/c1.npz: expected one array, got none",
+            r"reading lost: c2, reader r0: cannot read readers/r0/c2.png: is empty",
+        ],
+    ),
+    (
+        a_window_beside_the_numbers,
+        [r"1 cases \(c0, …\): all pixels look alike; look at window in dataset.toml", *["mask without an image"] * 4],
+    ),
+    (a_plain_image, [r"1 cases \(c0, …\): all pixels look alike$", r"1 cases \(c0, …\): more than 8 bits"]),
     (white_is_zero, [r"1 cases \(c0, …\): TIFF whose high values are dark \(WhiteIsZero\)", "8 bits, to which"]),
 ]
 

@@ -24,6 +24,7 @@ MAX_PIXELS = 2**26  # of one picture, rows times columns: a larger claim is refu
 MAX_VOXELS = 2**28  # numbers in one file, slices and channels included
 # All that Pillow decodes by itself and without loss of depth; some others of its formats start programs (EPS).
 PICTURES = ("PNG", "TIFF", "JPEG", "JPEG2000", "BMP", "DIB", "GIF", "WEBP", "PPM", "TGA", "PCX", "SGI", "QOI")
+ARRAY = b"\x93NUMPY"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of one channel
 POINTERS = (b"version https://git-lfs.github.com/spec", b"/annex/objects/")
@@ -181,13 +182,15 @@ def _reader(file: Path) -> Callable[[Path, Wanted], Volume]:
             head = opened.read(HEAD)
     except OSError as error:
         raise FileError(f"cannot read {file}: {error.strerror or error}") from error
+    if not head:
+        raise FileError(f"cannot read {file}: is empty")
     if head.startswith(POINTERS):
         raise FileError(f"cannot read {file}: is a pointer of Git LFS or git-annex; fetch what it stands for")
     if head.startswith(SIGNATURE):
         return _read_png
-    if head.startswith(b"\x93NUMPY"):
+    if head.startswith(ARRAY):
         return _read_npy
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):  # the second is an archive of nothing
         return _read_npz
     if head[128:132] == b"DICM":
         return _read_dicom
@@ -409,6 +412,8 @@ def _read_npz(file: Path, wanted: Wanted) -> Volume:
         if members[0].file_size > 8 * wanted.most + AT_ONCE:
             raise _too_large(file, f"{members[0].file_size} bytes", wanted.most)
         data = archive.read(members[0])  # to the end, where its checksum is
+    if not data.startswith(ARRAY):  # NumPy's words would tempt to run it
+        raise FileError(f"{file}: expected an array, got {members[0].filename}, which is none")
     return _of_array(file, np.load(io.BytesIO(data), allow_pickle=False), wanted.most)
 
 
