@@ -49,6 +49,8 @@ def refused(answer: Answer, code: int, *words: str) -> None:
         ("run --methods ,", "--methods: expected at least one. Known: bcnn, ccdm"),
         ("run --methods unet[width]", "--methods: expected option=value"),
         ("run --methods unet]", "--methods: expected name or name[option=value,...]"),
+        ("run --methods unet+", "--methods: expected a name before and after each +, got 'unet+'"),
+        ("run --methods +tta", "--methods: expected a name before and after each +"),
         ("run --methods unet[widht=3]", "Allowed: width, depth"),
         ("run --methods nosuch.module:Thing", "expected importable package.module:Class"),
         ("run --methods json:loads", "expected a subclass of uqseg.methods.Method"),

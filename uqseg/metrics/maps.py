@@ -77,4 +77,5 @@ def average_precision(scores: Tensor, positive: Tensor) -> Tensor:
     end = torch.where(last, place, most).flip(-1).cummin(-1).values.flip(-1)  # where each score's tie ends
     precision = hits.cumsum(-1) / (place + 1)
     total = hits.sum(-1)
-    return torch.where(total > 0, (hits * precision.gather(-1, end)).sum(-1) / total, torch.nan)
+    # Added one after the other: how many zeros follow, and so the order of a sum, depends on the batch.
+    return torch.where(total > 0, (hits * precision.gather(-1, end)).cumsum(-1)[..., -1] / total, torch.nan)

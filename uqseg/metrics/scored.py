@@ -345,7 +345,10 @@ def _weights(name: str, weights: Array | None, present: Tensor) -> Tensor:
         given = tensor(name, weights, present.device).double()
         _shape(name, given, tuple(present.shape))
         if not bool(torch.isfinite(given).all()) or bool((given < 0).any()):
-            raise ValueError(f"{name}: expected finite values of at least 0, got {float(given.min())} at least")
+            raise ValueError(
+                f"{name}: expected finite values of at least 0, got values from {float(given.min()):g} to "
+                f"{float(given.max()):g}"
+            )
         if not bool(torch.isfinite(given.sum(1)).all()):
             raise ValueError(f"{name}: expected rows of finite sum, got values up to {float(given.max()):g}")
         off = (given.sum(1) - 1).abs()
