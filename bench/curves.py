@@ -13,7 +13,7 @@ PLACES = {"tensorboard": "tensorboard:DIR", "wandb": "wandb or wandb:PROJECT", "
 
 
 def check(place: str | None) -> None:
-    """Raise UsageError where `place` is not one of PLACES, or its package is not installed."""
+    """Raise UsageError where `place` is not one of PLACES, its package is not installed, or it does not take curves."""
     if place is None:
         return
     name, _, rest = place.partition(":")
@@ -25,11 +25,19 @@ def check(place: str | None) -> None:
         if name == "tensorboard":
             from torch.utils import tensorboard  # noqa: F401
         elif name == "wandb":
-            import wandb  # noqa: F401
+            import wandb
+
+            if wandb.setup().settings.mode == "online":
+                wandb.login()
         else:
-            import mlflow  # noqa: F401
+            import mlflow
+
+            mlflow.set_experiment(rest or "uqseg")
     except ImportError as error:
         raise UsageError(f"--log: {name} is not installed: pip install 'uqseg[{name}]'.") from error
+    except Exception as error:  # whatever a tool says that is not set up, or cannot be reached
+        remedy = {"wandb": "log in, or set WANDB_MODE=offline", "mlflow": "set MLFLOW_TRACKING_URI"}[name]
+        raise UsageError(f"--log: {name} takes no curves ({' '.join(str(error).split())[:200]}); {remedy}.") from error
 
 
 @contextmanager

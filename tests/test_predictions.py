@@ -38,7 +38,7 @@ def write(file: Path, array: NDArray[np.generic]) -> None:
     if file.suffix == ".npy":
         np.save(file, array)
     elif file.name.endswith(".nii.gz"):
-        nibabel.save(nibabel.Nifti1Image(array.T, np.eye(4)), file)  # type: ignore[attr-defined]
+        save(file, array.T)
     elif file.suffix == ".npz":
         np.savez_compressed(file, array)
     else:
@@ -69,6 +69,37 @@ def test_the_axis_of_the_samples_is_known_by_the_sizes(tmp_path: Path) -> None:
     for case, each in zip(CASES.cases, PROB, strict=True):
         write(tmp_path / f"{case}.npy", np.moveaxis(each, 0, -1))
     np.testing.assert_allclose(samples(tmp_path), PROB, atol=1e-6)
+
+
+def save(file: Path, array: NDArray[np.generic], affine: NDArray[np.float64] | None = None) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4) if affine is None else affine), file)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("axes", [3, 4])
+@pytest.mark.parametrize("kind", [np.float32, np.uint8])
+def test_the_last_axis_of_nifti_holds_samples_never_colours(
+    tmp_path: Path, axes: int, kind: type[np.floating] | type[np.integer]
+) -> None:
+    """x, y, samples and x, y, 1, samples, three of them, which colours would be too."""
+    for case, each in zip(CASES.cases, PROB, strict=True):
+        numbers = (each * (255 if kind is np.uint8 else 1)).round(6).astype(kind).T  # (x,y,S)
+        save(tmp_path / f"{case}.nii.gz", numbers if axes == 3 else numbers[:, :, None])
+    np.testing.assert_allclose(samples(tmp_path), PROB, atol=1e-6)
+    with pytest.raises(UsageError, match="3 samples a case: say how they were drawn"):
+        opened(tmp_path, None)
+
+
+def test_samples_of_several_slices_and_colours_are_refused_by_name(tmp_path: Path) -> None:
+    save(tmp_path / "c0.nii.gz", np.zeros((SIZE, SIZE, 2, S), np.uint8))
+    save(tmp_path / "c1.nii.gz", RNG.random((SIZE, SIZE, 1, 1, 3)).astype(np.float32))
+    save(tmp_path / "c2.nii.gz", np.zeros((SIZE, SIZE, 1, 1), np.uint8))
+    save(tmp_path / "c3.nii.gz", np.zeros((SIZE, SIZE, 1, 2, 2), np.uint8))
+    left_out = opened(tmp_path, None).left_out
+    assert left_out["c0"] == "c0.nii.gz: expected one slice of each sample, got 2 of 3 samples"
+    assert left_out["c1"] == "c1.nii.gz: expected one channel, got colours"
+    assert left_out["c3"].endswith("expected x, y and z, got the shape (16, 16, 1, 2, 2); save one volume a file")
+    assert "c2" not in left_out
 
 
 def test_what_nnunet_writes_is_one_probability(tmp_path: Path) -> None:
@@ -136,15 +167,18 @@ def test_a_turned_nifti_is_turned_back(tmp_path: Path, monkeypatch: pytest.Monke
     files = {"images": RNG.integers(0, 255, mask.shape).astype(np.int16), "readers/a": mask}
     for folder, array in files.items():
         for case in ("p", "q"):
-            (tmp_path / "set" / folder).mkdir(parents=True, exist_ok=True)
-            nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / "set" / folder / f"{case}.nii.gz")  # type: ignore[attr-defined]
+            save(tmp_path / "set" / folder / f"{case}.nii.gz", array, affine)
     data = load(f"folder:{tmp_path / 'set'}", size=SIZE)
     turned = np.diag([0.5, -0.5, 1, 1])
     turned[0, 3] = -0.5 * (SIZE - 1)
-    (tmp_path / "out").mkdir()
     for case in ("p", "q"):
-        nibabel.save(nibabel.Nifti1Image(mask[::-1], turned), tmp_path / f"out/{case}.nii.gz")  # type: ignore[attr-defined]
+        save(tmp_path / f"out/{case}.nii.gz", mask[::-1], turned)
+        both = np.stack([mask[::-1], np.zeros_like(mask)], -1)
+        save(tmp_path / f"several/{case}.nii.gz", both, turned)
     np.testing.assert_array_equal(samples(tmp_path / "out", None, data)[:, 0], data.masks[:, 0])
+    several = samples(tmp_path / "several", "support", data)
+    np.testing.assert_array_equal(several[:, 0], data.masks[:, 0])
+    assert not several[:, 1].any()
 
 
 def test_the_kind_is_asked_for_and_taken_from_the_folder(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Predictions: what somebody else's program predicted, in files, as a Sampler that reads them.
 
 DIR/<case>/<anything, sorted>.<ext>     a sample a file, as `bench predict` (in samples/), MONAI and many others write
-DIR/<case>.<npy, npz, nii.gz, tif>      samples on one axis, first where that is not clear from the sizes
+DIR/<case>.<npy, npz, nii.gz, tif>      samples on one axis, first where that is not clear from the sizes; of NIfTI
+                                        the last, x, y, samples or x, y, 1, samples
 DIR/<case>.<ext>                        one sample
 DIR/<case>.npz with `probabilities`     class probabilities of nnU-Net, background first: one sample, 1 − background
 DIR/weights.csv                         optional: case, sample (file name, or number from 0), weight
@@ -34,7 +35,7 @@ from PIL import Image
 from uqseg.checked import Checked
 from uqseg.data import AnnotatedSet
 from uqseg.data.ahead import in_turn
-from uqseg.data.formats import MAX_VOXELS, Volume, claimed, read_volume
+from uqseg.data.formats import MAX_VOXELS, Volume, claimed, read_series
 from uqseg.data.images import AT_ONCE, aligned, crop_or_pad, shrunk
 from uqseg.data.load import original_side
 from uqseg.data.names import ignored, plain, stem
@@ -263,11 +264,14 @@ def _look(files: Sequence[Path], size: int, frame: Frame) -> _Seen:
 
 def _slices(file: Path, size: int, frame: Frame) -> NDArray[Any]:
     """The samples in a file as stored, (S,H,W), with H and W of the case or of its image."""
-    stored = _stored(file)
-    if stored.affine is not None and frame.affine is not None and len(stored.array) == 1:
+    volumes = _stored(file)
+    array = volumes[0].array
+    if all(len(volume.array) == 1 for volume in volumes):  # otherwise slices are samples, and lie nowhere in space
         like = Volume(np.empty((1, 1, 1)), affine=frame.affine)
-        stored = stored._replace(array=aligned(stored, like, str(file)))
-    array = stored.array
+        array = np.concatenate([aligned(volume, like, str(file)) for volume in volumes])
+    elif len(volumes) > 1:
+        raise FileError(f"{file}: expected one slice of each sample, got {len(array)} of {len(volumes)} samples")
+    shape = "×".join(map(str, array.shape))
     sides = [(size, size), (int(frame.height), int(frame.width))]
     if array.ndim > 3:
         array = array.reshape([n for n in array.shape if n > 1] or [1, 1])
@@ -276,19 +280,20 @@ def _slices(file: Path, size: int, frame: Frame) -> NDArray[Any]:
         if array.shape[:axis] + array.shape[axis + 1 :] in sides:
             return np.moveaxis(array, axis, 0)
     expected = " or ".join(f"{h}×{w}" for h, w in dict.fromkeys(sides))
-    raise FileError(f"{file}: expected samples of {expected} pixels, got {'×'.join(map(str, stored.array.shape))}")
+    raise FileError(f"{file}: expected samples of {expected} pixels, got {shape}")
 
 
-def _stored(file: Path) -> Volume:
-    """The numbers in a file; of nnU-Net's class probabilities that of any foreground."""
+def _stored(file: Path) -> list[Volume]:
+    """The numbers in a file, a volume for each step of a series; of nnU-Net's class probabilities that of any
+    foreground."""
     suffix = file.suffix.lower()
     if suffix not in (".npy", ".npz"):
-        volume = read_volume(file, numbers=True)
-        if volume.array.ndim == 4:
-            if (volume.array != volume.array[..., :1]).any():
+        volumes = read_series(file)
+        if volumes[0].array.ndim == 4:
+            if any((volume.array != volume.array[..., :1]).any() for volume in volumes):
                 raise FileError(f"{file}: expected one channel, got colours")
-            volume = volume._replace(array=volume.array[..., 0])
-        return volume
+            volumes = [volume._replace(array=volume.array[..., 0]) for volume in volumes]
+        return volumes
     try:
         if suffix == ".npz":
             with zipfile.ZipFile(file) as archive:
@@ -296,7 +301,7 @@ def _stored(file: Path) -> Volume:
                     raise FileError(f"{file}: claims more than {8 * MAX_VOXELS} bytes; cut it to what is needed")
             with np.load(file, allow_pickle=False) as arrays:
                 if NNUNET in arrays:
-                    return Volume(1 - np.asarray(arrays[NNUNET][0], np.float32))
+                    return [Volume(1 - np.asarray(arrays[NNUNET][0], np.float32))]
                 if len(arrays.files) != 1:
                     raise FileError(
                         f"{file}: expected one array or '{NNUNET}', got {', '.join(arrays.files) or 'none'}"
@@ -310,7 +315,7 @@ def _stored(file: Path) -> Volume:
         raise FileError(f"cannot read {file}: {' '.join(str(error).split()) or type(error).__name__}") from error
     if array.dtype.kind not in "buif" or array.ndim < 2 or not array.size or array.size > MAX_VOXELS:
         raise FileError(f"{file}: expected numbers (H,W) or (S,H,W), got {array.dtype} {array.shape}")
-    return Volume(np.array(array))
+    return [Volume(np.array(array))]
 
 
 def _fitted(sample: Arrays, size: int, frame: Frame) -> Arrays:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import socket
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +20,7 @@ from uqseg.errors import UsageError
 RETRIES = 3  # of a task whose process or machine is gone
 MOST = 10_000  # tasks that are sent at the same time
 PATIENCE = 60.0  # seconds that stopped tasks have for a checkpoint
+ANSWER = 10.0  # seconds that a cluster has to answer at its address: Ray itself would try for minutes
 
 
 def connect(address: str) -> Any:
@@ -25,16 +28,20 @@ def connect(address: str) -> Any:
 
     Raises UsageError where there is none, or Ray is not installed.
     """
-    ray = need("ray", "ray")
-    if not ray.is_initialized():
-        try:
+    try:
+        if place := re.fullmatch(r"(?:ray://)?(.+):(\d{1,5})", address):
+            socket.create_connection((place[1].strip("[]"), int(place[2])), ANSWER).close()
+        ray = need("ray", "ray")
+        if not ray.is_initialized():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except Exception as error:  # whatever a wrong address makes of it
-            reason = " ".join(str(error).split())[:200]
-            raise UsageError(
-                f"--ray: cannot reach a Ray cluster at '{address}' ({reason}); start one with `ray start --head`, or "
-                "leave the address out for this machine alone."
-            ) from error
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a wrong address makes of it
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"--ray: cannot reach a Ray cluster at '{address}' ({reason}); start one with `ray start --head`, or leave "
+            "the address out for this machine alone."
+        ) from error
     return ray
 
 
@@ -54,7 +61,7 @@ def run_on_ray(folder: Path, cells: Sequence[str], settings: Settings) -> None:
             try:
                 returned = ray.get(ready)
             except ray.exceptions.RayError as error:
-                settings.log(f"lost: {names} ({' '.join(str(error).split())[:200]})")
+                settings.log(f"lost: {names} ({' '.join(str(getattr(error, 'cause', error)).split())[:200]})")
                 if not isinstance(error, ray.exceptions.RayTaskError):  # the task's process or machine is gone
                     for cell in {*tasks[ready]} & {*undone_in(folder)}:
                         workers.fail(folder, cell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import tomllib
 from collections.abc import Sequence
@@ -38,14 +39,20 @@ class Options(Checked):
 
 
 def read_options(file: Path) -> Options:
-    """The options in a TOML file. UsageError naming file and key, or that submitit is not installed."""
-    need("submitit", "slurm")
+    """The options in a TOML file. UsageError naming file and key, or that submitit or Slurm is not installed."""
     try:
-        return validated(Options, tomllib.loads(file.read_text(encoding="utf-8")), str(file))
+        options = validated(Options, tomllib.loads(file.read_text(encoding="utf-8")), str(file))
     except OSError as error:
         raise UsageError(f"--slurm: cannot read '{file}': {error.strerror}; give a TOML file.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: not valid TOML: {error}") from error
+        raise UsageError(f"{file}: not valid TOML: {error}; write lines such as gpus = 1") from error
+    need("submitit", "slurm")
+    if options.cluster == "slurm" and shutil.which("sbatch") is None:
+        raise UsageError(
+            "--slurm: there is no sbatch on this machine; give the command where Slurm is, or write "
+            f"cluster = \"local\" into '{file}' to try it here."
+        )
+    return options
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def fit_key(cell: Cell, data: Splits) -> str:
 
 def score_key(sampler: str, data: Splits, split: str, n: int) -> str:
     """Of the scores of a split; sampler: the key of what is scored."""
-    return key_of(sampler, data.scored(split).key, split, n, PRECISION)
+    return key_of(sampler, data.keys[split], split, n, PRECISION)
 
 
 def sampler_key(cell: Cell, data: Splits) -> str:

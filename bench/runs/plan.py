@@ -38,7 +38,7 @@ def plan(job: Job, device: str) -> pd.DataFrame:
             continue
         total = cell.training.total_steps(len(job.splits.train))
         left = 0 if job.store.fit(entry["fit"]).exists() else total - steps_done(job.store, entry["fit"])
-        images = sum(len(job.splits.scored(s)) for s in results.SPLITS if missing(job.store, entry, s))
+        images = sum(job.splits.count(s) for s in results.SPLITS if missing(job.store, entry, s))
         try:
             kind = f"{cell.method} {cell.options!r} {cell.training!r}"
             speeds[kind] = speeds.get(kind) or _speed(cell, job.splits, job.run.samples, device)

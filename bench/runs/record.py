@@ -292,7 +292,7 @@ def _facts(run: Run, splits: Splits) -> dict[str, Any]:
             split: {
                 "images": len(part),
                 "patients": int(part.table["patient"].nunique()),
-                "scored": len(splits.scored(split)),
+                "scored": splits.count(split),
                 "key": part.key,
             }
             for split, part in parts.items()

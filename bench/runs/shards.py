@@ -16,11 +16,13 @@ from zipfile import BadZipFile
 import numpy as np
 
 from bench.runs.keys import key_of
-from bench.runs.store import BusyError, Store
+from bench.runs.store import Store
 from uqseg.files import write
+from uqseg.locks import BusyError
 from uqseg.metrics import Scores, statistics
 
 SHARD = 2**14  # cases: a multiple of every batch, so that batches are those of one piece
+AT_ONCE = 2**22  # numbers that are summed at once
 STATISTIC = "statistic/"  # before a statistic's name in a shard's file
 Score = Callable[[slice], tuple[Scores, float]]
 
@@ -47,7 +49,7 @@ def score_free(store: Store, name: str, cases: int, names: Sequence[str], score:
 def joined(store: Store, name: str, cases: int, names: Sequence[str]) -> tuple[Scores, float]:
     """The scores of all cases in their order, and the milliseconds of an image.
 
-    What is kept only as sums per patient is summed here, one statistic at a time, to bound the memory.
+    What is kept only as sums per patient is summed here, AT_ONCE numbers at a time, to bound the memory.
     """
     shards = [np.load(_file(store, name, names, part)) for part in parts(cases)]
     first: Any = shards[0]
@@ -56,13 +58,17 @@ def joined(store: Store, name: str, cases: int, names: Sequence[str]) -> tuple[S
     summed = {s.name for s in statistics().values() if s.summed}
     values, sums = {}, {}
     for key in (key for key in first.files if key.startswith(STATISTIC)):
-        statistic = key.removeprefix(STATISTIC)
-        column = np.concatenate([shard[key] for shard in shards])
-        if statistic in summed:
-            total, count = Scores(ids, owners, {statistic: column}, *kind).sums([statistic])
-            sums[statistic] = total[statistic], count[statistic]
-        else:
-            values[statistic] = column
+        statistic, shape = key.removeprefix(STATISTIC), first[key].shape[1:]
+        if statistic not in summed:
+            values[statistic] = np.concatenate([shard[key] for shard in shards])
+            continue
+        width, pairs = max(1, AT_ONCE // cases), []
+        for start in range(0, int(np.prod(shape)), width):
+            numbers = [shard[key].reshape(len(shard[key]), -1)[:, start : start + width] for shard in shards]
+            totals, counts = Scores(ids, owners, {statistic: np.concatenate(numbers)}, *kind).sums([statistic])
+            pairs.append((totals[statistic], counts[statistic]))
+        total, count = (np.concatenate(part, 1) for part in zip(*pairs, strict=True))
+        sums[statistic] = total.reshape(-1, *shape), count.reshape(-1, *shape)
     scores = Scores(ids, owners, values, *kind, sums, bool(first["averaged"]))
     return scores, float(np.median([float(shard["milliseconds"]) for shard in shards]))
 

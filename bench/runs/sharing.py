@@ -11,9 +11,10 @@ from bench.launchers import Settings
 from bench.runs import workers
 from bench.runs.keys import key_of
 from bench.runs.results import entries_of, read_failure, read_run
-from bench.runs.store import BusyError, named
+from bench.runs.store import named
 from bench.runs.work import Job, attempt, help_to_score, is_done, read_job
 from uqseg.errors import UsageError
+from uqseg.locks import BusyError
 
 POLL = 1.0  # seconds between two looks at cells that are all in other hands
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -21,13 +22,22 @@ class Splits:
     val: AnnotatedSet
     test: AnnotatedSet
 
+    def count(self, split: str) -> int:
+        """How many images of a split are scored."""
+        images = len(getattr(self, split))
+        return images if split == "test" else min(images, max(len(self.test) // 2, 1), MOST_SCORED)
+
     def scored(self, split: str) -> AnnotatedSet:
-        """The images of a split that are scored: all of test; of train and val an even spread."""
+        """The images of a split that are scored, all of test; of train and val an even spread, which is copied."""
         images: AnnotatedSet = getattr(self, split)
-        most = min(max(len(self.test) // 2, 1), MOST_SCORED)
-        if split == "test" or len(images) <= most:
+        if (count := self.count(split)) == len(images):
             return images
-        return images.take(np.linspace(0, len(images) - 1, most).astype(np.intp))
+        return images.take(np.linspace(0, len(images) - 1, count).astype(np.intp))
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """The key of what is scored of each split."""
+        return {split: self.scored(split).key for split in ("train", "val", "test")}
 
 
 def load_splits(run: Run, progress: bool = False) -> Splits:

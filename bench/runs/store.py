@@ -14,23 +14,17 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
-
 from bench.runs import results
-from uqseg.errors import DamagedError, FileError
+from uqseg import locks
+from uqseg.errors import DamagedError
 from uqseg.files import beside, mend
 from uqseg.metrics import Scores
 
 LONGEST = 120  # letters of a folder's name, of the 255 that file systems allow
-LEASE = 300.0  # seconds after which a lease that its holder has not renewed is taken over
-
-
-class BusyError(RuntimeError):
-    """Another process works on what is wanted, and it was not to be waited for."""
+REMEDY = "choose another folder for --out"
 
 
 @dataclass(frozen=True)
@@ -51,36 +45,8 @@ class Store:
     @contextmanager
     def locked(self, name: str, wait: bool = True) -> Iterator[None]:
         """Hold `name`. Where another process holds it, wait for that, or else raise BusyError."""
-        lock = _acquired(self.root / "locks" / name, wait)
-        try:
+        with locks.locked(self.root / "locks" / name, wait, REMEDY):
             yield
-        finally:
-            lock.release()
-
-
-def _acquired(file: Path, wait: bool) -> BaseFileLock:
-    seconds = -1 if wait else 0
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock: BaseFileLock = FileLock(file, fallback_to_soft=False)
-        try:
-            lock.acquire(timeout=seconds)
-        except Timeout:
-            raise
-        except (OSError, NotImplementedError):  # a file system without locks
-            lock = _lease(file.with_name(f"{file.name}.lease"))
-            lock.acquire(timeout=seconds)
-    except Timeout as error:
-        raise BusyError(f"another process works on {file.name}") from error
-    except OSError as error:
-        raise FileError(f"cannot write {file}: {error.strerror or error}; choose another folder for --out") from error
-    return lock
-
-
-@cache
-def _lease(file: Path) -> SoftFileLease:
-    """The one lease of this process on a file: it remembers since when another's has not been renewed."""
-    return SoftFileLease(file, lease_duration=LEASE)
 
 
 def slug(*parts: object) -> str:

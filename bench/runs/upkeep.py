@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.runs import results
 from bench.runs.record import STORE
 from bench.runs.store import Store
+from bench.runs.watch import left_by_slurm
 from uqseg.data import cache
 from uqseg.data.load import default_cache
 from uqseg.errors import FileError, UsageError
@@ -67,6 +68,11 @@ def _state_of_run(folder: Path) -> Iterator[str]:
     for cell in cells:
         if (cell / "failure.json").exists():
             yield f"failed      {folder.name}/{cell.name}  {results.read_failure(cell / 'failure.json')}"
+    if left := left_by_slurm(folder):
+        yield (
+            f"ended       {folder.name}  Slurm's jobs left {len(left)} cells undone, such as {left[0]}; see the logs "
+            f"in {folder / 'slurm'}; if there are none, its machines do not see this folder: choose one that they do"
+        )
 
 
 def unneeded(out: Path) -> list[Path]:

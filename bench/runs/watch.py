@@ -74,6 +74,16 @@ def _with_queue(folder: Path) -> Table:
     return shown
 
 
+def left_by_slurm(folder: Path) -> list[str]:
+    """The cells that Slurm's jobs, which have all ended, left neither done nor failed."""
+    if not (folder / "slurm" / "jobs.json").exists() or shutil.which("squeue") is None or queue(folder):
+        return []
+    cells = {cell: folder / "cells" / cell for cell in entries_of(read_run(folder))}
+    return [
+        cell for cell, path in cells.items() if not any((path / f"{end}.json").exists() for end in ("cell", "failure"))
+    ]
+
+
 def queue(folder: Path) -> list[str]:
     """How many tasks of the run are in each state of Slurm's queue, such as "12 PENDING"; empty where there is none."""
     file = folder / "slurm" / "jobs.json"

@@ -26,12 +26,13 @@ from bench.runs import keys, predicted, results, shards, spec, together
 from bench.runs.record import STORE, cell_folder, machine, new_method
 from bench.runs.spec import Cell, Run, cells
 from bench.runs.splits import Splits, load_splits
-from bench.runs.store import BusyError, Store, read_scores, write_scores
+from bench.runs.store import Store, read_scores, write_scores
 from uqseg import wrappers
 from uqseg.data import AnnotatedSet
 from uqseg.device import pick_device
 from uqseg.errors import DamagedError, FileError, UsageError
 from uqseg.files import mend, read_json, write
+from uqseg.locks import BusyError
 from uqseg.metrics import THRESHOLD_STATISTICS, Scores, leave_one_out, score, statistics
 from uqseg.prediction import predict_batches
 from uqseg.samples import Sampler
@@ -318,7 +319,7 @@ def _scored(
     job: Job, entry: dict[str, Any], split: str, lazy: _Lazy, settings: Settings
 ) -> tuple[Scores, dict[str, Any]]:
     """The scores of a split from the store; what is missing there or of another version is computed and kept there."""
-    name, data = entry["scores"][split], job.splits.scored(split)
+    name, count = entry["scores"][split], job.splits.count(split)
     with job.store.locked(name, settings.wait):
         folder, versions, names = job.store.scores(name), wanted(split, entry), missing(job.store, entry, split)
         stored: tuple[Scores, dict[str, Any]] | None = None
@@ -332,10 +333,10 @@ def _scored(
             return stored
         if stored and stored[0].averaged:  # what was derived before averaging is derived from all anew
             stored, names = None, list(versions)
-        if len(data) > shards.SHARD:
+        if count > shards.SHARD:
             while _score_free_shards(job, entry, split, lazy, names, settings):
                 time.sleep(EVERY_SHARD)  # others are at the rest
-            scores, milliseconds = shards.joined(job.store, name, len(data), names)
+            scores, milliseconds = shards.joined(job.store, name, count, names)
         else:
             scores, milliseconds = _score_part(job, entry, split, lazy, names, settings)(slice(None))
         computed = {statistic: versions[statistic] for statistic in names}
@@ -357,11 +358,7 @@ def help_to_score(folder: Path, cell: str, settings: Settings) -> None:
     lazy = _Lazy(lambda: make_sampler(job, cell, settings))
     for split in ORDER:
         names = missing(job.store, entry, split)
-        if (
-            names
-            and len(job.splits.scored(split)) > shards.SHARD
-            and not job.store.scores(entry["scores"][split]).exists()
-        ):
+        if names and job.splits.count(split) > shards.SHARD and not job.store.scores(entry["scores"][split]).exists():
             _score_free_shards(job, entry, split, lazy, names, settings)
 
 
@@ -369,7 +366,7 @@ def _score_free_shards(
     job: Job, entry: dict[str, Any], split: str, lazy: _Lazy, names: list[str], settings: Settings
 ) -> list[slice]:
     score_part = _score_part(job, entry, split, lazy, names, settings)
-    return shards.score_free(job.store, entry["scores"][split], len(job.splits.scored(split)), names, score_part)
+    return shards.score_free(job.store, entry["scores"][split], job.splits.count(split), names, score_part)
 
 
 def _score_part(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,51 @@ def test_a_run_draws_its_curves(images: Path, tmp_path: Path) -> None:
     for name in ("loss", "lr", "val"):
         expected = [(line["step"], line[name]) for line in cell.history if name in line]
         np.testing.assert_allclose([(e.step, e.value) for e in events.Scalars(name)], expected, rtol=1e-6)
+
+
+def records_of(file: Path) -> Iterator[bytes]:
+    """The records in a file of W&B's offline mode: LevelDB's log, whose blocks of 32 KiB begin after 7 bytes."""
+    data, place = file.read_bytes(), 7
+    while place + 7 < len(data):
+        if (left := -place % 2**15) and left < 7:
+            place += left
+        end = place + 7 + int.from_bytes(data[place + 4 : place + 6], "little")
+        yield data[place + 7 : end]
+        place = end
+
+
+def test_wandb_keeps_numbers_and_options(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    for name, value in (("MODE", "offline"), ("DIR", str(tmp_path)), ("CONSOLE", "off"), ("SILENT", "true")):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    words = [*options(images, tmp_path / "runs", "unet", steps=20), "--log", "wandb:mine"]
+    assert bench(*words).code == 0
+    (cell,) = read_results(results_in(tmp_path / "runs")).cells["unet"]
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    records = [Record.FromString(record) for record in records_of(file)]
+    shown = [{"".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
+             for record in records if record.HasField("history")]  # fmt: skip
+    assert [
+        {key: line[key] for key in line if not key.startswith("_")} | {"step": line["_step"]} for line in shown
+    ] == (cell.history)
+    run = next(record.run for record in records if record.HasField("run"))
+    assert (run.project, run.display_name) == ("mine", "unet-r0")
+    assert {"width": "4", "steps": "20"}.items() <= {item.key: item.value_json for item in run.config.update}.items()
+
+
+def test_a_place_that_takes_no_curves_is_refused_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb")
+    wandb.teardown()  # it remembers the settings of an earlier test
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    answer = bench("run", "--data", "nowhere", "--out", tmp_path / "runs", "--log", "wandb")
+    refused(answer, 2, "wandb takes no curves (No API key", "log in, or set WANDB_MODE=offline")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_mlflow_keeps_numbers_and_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

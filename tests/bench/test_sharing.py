@@ -17,11 +17,13 @@ import torch
 from filelock import FileLock
 
 from bench.launchers import Settings
-from bench.runs import sharing, store, workers
+from bench.runs import sharing, workers
 from bench.runs.results import read_run
-from bench.runs.store import BusyError, Store
+from bench.runs.store import Store
 from bench.runs.watch import table
 from tests.bench.conftest import Run, assert_same, bench, options, results_in, tables
+from uqseg import locks
+from uqseg.locks import BusyError
 
 
 def planned_again(finished: Run, out: Path, *kept: str, threads: int = 1) -> Path:
@@ -117,7 +119,7 @@ def test_without_locks_a_lease_keeps_others_away_until_it_is_not_renewed(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(FileLock, "acquire", refused)
-    monkeypatch.setattr(store, "LEASE", 1.0)
+    monkeypatch.setattr(locks, "LEASE", 1.0)
     (tmp_path / "locks").mkdir()
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(tmp_path / "locks/cell.lease")], stdout=subprocess.PIPE

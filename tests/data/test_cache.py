@@ -6,6 +6,7 @@ import platform
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,6 +107,47 @@ def test_what_killed_builds_left_behind_goes_and_running_ones_are_let_alone(tmp_
     assert not killed.exists()
     assert running.exists()
     assert other.exists()
+
+
+ASKS = """
+import sys, time
+from pathlib import Path
+import numpy as np, pandas as pd
+from uqseg.data import load
+from uqseg.data.cache import Content, Row
+from uqseg.data.load import source
+
+@source("slow", "one case, when it may")
+def slow(path, size):
+    with open("reads", "a") as file:
+        print("read", file=file)
+    while not Path("go").exists():
+        time.sleep(0.01)
+    row = Row(*(np.zeros(s, t) for s, t in (((1, size, size), "u1"), ((1, size, size), "?"), ((1,), "?"), (2, "f4"))))
+    return Content(pd.DataFrame({"patient": ["p"], "case": ["c"], "split": ["test"]}), [row])
+
+print(len(load("slow", size=16, cache=sys.argv[1])))
+"""
+
+
+def test_of_two_processes_one_builds_and_the_other_waits_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "ask.py").write_text(ASKS)
+    words, root = [sys.executable, "ask.py", "cache"], str(Path(__file__).parents[2])
+    environment = os.environ | {"PYTHONPATH": root}
+    logs = [(tmp_path / f"{k}.err").open("w+") for k in range(2)]
+    both = [subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=log) for log in logs]
+    deadline = time.monotonic() + 60
+    while not any("waiting for another process" in Path(log.name).read_text() for log in logs):
+        assert time.monotonic() < deadline
+        assert all(process.poll() is None for process in both)
+        time.sleep(0.05)
+    (tmp_path / "go").touch()
+    assert [process.communicate(timeout=60)[0] for process in both] == [b"1\n", b"1\n"]
+    assert (tmp_path / "reads").read_text() == "read\n"
+    assert len(list((tmp_path / "cache").iterdir())) == 1, "no lock is left"
+    first, second = sorted(Path(log.name).read_text() for log in logs)
+    assert (first, second.count("\n")) == ("", 1)
+    assert second.startswith(f"waiting for another process, which prepares the data cache {Path('cache/slow-')}")
 
 
 @pytest.mark.parametrize("largest_file", [64, 300_000, 1_000_000])

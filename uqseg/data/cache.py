@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from uqseg import files
+from uqseg import files, locks
 from uqseg.data.annotated import AnnotatedSet, Readings, Stored, case_digests, checksum
 from uqseg.data.names import printable
 from uqseg.data.split import SPLITS
@@ -72,7 +72,8 @@ def open_or_build(
 
     identity: what stands for the pixels of a simulated set in its digests: they may be rounded differently elsewhere
     Rows are stored by split (train, val, test), otherwise in the source's order: a split is a slice.
-    A folder that is corrupt is built anew. Raises FileError where it cannot be written, naming the folder.
+    A folder that is corrupt is built anew; what another process builds is waited for. Raises FileError where it cannot
+    be written, naming the folder.
     """
     folder = cache / f"{name}-{entry[:12]}"
     if folder.exists():
@@ -80,8 +81,30 @@ def open_or_build(
             return open_entry(folder, entry)
         except DamagedError as error:
             _log.warning("%s; building it anew", error)
-    _build(folder, read(), name, entry, identity, progress)
+    with _alone_at(folder):
+        with suppress(DamagedError):
+            return open_entry(folder, entry)  # another process has built it in the meantime
+        _build(folder, read(), name, entry, identity, progress)
     return open_entry(folder, entry)
+
+
+@contextmanager
+def _alone_at(folder: Path) -> Iterator[None]:
+    """Be the one process that builds `folder`; where another is at it, wait until it has ended."""
+    file = folder.with_name(f".{folder.name}.lock")
+    with writing(folder):
+        files.make_folder(folder.parent)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locks.locked(file, wait=False, remedy=REMEDY))
+        except locks.BusyError:
+            _log.warning("waiting for another process, which prepares the data cache %s", folder)
+            stack.enter_context(locks.locked(file, remedy=REMEDY))
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # whoever waits for it then looks whether the folder is there
+                file.unlink()
 
 
 @contextmanager
@@ -104,7 +127,6 @@ def _build(folder: Path, content: Content, name: str, entry: str, identity: byte
         return True
 
     with writing(folder):
-        files.make_folder(folder.parent)
         partial = files.beside(folder)
         partial.mkdir()
     try:

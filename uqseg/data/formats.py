@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +94,25 @@ def read_volume(file: Path, *, numbers: bool = False, most: int = MAX_VOXELS) ->
     return volume
 
 
+def read_series(file: Path) -> list[Volume]:
+    """The volumes in `file`, numbers as stored: of NIfTI one a step of the fourth axis (x, y, z, t), of others one.
+
+    Raises FileError as `read_volume` does.
+    """
+    if _reader(file) is not _read_nifti:
+        return [read_volume(file, numbers=True)]
+    try:
+        with quiet():
+            image, sizes = _open_nifti(file, MAX_VOXELS)
+            if len(image.shape) == 4:
+                return [_of_nibabel(image.slicer[..., k : k + 1], sizes) for k in range(image.shape[3])]
+        return [read_volume(file, numbers=True)]
+    except FileError:
+        raise
+    except Exception as error:
+        raise unreadable(file, error) from error
+
+
 class Outline(NamedTuple):
     """How many slices a file has, of how many channels (1 or 3), and of how many pixels each."""
 
@@ -125,7 +144,7 @@ def claimed(file: Path) -> int:
         if reader in (_read_picture, _read_png):
             return 8 * int(np.prod(outline(file)))
         if reader is _read_npy:
-            return np.load(file, mmap_mode="r", allow_pickle=False).nbytes
+            return int(np.load(file, mmap_mode="r", allow_pickle=False).nbytes)
         if reader is _read_npz:
             with zipfile.ZipFile(file) as archive:
                 return sum(member.file_size for member in archive.infolist())
@@ -442,6 +461,11 @@ def _header_size(head: bytes) -> int | None:
 
 
 def _read_nifti(file: Path, wanted: Wanted) -> Volume:
+    return _of_nibabel(*_open_nifti(file, wanted.most))
+
+
+def _open_nifti(file: Path, most: int) -> tuple[Any, Sequence[float]]:
+    """nibabel's image of a file that is as long as its header says, and the sizes of its voxels."""
     import nibabel  # here: it takes about as long as opening a whole data set that needs no NIfTI
 
     with _unpacked(file) as stream:
@@ -451,11 +475,11 @@ def _read_nifti(file: Path, wanted: Wanted) -> Volume:
             raise ValueError("is no NIfTI file")
         if _header_size(head) is None or not _is_single(head):
             for count, _ in enumerate(iter(lambda: stream.read(AT_ONCE), b"")):  # to the end, where the checksum is
-                if count * AT_ONCE > 8 * wanted.most:
-                    raise _too_large(file, f"more than {count * AT_ONCE} bytes", wanted.most)
-            return _read_nibabel(file, wanted)
+                if count * AT_ONCE > 8 * most:
+                    raise _too_large(file, f"more than {count * AT_ONCE} bytes", most)
+            return _open_nibabel(file, most)
         header = _header(head)
-        size = _claimed(file, header, wanted.most)
+        size = _claimed(file, header, most)
         # To the end, where the checksum is; and no further than there can be something.
         data = head + stream.read(max(0, size - len(head)))
         if len(data) < size:
@@ -463,10 +487,10 @@ def _read_nifti(file: Path, wanted: Wanted) -> Volume:
         if stream.read(AT_ONCE) and stream.read(1):
             raise ValueError("holds more than its header says")
     kind: Any = nibabel.Nifti2Image if _header_size(head) == 540 else nibabel.Nifti1Image
-    return _of_nibabel(kind.from_bytes(data), header.get_zooms())
+    return kind.from_bytes(data), header.get_zooms()
 
 
-def _unpacked(file: Path) -> IO[bytes]:
+def _unpacked(file: Path) -> BinaryIO | gzip.GzipFile:
     with file.open("rb") as opened:
         packed = opened.read(2) == b"\x1f\x8b"
     return gzip.open(file) if packed else file.open("rb")
@@ -476,7 +500,7 @@ def _header(head: bytes) -> Any:
     """The header of a NIfTI file; a check would mend it without a word."""
     import nibabel
 
-    kind = nibabel.Nifti2Header if _header_size(head) == 540 else nibabel.Nifti1Header
+    kind: Any = nibabel.Nifti2Header if _header_size(head) == 540 else nibabel.Nifti1Header
     return kind(head[: _header_size(head)], check=False)
 
 
@@ -494,13 +518,17 @@ def _claimed(file: Path, header: Any, most: int) -> int:
 
 
 def _read_nibabel(file: Path, wanted: Wanted) -> Volume:
+    return _of_nibabel(*_open_nibabel(file, wanted.most))
+
+
+def _open_nibabel(file: Path, most: int) -> tuple[Any, Sequence[float]]:
     import nibabel
 
     image: Any = nibabel.load(file)
     shape = image.shape
-    if int(np.prod(shape, dtype=object)) > wanted.most:
-        raise _too_large(file, f"{' × '.join(map(str, shape))} voxels", wanted.most)
-    return _of_nibabel(image, image.header.get_zooms())
+    if int(np.prod(shape, dtype=object)) > most:
+        raise _too_large(file, f"{' × '.join(map(str, shape))} voxels", most)
+    return image, image.header.get_zooms()
 
 
 def _of_nibabel(image: Any, sizes: Sequence[float]) -> Volume:
