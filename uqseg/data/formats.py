@@ -10,8 +10,9 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,7 +126,7 @@ def claimed(file: Path) -> int:
         if reader in (_read_picture, _read_png):
             return 8 * int(np.prod(outline(file)))
         if reader is _read_npy:
-            return np.load(file, mmap_mode="r", allow_pickle=False).nbytes
+            return int(np.load(file, mmap_mode="r", allow_pickle=False).nbytes)
         if reader is _read_npz:
             with zipfile.ZipFile(file) as archive:
                 return sum(member.file_size for member in archive.infolist())
@@ -466,7 +467,7 @@ def _read_nifti(file: Path, wanted: Wanted) -> Volume:
     return _of_nibabel(kind.from_bytes(data), header.get_zooms())
 
 
-def _unpacked(file: Path) -> IO[bytes]:
+def _unpacked(file: Path) -> gzip.GzipFile | BufferedReader:
     with file.open("rb") as opened:
         packed = opened.read(2) == b"\x1f\x8b"
     return gzip.open(file) if packed else file.open("rb")
@@ -476,7 +477,7 @@ def _header(head: bytes) -> Any:
     """The header of a NIfTI file; a check would mend it without a word."""
     import nibabel
 
-    kind = nibabel.Nifti2Header if _header_size(head) == 540 else nibabel.Nifti1Header
+    kind: Any = nibabel.Nifti2Header if _header_size(head) == 540 else nibabel.Nifti1Header
     return kind(head[: _header_size(head)], check=False)
 
 
