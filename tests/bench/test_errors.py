@@ -139,7 +139,7 @@ def copy(finished: Run, tmp_path: Path) -> Run:
 
 
 def test_methods_that_raise_stop_no_other(images: Path, tmp_path: Path) -> None:
-    words = options(images, tmp_path, f"{HERE}:Raises", "unet", f"{HERE}:Unbuildable")
+    words = options(images, tmp_path, f"{HERE}:Raises", "unet", f"{HERE}:Unbuildable", report=True)
     answer = bench(*words)
     refused(
         answer, 1, "2 of 9 cells failed, the others are kept", "ZeroDivisionError: no step today", "no weights today"

@@ -127,6 +127,7 @@ def test_nifti_and_dicom_keep_their_geometry(model: str, tmp_path: Path) -> None
     assert written.header.get_zooms()[:2] == pytest.approx([float(data.PixelSpacing[1]), float(data.PixelSpacing[0])])
 
 
+@pytest.mark.extras
 def test_a_dicom_image_can_have_a_dicom_seg(model: str, tmp_path: Path) -> None:
     highdicom = pytest.importorskip("highdicom")
     source = str(get_testdata_file("CT_small.dcm"))

@@ -57,6 +57,7 @@ def test_the_content_decides_and_not_the_name(tmp_path: Path, extension: str) ->
         assert np.array_equal(read_picture(tmp_path / name), noise(1)), name
 
 
+@pytest.mark.extras
 @pytest.mark.parametrize("module", ["nrrd", "SimpleITK"])
 @pytest.mark.parametrize("extension", ["nrrd", "mha", "mhd"])
 def test_volumes_of_other_libraries(tmp_path: Path, module: str, extension: str) -> None:
