@@ -10,8 +10,9 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -490,7 +491,7 @@ def _open_nifti(file: Path, most: int) -> tuple[Any, Sequence[float]]:
     return kind.from_bytes(data), header.get_zooms()
 
 
-def _unpacked(file: Path) -> BinaryIO | gzip.GzipFile:
+def _unpacked(file: Path) -> gzip.GzipFile | BufferedReader:
     with file.open("rb") as opened:
         packed = opened.read(2) == b"\x1f\x8b"
     return gzip.open(file) if packed else file.open("rb")
