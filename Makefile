@@ -12,11 +12,12 @@ test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
-# Several processes, services and longer work: under a quarter of an hour.
-integration: .venv/installed
-	$(BIN)/python -m pytest -m integration
+# Several processes, services, optional packages and longer work: under a quarter of an hour. What needs Chromium or
+# Slurm (Debian: chromium, slurm-wlm, munge) is skipped, with its reason, where they are not installed.
+integration: .venv/extras
+	$(BIN)/python -m pytest -m 'integration or extras'
 
 # The same work again and again, and kills at random: under a quarter of an hour.
 soak: .venv/installed
@@ -40,3 +41,8 @@ gpu-report: .venv/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,dev]'
 	touch $@
 	@echo "Installed in .venv. Activate it once in each terminal, then type uqseg:  . .venv/bin/activate"
+
+.venv/extras: .venv/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[slurm,ray,browser,formats,segmentation,tensorboard]'
+	$(BIN)/pip install --quiet --no-deps monai==1.6.1
+	touch $@

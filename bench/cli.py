@@ -70,6 +70,11 @@ Kept = Annotated[
 ]
 
 
+Reported = Annotated[
+    bool, typer.Option("--report/--no-report", help="Write the report once the cells are done; else `report` does.")
+]
+
+
 class SampleKind(StrEnum):
     independent = "independent"
     support = "support"
@@ -160,6 +165,7 @@ def run(
     ] = None,
     log: Curves = None,
     gallery: Kept = True,
+    report: Reported = True,
     pictures: Pictures = Format.png,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
@@ -198,6 +204,7 @@ def run(
         jobs=choice.jobs,
         target=choice.target,
         gallery=gallery,
+        report=report,
         pictures=_format(pictures),
     )
     splits, theirs = _load(request, use.progress, allow_missing)
@@ -257,7 +264,8 @@ def _run(
     failed = carry_out(job, choice.launch, use)
     if failed is None:
         return
-    _report(folder, use.pictures)
+    if use.report:
+        _report(folder, use.pictures)
     if failed:
         reasons = "; ".join(failed)
         raise FileError(f"{len(failed)} of {len(job.entries)} cells failed, the others are kept: {reasons}")
@@ -286,6 +294,7 @@ def score(
     plugin: Plugins = None,
     allow_missing: AllowMissing = False,
     gallery: Kept = True,
+    report: Reported = True,
     pictures: Pictures = Format.png,
 ) -> None:
     """Score what somebody else's program predicted for the test images, and write a report. Nothing is trained.
@@ -300,7 +309,7 @@ def score(
     request = predicted.to_score(data, folder, label, kind, samples, size, limit, tuple(plugin or ()))
     choice = choose("cpu", None, None, None, None)
     use = Settings("cpu", sys.stderr.isatty(), show, _debug(), spec.outside(request), gallery=gallery,
-                   pictures=_format(pictures))  # fmt: skip
+                   report=report, pictures=_format(pictures))  # fmt: skip
     splits, theirs = _load(request, use.progress, allow_missing)
     if samples is None:
         request = request.model_copy(update={"samples": theirs[label].count})
@@ -498,6 +507,7 @@ def compare(
 def merge(
     folders: Annotated[list[Path], typer.Argument(help="Results folders of the same data and recipe.")],
     to: Annotated[Path, typer.Option(help="Folder of the joined run.")],
+    report: Reported = True,
     pictures: Pictures = Format.png,
 ) -> None:
     """Make one results folder of several that differ in their methods and repetitions alone, and its report.
@@ -508,7 +518,8 @@ def merge(
 
     for line in joining.merge(folders, to, _command()):
         show(line)
-    _report(to, _format(pictures))
+    if report:
+        _report(to, _format(pictures))
 
 
 @app.command()

@@ -13,6 +13,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def window_of(text: str | None) -> tuple[float, float] | None:
         return None
     try:
         low, high = map(float, text.split(","))
-        if not low < high < float("inf"):
+        if not -inf < low < high < inf:
             raise ValueError
     except ValueError:
         raise UsageError(f"--window: expected two ascending numbers such as -1000,400, got '{text}'.") from None
@@ -201,7 +202,7 @@ def _answer(request: Request, case: str, file: Path, folder: Path) -> dict[str, 
         names = [case] if len(images) == 1 else [f"{case}/{k}" for k in range(len(images))]
         known = volume.spacing if np.isfinite(volume.spacing).all() else None
         slices = segment_all(request.model, images, names, request.samples, seed=request.seed, spacing=known)
-    except (UsageError, ValueError) as error:
+    except (FileError, UsageError, ValueError) as error:
         raise FileError(f"{file}: {error}") from error
     partial = beside(folder)
     try:

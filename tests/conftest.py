@@ -13,6 +13,13 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start; another nu
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One test process has all modules that share the finished run, which takes half a minute to make."""
+    shared = {item.path for item in items if "finished" in getattr(item, "fixturenames", ())}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("finished" if item.path in shared else str(item.path)))
+
+
 def discs(n: int = 12, readers: int = 4, size: int = 32, channels: int = 1, seed: int = 0) -> AnnotatedSet:
     """Bright discs on noise; readers draw them larger or smaller, or not at all."""
     rng = np.random.default_rng(seed)

@@ -153,6 +153,7 @@ def test_a_record_names_no_folder_outside_its_own(name: str, foreign: Path) -> N
         ("import no_such_module_at_all", "No module named 'no_such_module_at_all'"),
         ("class Net: pass", "expected a subclass of uqseg.methods.Method"),
         ("raise MemoryError", "MemoryError"),
+        ("class Odd(BaseException): pass\nraise Odd('x')", "Odd: x"),
     ],
 )
 def test_a_module_that_fails_when_it_is_imported_is_one_line(

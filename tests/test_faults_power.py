@@ -39,7 +39,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     images, out = write_set(tmp_path_factory.mktemp("set")), tmp_path_factory.mktemp("runs")
-    given = options(images, out, "unet", steps=12, gallery=True)
+    given = options(images, out, "unet", steps=12, gallery=True, report=True)
     answer = bench(*given)
     assert answer.code == 0, answer.err
     return given

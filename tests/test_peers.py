@@ -34,6 +34,7 @@ def test_torchmetrics_and_sklearn_agree() -> None:
     assert np.allclose(theirs, maps.average_precision(prob.flatten(1), wrong))
 
 
+@pytest.mark.extras
 def test_monai_agrees() -> None:
     pytest.importorskip("monai")
     samples, readers = sets()

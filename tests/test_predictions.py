@@ -119,6 +119,7 @@ def test_what_nnunet_writes_is_one_probability(tmp_path: Path) -> None:
     np.testing.assert_array_equal(samples(tmp_path, None)[:, 0], labels)  # labels alone are masks of 0 and 1
 
 
+@pytest.mark.extras
 def test_what_monai_writes(tmp_path: Path) -> None:
     """SaveImaged with its folders and ending, of images that its own reader has read."""
     transforms = pytest.importorskip("monai.transforms")

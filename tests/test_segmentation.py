@@ -143,3 +143,28 @@ def test_what_ships_loads_by_name_and_samples(name: str) -> None:
 
 def test_all_that_ships_is_small() -> None:
     assert sum(f.stat().st_size for f in trained.SHIPPED.rglob("*") if f.is_file()) < 15e6
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"window": (1, 1)}, "window: expected two ascending numbers"),
+        ({"window": (2, 1)}, "window: expected two ascending numbers"),
+        ({"window": (np.nan, 1)}, "window: expected two numbers"),
+        ({"window": (0, np.inf)}, "window: expected two numbers"),
+        ({"window": (0, 1, 2)}, "window: expected two numbers"),
+        ({"window": "01"}, "window: expected two numbers"),
+        ({"spacing": (0, 1)}, "spacing: expected two numbers above 0"),
+        ({"spacing": (1, np.nan)}, "spacing: expected two numbers"),
+        ({"spacing": 1}, "spacing: expected two numbers"),
+    ],
+)
+def test_wrong_windows_and_spacings_are_refused(given: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValueError, match=f"^{expected}"):
+        segment(MODEL, np.zeros((SIDE, SIDE), np.uint8), **given)
+
+
+def test_a_file_of_no_numbers_is_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "nan.npy", np.full((SIDE, SIDE), np.nan))
+    with pytest.raises(FileError, match=r"nan\.npy: expected finite numbers"):
+        segment(MODEL, tmp_path / "nan.npy", window=(0, 1))

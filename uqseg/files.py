@@ -64,7 +64,7 @@ def beside(path: Path) -> Path:
     host = platform.node()
     for old in path.parent.glob(f".*.{host}.*.*"):
         pid, token = old.name.split(".")[-2:]
-        if not _is_running(pid) and token.partition("-")[2] in ("", _container()):
+        if not is_running(pid) and token.partition("-")[2] in ("", _container()):
             shutil.rmtree(old, ignore_errors=True)
             with suppress(OSError):
                 old.unlink()
@@ -80,7 +80,7 @@ def _container() -> str:
         return ""
 
 
-def _is_running(pid: str) -> bool:
+def is_running(pid: str) -> bool:
     """Whether a process of this machine runs; taken to where the system cannot be asked without harm (Windows)."""
     if os.name != "posix" or not pid.isdecimal():
         return True

@@ -75,6 +75,10 @@ def running_outside_code() -> Iterator[None]:
             yield
     except SystemExit as error:
         raise ImportError(f"it ends the process when it is imported (exit {error.code})") from error
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise ImportError(f"{type(error).__name__}: {error}") from error
     (sys.stdout if isinstance(sys.stdout, _Printed) else sys.stderr).write(printed.getvalue())
 
 

@@ -34,8 +34,9 @@ from PIL import Image
 
 from uqseg.checked import Checked
 from uqseg.data import AnnotatedSet
-from uqseg.data.formats import MAX_VOXELS, Volume, read_series
-from uqseg.data.images import aligned, crop_or_pad, shrunk
+from uqseg.data.ahead import in_turn
+from uqseg.data.formats import MAX_VOXELS, Volume, claimed, read_series
+from uqseg.data.images import AT_ONCE, aligned, crop_or_pad, shrunk
 from uqseg.data.load import original_side
 from uqseg.data.names import ignored, plain, stem
 from uqseg.errors import FileError, UsageError
@@ -169,8 +170,12 @@ def open_predictions(name: str, folder: Path, cases: AnnotatedSet, kind: Drawn |
         except FileError as error:
             return str(error).replace(f"{folder}/", "")
 
+    def weigh(case: str) -> int:
+        return max(map(claimed, files[case]))  # they are read one after the other
+
     with ThreadPoolExecutor() as pool:
-        looks = dict(zip(files, pool.map(look, files), strict=True))
+        answers = in_turn(lambda case: pool.submit(look, case), files, weigh, AT_ONCE)
+        looks = dict(zip(files, answers, strict=True))
     left_out |= {case: seen for case, seen in looks.items() if isinstance(seen, str)}
     usable = {case: seen for case, seen in looks.items() if not isinstance(seen, str)}
     if not usable:

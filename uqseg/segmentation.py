@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, log
+from math import ceil, isfinite, log
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -111,14 +112,32 @@ def segment(
     Raises FileError where the file cannot be read, or has several slices, and ValueError where it does not fit the
     model, naming what was expected.
     """
+    if window is not None:
+        _two_numbers("window", window)
+        if not window[0] < window[1]:
+            raise ValueError(f"window: expected two ascending numbers, got {window!r}")
+    if spacing is not None:
+        _two_numbers("spacing", spacing)
+        if min(spacing) <= 0:
+            raise ValueError(f"spacing: expected two numbers above 0, got {spacing!r}")
     if isinstance(image, str | Path):
         volume = read_volume(Path(image))
         if len(volume.array) != 1:
             raise FileError(f"{image}: expected one picture, got {len(volume.array)} slices; use `bench predict`")
-        (array,), spacing = prepared(volume, model, window), spacing or volume.spacing
+        try:
+            (array,), spacing = prepared(volume, model, window), spacing or volume.spacing
+        except (FileError, UsageError) as error:
+            raise type(error)(f"{image}: {error}") from error
     else:
         array = np.asarray(image)[None] if np.ndim(image) == 2 else np.asarray(image)
     return segment_all(model, array[None], [name], n, seed=seed, spacing=spacing)[0]
+
+
+def _two_numbers(name: str, value: object) -> None:
+    """ValueError naming the argument unless it is two finite numbers."""
+    pair = value if isinstance(value, tuple | list) else ()
+    if len(pair) != 2 or not all(isinstance(x, Real) and not isinstance(x, bool) and isfinite(x) for x in pair):
+        raise ValueError(f"{name}: expected two numbers, got {value!r}")
 
 
 def segment_all(

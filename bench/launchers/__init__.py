@@ -20,8 +20,8 @@ class Settings:
     trust: plugins and classes from outside this project that may be run; a launcher that starts processes passes each
     of them on as `--trust`. wait: whether to wait for a training or scoring that another process is at.
     curves: where to show the trainings' curves, see `bench.curves`; passed on as `--log`. jobs: processes to start;
-    target: what the launcher was given besides, such as a file or an address. gallery, pictures: what the report is to
-    hold, for a launcher that has it written elsewhere.
+    target: what the launcher was given besides, such as a file or an address. gallery, report, pictures: what is kept
+    for the report, whether it is written, and how, for a launcher that has that done elsewhere.
     """
 
     device: str = "auto"
@@ -34,6 +34,7 @@ class Settings:
     jobs: int = 1
     target: str = ""
     gallery: bool = True
+    report: bool = True
     pictures: Literal["png", "svg"] = "png"
 
 

@@ -20,10 +20,11 @@ from rich.live import Live
 
 from bench.launchers import Settings, launcher
 from bench.runs import workers
-from bench.runs.results import read_run, write_json
+from bench.runs.results import read_run
 from bench.runs.sharing import failed_at
 from bench.runs.watch import table
 from uqseg.device import pick_device
+from uqseg.errors import FileError
 
 LOOK = 0.2  # seconds between two looks at the processes
 KILLS = 3  # of a cell's process, after which the cell has failed
@@ -44,7 +45,7 @@ class Worker:
 @launcher("processes")
 def run_in_processes(folder: Path, cells: Sequence[str], settings: Settings) -> None:
     """As many processes on this machine as --jobs says; Ctrl-C stops all of them, and none outlives the command."""
-    record, kills, failed = read_run(folder), Counter[str](), {cell: failed_at(folder, cell) for cell in cells}
+    record, kills, failed = read_run(folder), Counter[str | None](), {cell: failed_at(folder, cell) for cell in cells}
     at_work = [_started(number, folder, cells, settings) for number in range(1, min(settings.jobs, len(cells)) + 1)]
     console = Console(stderr=True)
     shown = Live(get_renderable=lambda: table(folder, record), console=console, refresh_per_second=1, transient=True)
@@ -62,17 +63,16 @@ def run_in_processes(folder: Path, cells: Sequence[str], settings: Settings) -> 
         _stop(at_work)
 
 
-def _tell_of_kill(folder: Path, worker: Worker, kills: Counter[str], settings: Settings) -> None:
+def _tell_of_kill(folder: Path, worker: Worker, kills: Counter[str | None], settings: Settings) -> None:
     """Log what a killed worker had, whose cell goes on with another; one whose workers are killed again and again has
-    failed."""
+    failed. Raises FileError where that happens to workers before they have one."""
     cell = workers.cell_of(folder, worker.process.pid)
     settings.log(f"worker {worker.number} was killed" + (f"; {cell} goes on with another" if cell else ""))
-    if cell is None:
-        return
     kills[cell] += 1
-    if kills[cell] >= KILLS:
-        error = f"its process was killed {KILLS} times, likely for want of memory"
-        write_json(folder / "cells" / cell / "failure.json", {"label": cell, "error": error, "traceback": []})
+    if cell is None and kills[cell] >= KILLS:
+        raise FileError(f"{KILLS} workers were killed before they had a cell: {workers.KILLED}")
+    if cell is not None and kills[cell] >= KILLS:
+        workers.fail(folder, cell)
 
 
 def _started(number: int, folder: Path, cells: Sequence[str], settings: Settings) -> Worker:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.launchers import Settings, groups, launcher, need
-from bench.runs import bundle
+from bench.runs import bundle, workers
 from bench.runs.results import read_run
+from bench.runs.sharing import undone_in
 from uqseg.errors import UsageError
 
 RETRIES = 3  # of a task whose process or machine is gone
@@ -61,6 +62,9 @@ def run_on_ray(folder: Path, cells: Sequence[str], settings: Settings) -> None:
                 returned = ray.get(ready)
             except ray.exceptions.RayError as error:
                 settings.log(f"lost: {names} ({' '.join(str(getattr(error, 'cause', error)).split())[:200]})")
+                if not isinstance(error, ray.exceptions.RayTaskError):  # the task's process or machine is gone
+                    for cell in {*tasks[ready]} & {*undone_in(folder)}:
+                        workers.fail(folder, cell)
                 continue
             if returned is not None:
                 bundle.unpack(returned, folder)

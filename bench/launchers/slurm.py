@@ -88,7 +88,8 @@ class Last:
         job = read_job(self.folder, self.settings.trust)
         seconds = time.time() - (self.folder / "slurm" / "jobs.json").stat().st_mtime
         failed = finish(job, self.settings, seconds, anew=True)
-        report.write(self.folder, pictures=self.settings.pictures)
+        if self.settings.report:
+            report.write(self.folder, pictures=self.settings.pictures)
         if failed:
             raise FileError(f"{len(failed)} of {len(job.entries)} cells failed: {'; '.join(failed)}")
 

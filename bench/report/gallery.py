@@ -65,8 +65,8 @@ def draw(gallery: Gallery, place: int) -> Figure:
         weights = gallery.weights[label][place] if label in gallery.weights else equal
         mean, deviation = moments(samples, weights)
         marked = np.tensordot(weights, samples >= 0.5, 1)
-        outside = 1 - marked[window].sum() / max(marked.sum(), 1e-9)
-        note = f"\n\n{round(100 * outside)} % of what it marks\nlies outside the crop" if 1 > outside >= 0.01 else ""
+        outside = 1 - marked[window].sum() / marked.sum() if marked.any() else 0.0
+        note = f"\n\n{round(100 * outside)} % of what it marks\nlies outside the crop" if outside >= 0.01 else ""
         name = plain(label).replace("[", "\n[").replace(",", ",\n") + note
         x, y, length, height = grid[row, 0].get_position(figure).bounds
         figure.text(x + length / 2, y + height / 2, name, ha="center", va="center", fontsize=9)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from bench.launchers import Launcher, Settings
-from bench.runs import gallery, record, together
+from bench.runs import gallery, record, together, workers
 from bench.runs.results import drop_damaged, read_failure, write_json
 from bench.runs.work import Job, is_done, title
 
@@ -25,6 +25,8 @@ def carry_out(job: Job, launch: Launcher, settings: Settings) -> list[str] | Non
     """Do what is not done of a run; the cells that failed, each with its reason, in one line. None where the launcher
     has sent the work away, and the report with it."""
     started, folder, left = time.perf_counter(), job.folder, undone(job)
+    for worker in workers.bury(folder):
+        settings.log(f"{worker.cell} goes on from its last checkpoint, if it has one: the last time, {workers.KILLED}")
     drop_damaged(folder)
     if left or not _are_there(folder, "run.json", "cases.parquet"):
         job = replace(job, record=record.write(folder, job.record, job.splits))
@@ -45,10 +47,11 @@ def finish(job: Job, settings: Settings, seconds: float, anew: bool) -> list[str
         with job.store.locked(f"{folder.name}-{gallery.FILE}"):
             gallery.write(folder, settings)
     failed = undone(job)
+    for cell in {worker.cell for worker in workers.at_work(folder)} & failed.keys() - job.failures.keys():
+        workers.fail(folder, cell)  # nobody is at it any more
     if not failed and (anew or not _are_there(folder, "finished.json")):
         write_json(folder / "finished.json", {"seconds": seconds})
-    if not failed:
-        shutil.rmtree(folder / "workers", ignore_errors=True)  # killed ones could not say that they ended
+    shutil.rmtree(folder / "workers", ignore_errors=True)  # killed ones could not say that they ended
     reasons = {cell: read_failure(file) for cell, file in job.failures.items()} if failed else {}
     return [f"{title(entry)}: {reasons.get(cell, 'not done')}" for cell, entry in failed.items()]
 

@@ -11,7 +11,7 @@ from bench.runs import results
 from bench.runs.record import new_method
 from bench.runs.spec import Cell
 from bench.runs.splits import Splits
-from bench.runs.work import Job, in_words, is_done, missing, steps_done
+from bench.runs.work import Job, in_words, is_done, missing, one_line, steps_done
 from uqseg.data import AnnotatedSet
 from uqseg.prediction import predict_batches
 from uqseg.samples import Sampler
@@ -42,9 +42,9 @@ def plan(job: Job, device: str) -> pd.DataFrame:
         try:
             kind = f"{cell.method} {cell.options!r} {cell.training!r}"
             speeds[kind] = speeds.get(kind) or _speed(cell, job.splits, job.run.samples, device)
-        except Exception:
+        except Exception as error:
             # What fails in a trial fails in its cell too, which records it and leaves the others alone.
-            rows.append((cell.label, cell.repetition, "fails in a trial step", 0.0))
+            rows.append((cell.label, cell.repetition, f"fails in a trial step: {one_line(error)}", 0.0))
             continue
         train, sample = speeds[kind]
         text = f"{left} of {total} steps" if left else "trained; score" if images else "scored; collect"

@@ -30,6 +30,7 @@ from uqseg.methods import Method
 from uqseg.predictions import Predictions
 
 STORE = "store"  # the one name below --out that is no run's
+LONGEST = 100  # letters of a name: with what is written beside it, it is to be a file name
 
 
 def make_record(
@@ -86,8 +87,10 @@ def make_record(
     if name is None:
         digest = keys.key_of(*_identity(record))[:6]
         record["name"] = slug(splits.test.name, splits.test.folder, run.recipe_name, f"{run.size}px", digest)
-    elif slug(name) != name or name == STORE:
-        raise UsageError(f"--name: expected letters, digits and . = _ -, and not '{STORE}', got '{name}'.")
+    elif slug(name) != name or name == STORE or len(name) > LONGEST:
+        raise UsageError(
+            f"--name: expected up to {LONGEST} letters, digits and . = _ -, and not '{STORE}', got '{name[:LONGEST]}'."
+        )
     return record
 
 

@@ -300,7 +300,9 @@ def cells(run: Run) -> list[Cell]:
 
 
 def _cell(run: Run, label: str, repetition: int) -> Cell:
-    (name, given), *chain = [_part(label, part) for part in split(label, "+")] or [("", {})]
+    if re.search(r"(^|\+)\s*(\+|$)", label):
+        raise UsageError(f"--methods: expected a name before and after each +, got '{label}'.")
+    (name, given), *chain = [_part(label, part) for part in split(label, "+")]
     methods.find(name)
     of_training = {k.removeprefix("training."): v for k, v in given.items() if k.startswith("training.")}
     of_label = {k: v for k, v in given.items() if not k.startswith("training.")}

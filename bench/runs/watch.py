@@ -34,7 +34,11 @@ def table(folder: Path, record: Mapping[str, Any]) -> Table:
     title = f"{done} of {len(entries)} cells done" + (f", {failed} failed" if failed else "")
     shown = Table("worker", "cell", "at", "since", title=title, title_justify="left", box=None)
     for worker in workers.at_work(folder):
-        at = "not heard of any more" if worker.silent else _state(folder, record, entries.get(worker.cell, {}))
+        at = (
+            "killed, or not heard of any more"
+            if worker.silent
+            else _state(folder, record, entries.get(worker.cell, {}))
+        )
         shown.add_row(escape(worker.name), escape(worker.cell), at, in_words(worker.seconds))
     return shown
 

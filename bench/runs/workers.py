@@ -15,13 +15,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.runs.results import write_json
+from uqseg.files import is_running
+
+KILLED = (
+    "its process was killed, likely for want of memory; free some, ask for less (--jobs, size, training.batch) or have "
+    "Slurm give more (memory_gb), and give the command again"
+)
 RENEW = 10.0  # seconds between two renewals
 SILENT = 60.0  # seconds without one, after which the worker is taken to have ended
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker and its cell. seconds: how long it has been at it; silent: whether it has not been heard of lately."""
+    """A worker and its cell. seconds: how long it has been at it; silent: whether it has ended without a word: it is no
+    process of this machine any more, or has not been heard of lately."""
 
     name: str
     cell: str
@@ -62,9 +70,24 @@ def at_work(folder: Path) -> list[Worker]:
     for file in sorted(folder.glob("workers/*.json")):
         with suppress(OSError, ValueError, KeyError, TypeError):  # it may go or be half written at any moment
             known, now = json.loads(file.read_text(encoding="utf-8")), time.time()
-            silent = now - file.stat().st_mtime > SILENT
+            machine, _, process = file.stem.rpartition("-")
+            gone = machine == platform.node() and not is_running(process)
+            silent = gone or now - file.stat().st_mtime > SILENT
             workers.append(Worker(file.stem, str(known["cell"]), now - float(known["since"]), silent))
     return workers
+
+
+def bury(folder: Path) -> list[Worker]:
+    """The workers that ended without a word; their files are removed."""
+    ended = [worker for worker in at_work(folder) if worker.silent]
+    for worker in ended:
+        (folder / "workers" / f"{worker.name}.json").unlink(missing_ok=True)
+    return ended
+
+
+def fail(folder: Path, cell: str) -> None:
+    """Have the cell have failed because its process was killed."""
+    write_json(folder / "cells" / cell / "failure.json", {"label": cell, "error": KILLED, "traceback": []})
 
 
 def cell_of(folder: Path, process: int) -> str | None:

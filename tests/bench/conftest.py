@@ -54,10 +54,8 @@ def bench(*words: object) -> Answer:
     """`python -m bench WORDS` in this process."""
     out, err, threads = io.StringIO(), io.StringIO(), torch.get_num_threads()
     code: object = 0
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+    with quick_pages(), pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", ["bench", *map(str, words)])
-        patch.setattr(plots, "DPI", 40)  # drawing is half the time of these tests
-        patch.setattr(sections, "SUBGROUP_RESAMPLES", 50)
         torch.set_num_threads(1)
         try:
             main()
@@ -68,13 +66,15 @@ def bench(*words: object) -> Answer:
     return Answer(int(code or 0), out.getvalue(), err.getvalue())  # type: ignore[call-overload]
 
 
-def options(images: Path, out: Path, *methods: str, steps: int = 3, gallery: bool = False) -> list[str]:
-    """The options of a small run: narrow networks, few steps, four samples, mostly without the slow gallery."""
+def options(
+    images: Path, out: Path, *methods: str, steps: int = 3, gallery: bool = False, report: bool = False
+) -> list[str]:
+    """The options of a small run: narrow networks, few steps, four samples, mostly without the slow pages."""
     chosen = methods or METHODS
     settings = [s for s in (*NARROW, "probunet.levels=[4, 8, 8]") if s.partition(".")[0] in chosen]
     settings += [f"training.steps={steps}", "training.batch=8", "training.lr=1e-2", "training.precision=fp32"]
     words = ["run", "--methods", ",".join(chosen), "--data", f"folder:{images}", "--size", str(SIZE), "--samples", "4"]
-    words += [] if gallery else ["--no-gallery"]
+    words += [f"--{'' if gallery else 'no-'}gallery", f"--{'' if report else 'no-'}report"]
     return [*words, "--device", "cpu", "--out", str(out), *(w for s in settings for w in ("--set", s))]
 
 
@@ -141,7 +141,7 @@ class Run:
 def finished(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """All five methods, trained long enough to find the discs."""
     out = tmp_path_factory.mktemp("runs")
-    words = options(images, out, steps=STEPS, gallery=True)
+    words = options(images, out, steps=STEPS, gallery=True, report=True)
     answer = bench(*words)
     assert answer.code == 0, answer.err
     return Run(words, out, results_in(out), answer)

@@ -6,11 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from bench.cli import app
 from bench.runs.results import RULES
-from tests.bench.conftest import METHODS, results_in
+from tests.bench.conftest import METHODS, bench, results_in
 
 SMALL = ["training.steps=2", "training.batch=2", "probunet.levels=[4,8]"]
 SMALL += [f"{method}.width=4" for method in ("unet", "mcdropout", "ensemble", "segnet")]
@@ -56,8 +54,8 @@ def test_a_folder_in_colours_is_run_and_reported(
     asked = ["run", "--methods", ",".join(METHODS), "--data", f"folder:{folder}", "--size", "32", "--samples", "3"]
     asked += ["--no-progress"]
     asked += ["--device", "cpu", "--out", str(tmp_path / "runs"), *(w for s in SMALL for w in ("--set", s))]
-    answer = CliRunner().invoke(app, asked, catch_exceptions=False)
-    assert answer.exit_code == 0, answer.output
+    answer = bench(*asked)
+    assert answer.code == 0, answer.err
     report = results_in(tmp_path / "runs")
     text = (report / "report.md").read_text(encoding="utf-8")
     assert f"| readers | {readers_row} |" in text

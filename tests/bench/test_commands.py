@@ -137,14 +137,16 @@ def test_no_run_overwrites_another(images: Path, finished: Run, tmp_path: Path) 
     assert answer.code == 2
     assert f"'{tmp_path / 'mine'}' holds another run (samples 4 → 3; settings.unet.width 4 → 5)" in answer.err
     assert (tmp_path / "mine/run.json").read_bytes() == before
-    for name in ("a/b", "store", ".."):
-        assert "--name: expected letters" in bench(*words, "--name", name).err
+    for name in ("a/b", "store", "..", 101 * "x"):
+        assert "--name: expected up to 100 letters" in bench(*words, "--name", name).err
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(images: Path, tmp_path: Path) -> None:
     answer = bench(*options(images, tmp_path / "runs", "unet", "segnet"), "--dry-run")
     assert answer.code == 0, answer.err
     assert answer.out.count("3 of 3 steps") == 2
+    odd = bench(*options(images, tmp_path / "runs", "unet"), "--dry-run", "--size", 33)
+    assert "fails in a trial step: ValueError: images: expected height and width divisible by 4" in odd.out
     assert not (tmp_path / "runs").exists()
 
 

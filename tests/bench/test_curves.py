@@ -16,6 +16,7 @@ from tests.bench.conftest import bench, options, results_in
 from tests.bench.test_errors import refused
 
 
+@pytest.mark.extras
 def test_a_run_draws_its_curves(images: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -49,6 +49,8 @@ def refused(answer: Answer, code: int, *words: str) -> None:
         ("run --methods ,", "--methods: expected at least one. Known: bcnn, ccdm"),
         ("run --methods unet[width]", "--methods: expected option=value"),
         ("run --methods unet]", "--methods: expected name or name[option=value,...]"),
+        ("run --methods unet+", "--methods: expected a name before and after each +, got 'unet+'"),
+        ("run --methods +tta", "--methods: expected a name before and after each +"),
         ("run --methods unet[widht=3]", "Allowed: width, depth"),
         ("run --methods nosuch.module:Thing", "expected importable package.module:Class"),
         ("run --methods json:loads", "expected a subclass of uqseg.methods.Method"),
@@ -137,7 +139,7 @@ def copy(finished: Run, tmp_path: Path) -> Run:
 
 
 def test_methods_that_raise_stop_no_other(images: Path, tmp_path: Path) -> None:
-    words = options(images, tmp_path, f"{HERE}:Raises", "unet", f"{HERE}:Unbuildable")
+    words = options(images, tmp_path, f"{HERE}:Raises", "unet", f"{HERE}:Unbuildable", report=True)
     answer = bench(*words)
     refused(
         answer, 1, "2 of 9 cells failed, the others are kept", "ZeroDivisionError: no step today", "no weights today"

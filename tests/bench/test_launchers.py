@@ -125,6 +125,81 @@ def test_ctrl_c_stops_all_workers_with_checkpoints_and_the_command_goes_on(
     is_like(tmp_path, alone)
 
 
+KILLED = "its process was killed, likely for want of memory; free some"
+GLUTTON = '''
+import os, pathlib, signal
+import torch
+from uqseg.methods import Method, Options
+
+class Net(Method[Options]):
+    """Is killed when it trains, as one that takes all memory, unless a file forbids it."""
+    small = {}
+    def __init__(self, options, *, channels, readers):
+        super().__init__(options, channels=channels, readers=readers)
+        self.logit = torch.nn.Parameter(torch.zeros(()))
+    def loss(self, images, masks, read, noise):
+        tests = pathlib.Path(__file__).parent
+        if list(tests.glob("grid/workers/*")) and not (tests / "fed").exists():  # not in the trial before the run
+            os.kill(os.getpid(), signal.SIGKILL)
+        return (self.logit - masks.float().mean((1, 2, 3))).square()
+    def draw(self, images, n, noise):
+        return self.logit.sigmoid().expand(len(images), n, *images.shape[2:])
+'''
+
+
+@pytest.fixture
+def glutton(images: Path, tmp_path: Path) -> Callable[..., list[str]]:
+    """The command of a run with a method whose process is killed whenever it trains."""
+    file = tmp_path / "net.py"
+    file.write_text(GLUTTON)
+
+    def given(*more: object) -> list[str]:
+        return [*options(images, tmp_path, "segnet", f"{file}:Net", steps=3), "--name", "grid", *map(str, more)]
+
+    return given
+
+
+@pytest.mark.parametrize(
+    ("extra", "more"),
+    [("", ("--jobs", 2)), ("submitit", ("--slurm", "local.toml")), ("ray", ("--ray",))],
+    ids=["jobs", "slurm", "ray"],
+)
+def test_a_cell_whose_process_is_killed_again_and_again_has_failed_in_one_line(
+    glutton: Callable[..., list[str]],
+    tmp_path: Path,
+    extra: str,
+    more: tuple[object, ...],
+) -> None:
+    if extra:
+        pytest.importorskip(extra)
+    (tmp_path / "local.toml").write_text('cluster = "local"\nat_once = 2\n')
+    given = [tmp_path / word if word == "local.toml" else word for word in more]
+    process = start(glutton(*given))
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1, out + err
+    (line,) = err.splitlines()
+    assert line.startswith(f"error: 1 of 8 cells failed, the others are kept: net.py:Net, repetition 0: {KILLED}")
+    assert "--jobs" in line
+    assert not at_work(tmp_path / "grid")
+    (tmp_path / "fed").touch()
+    again = start(glutton(*given))
+    out, err = again.communicate(timeout=PATIENCE)
+    assert (again.returncode, err) == (0, ""), out
+
+
+def test_a_run_alone_that_was_killed_says_so_the_next_time(glutton: Callable[..., list[str]], tmp_path: Path) -> None:
+    process = start(glutton())
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == -signal.SIGKILL
+    (worker,) = at_work(tmp_path / "grid")
+    assert worker.silent, "no process of this machine any more"
+    (tmp_path / "fed").touch()
+    again = start(glutton())
+    out, err = again.communicate(timeout=PATIENCE)
+    assert (again.returncode, err) == (0, "")
+    assert f"{worker.cell} goes on from its last checkpoint, if it has one: the last time, {KILLED}" in out
+
+
 def test_ray_with_two_workers_one_killed(images: Path, alone: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="the extra `ray`")
     process = start(words(images, tmp_path, "--ray"))

@@ -44,7 +44,7 @@ def test_methods_and_repetitions_of_two_runs_are_on_one_page(tmp_path: Path) -> 
     assert "Not all methods have the same number of repetitions" in page
     assert page.count("| merged |") == 2
     assert "another CPU" in page
-    again = bench("merge", tmp_path / "c", first, "--to", tmp_path / "d")
+    again = bench("merge", tmp_path / "c", first, "--to", tmp_path / "d", "--no-report")
     assert again.code == 0, again.err
     assert len(read_run(tmp_path / "d")["merged"]) == 3
     published = bench("publish", tmp_path / "c", "--to", tmp_path / "e", "--anonymize")
@@ -94,7 +94,7 @@ def test_a_merged_run_is_that_of_one_place_and_goes_on(images: Path, tmp_path: P
 
     for out, seeds in (("a", "0"), ("b", "1"), ("all", "0,1")):
         assert bench(*words(out, seeds)).code == 0
-    answer = bench("merge", tmp_path / "a/run", tmp_path / "b/run", "--to", tmp_path / "c/run")
+    answer = bench("merge", tmp_path / "a/run", tmp_path / "b/run", "--to", tmp_path / "c/run", "--no-report")
     assert answer.code == 0, answer.err
     one, many = (read_results(tmp_path / out / "run").cells["unet"] for out in ("c", "all"))
     for cell, expected in zip(one, many, strict=True):

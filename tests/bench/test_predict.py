@@ -127,6 +127,7 @@ def test_nifti_and_dicom_keep_their_geometry(model: str, tmp_path: Path) -> None
     assert written.header.get_zooms()[:2] == pytest.approx([float(data.PixelSpacing[1]), float(data.PixelSpacing[0])])
 
 
+@pytest.mark.extras
 def test_a_dicom_image_can_have_a_dicom_seg(model: str, tmp_path: Path) -> None:
     highdicom = pytest.importorskip("highdicom")
     source = str(get_testdata_file("CT_small.dcm"))
@@ -171,6 +172,7 @@ def test_a_request_that_cannot_be_met(finished: Run, model: str, tmp_path: Path)
     refused(bench("predict", "lidc64/nosuch", tmp_path, *out), 2, "unknown model, or folder of one, 'lidc64/nosuch'")
     refused(bench("predict", f"{finished.folder}/unett", tmp_path, *out), 2, "has no 'unett'; its methods are ensemble")
     refused(bench("predict", model, "/no/such", *out), 2, "there is no file or folder '/no/such'")
-    refused(bench("predict", model, tmp_path, *out, "--window", "5"), 2, "--window: expected two ascending numbers")
+    for window in "5", "-inf,400", "0,inf", "nan,1", "2,1":
+        refused(bench("predict", model, tmp_path, *out, f"--window={window}"), 2, "--window: expected two ascending")
     refused(bench("export", "/no/run", *out), 2, "there is no run at '/no/run'")
     assert not (tmp_path / "out").exists()

@@ -95,7 +95,7 @@ def test_a_second_run_trains_and_scores_nothing(finished: Run, monkeypatch: pyte
 
 
 def test_neither_order_nor_company_of_methods_changes_a_figure(images: Path, finished: Run, tmp_path: Path) -> None:
-    assert bench(*options(images, tmp_path, "unet", "segnet", steps=STEPS)).code == 0
+    assert bench(*options(images, tmp_path, "unet", "segnet", steps=STEPS, report=True)).code == 0
     few, all_of = (
         pd.read_csv(folder / "tables/figures.csv").set_index(["method", "figure"])
         for folder in (results_in(tmp_path), finished.folder)
@@ -135,7 +135,7 @@ def test_the_results_folder_holds_the_stored_scores(finished: Run) -> None:
 
 def test_a_run_whose_only_method_declines_says_why(tmp_path: Path) -> None:
     images = write_set(tmp_path / "set", 20, readers=1)
-    answer = bench(*options(images, tmp_path / "runs", "ensemble"))
+    answer = bench(*options(images, tmp_path / "runs", "ensemble", report=True))
     assert answer.code == 0, answer.err
     reason = "one member per reader needs at least two readers"
     assert f"declined: {reason}" in answer.out

@@ -30,13 +30,13 @@ def theirs(images: Path, tmp_path: Path) -> Path:
     return tmp_path / "theirs"
 
 
-def words(folder: Path, images: Path, out: Path, *more: str) -> list[str]:
+def words(folder: Path, images: Path, out: Path, report: bool = False) -> list[str]:
     given = ["score", str(folder), "--data", f"folder:{images}", "--size", str(SIZE), "--label", "nnunet"]
-    return [*given, "--kind", "support", "--out", str(out), "--no-gallery", *more]
+    return [*given, "--kind", "support", "--out", str(out), "--no-gallery", f"--{'' if report else 'no-'}report"]
 
 
 def test_a_folder_becomes_a_row(images: Path, theirs: Path, tmp_path: Path) -> None:
-    answer = bench(*words(theirs, images, tmp_path / "runs"))
+    answer = bench(*words(theirs, images, tmp_path / "runs", report=True))
     assert answer.code == 0, answer.err
     results = read_results(results_in(tmp_path / "runs"))
     (cell,) = results.cells["nnunet"]
@@ -79,7 +79,7 @@ def test_it_stands_beside_trained_methods(finished: Run, theirs: Path, tmp_path:
 def test_all_methods_are_scored_on_the_common_cases(images: Path, theirs: Path, tmp_path: Path) -> None:
     cases = sorted(folder.name for folder in theirs.iterdir())
     shutil.rmtree(theirs / cases[0])
-    answer = bench(*words(theirs, images, tmp_path / "one"))
+    answer = bench(*words(theirs, images, tmp_path / "one", report=True))
     assert answer.code == 0, answer.err
     results = read_results(results_in(tmp_path / "one"))
     for cell in (*results.cells["nnunet"], *results.yardsticks.values()):

@@ -57,7 +57,7 @@ def test_the_table_says_what_the_library_says(tmp_path: Path) -> None:
 
 
 def test_a_run_scores_a_set_by_itself(patients: Path, tmp_path: Path) -> None:
-    answer = bench(*options(patients, tmp_path, "unet", LABEL, "mcdropout", gallery=True))
+    answer = bench(*options(patients, tmp_path, "unet", LABEL, "mcdropout", gallery=True, report=True))
     assert answer.code == 0, answer.err
     folder = results_in(tmp_path)
     results = read_results(folder)
@@ -82,7 +82,7 @@ def test_a_run_scores_a_set_by_itself(patients: Path, tmp_path: Path) -> None:
 
 
 def test_sets_alone_have_their_page(patients: Path, tmp_path: Path) -> None:
-    answer = bench(*options(patients, tmp_path, LABEL))
+    answer = bench(*options(patients, tmp_path, LABEL, report=True))
     assert answer.code == 0, answer.err
     text = (results_in(tmp_path) / "report.md").read_text(encoding="utf-8")
     assert "No method has scores" in text

@@ -80,14 +80,34 @@ def png2(file: Path, numbers: NDArray[np.uint8]) -> None:
     write_png(file, (width, height), 2, PNG_COLOURS[1], lines.tobytes())
 
 
-def write_png(file: Path, size: tuple[int, int], depth: int, colours: int, data: bytes) -> None:
-    """A PNG (width, height) of these filtered lines."""
+def write_png(
+    file: Path, size: tuple[int, int], depth: int, colours: int, data: bytes, transparent: bytes = b""
+) -> None:
+    """A PNG (width, height) of these filtered lines; transparent: the grey or colour that stands for it."""
     header = struct.pack(">IIBBBBB", *size, depth, colours, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(data)), (b"IEND", b"")]
+    chunks = [(b"IHDR", header), (b"tRNS", transparent), (b"IDAT", zlib.compress(data)), (b"IEND", b"")]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(
         b"\x89PNG\r\n\x1a\n"
-        + b"".join(struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+        + b"".join(
+            struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d))
+            for n, d in chunks
+            if d or n == b"IEND"
+        )
+    )
+
+
+def tiff(file: Path, array: NDArray[Any]) -> None:
+    """A grey TIFF, as it is written for numbers of any kind."""
+    height, width = array.shape
+    kind = {"u": 1, "i": 2, "f": 3}[array.dtype.kind]
+    tags = {256: width, 257: height, 258: 8 * array.dtype.itemsize, 259: 1, 262: 1, 273: 8, 277: 1, 278: height}
+    tags |= {279: array.nbytes, 339: kind}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, number) for tag, number in tags.items())
+    data = array.astype(array.dtype.newbyteorder("<")).tobytes()
+    file.write_bytes(
+        b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
     )
 
 

@@ -79,6 +79,7 @@ def test_every_form_gives_the_same_table(tmp_path: Path, text: str, name: str) -
         ('case;spacing_x\nc0;"0,5"', "line 2: spacing_x: .* got '0,5'"),
         ("case,age\nc0,60\n\nc1,NaN", "line 4: age: expected a finite number or nothing, got 'NaN'"),
         ("case,age\nc0,-inf", "line 2: age: expected a finite number"),
+        ("case,fit\nc0,0.5", "fit: is for what loading says of an image; give the column another name"),
         ("case,split\nc0,trial", "line 2: split: expected train, val, test or nothing, got trial"),
     ],
 )

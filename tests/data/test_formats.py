@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.data.pictures import block, dicom, nifti, noise, png2, png16, save
+from tests.data.pictures import block, dicom, nifti, noise, png2, png16, save, tiff, write_png
 from uqseg.data import AnnotatedSet, load
 from uqseg.data import formats as formats_
 from uqseg.data.formats import MAX_PIXELS, outline, read_volume
@@ -57,6 +57,7 @@ def test_the_content_decides_and_not_the_name(tmp_path: Path, extension: str) ->
         assert np.array_equal(read_picture(tmp_path / name), noise(1)), name
 
 
+@pytest.mark.extras
 @pytest.mark.parametrize("module", ["nrrd", "SimpleITK"])
 @pytest.mark.parametrize("extension", ["nrrd", "mha", "mhd"])
 def test_volumes_of_other_libraries(tmp_path: Path, module: str, extension: str) -> None:
@@ -187,6 +188,31 @@ def test_a_palette_means_its_colours(tmp_path: Path, extension: str, colours: li
     assert np.array_equal(binary(read, "a", colours=read.ndim == 3), block())
 
 
+@pytest.mark.parametrize("extension", ["png", "gif"])
+@pytest.mark.parametrize("colours", [[[255] * 3, [0] * 3], [[0] * 3, [255] * 3], [[0] * 3, [128, 0, 0]]])
+def test_a_transparent_entry_of_a_palette_is_refused_where_it_is_used(
+    tmp_path: Path, extension: str, colours: list[list[int]]
+) -> None:
+    image = indexed(colours, block().astype(np.uint8))
+    for entry in 0, 1:
+        image.save(tmp_path / f"a.{extension}", transparency=entry)
+        with pytest.raises(FileError, match=rf"a\.{extension}: is transparent in places"):
+            read_picture(tmp_path / f"a.{extension}")
+        if colours[1] == [128, 0, 0]:
+            assert np.array_equal(read_picture(tmp_path / f"a.{extension}", numbers=True), block()), "a label"
+    image.save(tmp_path / f"a.{extension}", transparency=7)
+    read = read_picture(tmp_path / f"a.{extension}")
+    assert np.array_equal(read if read.ndim == 2 else read[..., 0], np.array(colours)[:, 0][block().astype(int)])
+
+
+@pytest.mark.parametrize(("depth", "colours"), [(1, 0), (2, 0), (8, 0), (16, 0), (8, 2), (16, 2)])
+def test_a_grey_or_colour_that_stands_for_transparent_is_refused(tmp_path: Path, depth: int, colours: int) -> None:
+    channels = 1 + colours
+    write_png(tmp_path / "a.png", (8, 1), depth, colours, bytes(1 + depth * channels), bytes(2 * channels))
+    with pytest.raises(FileError, match=r"a\.png: (is|has .*) transparent"):
+        read_picture(tmp_path / "a.png")
+
+
 def test_palettes_in_the_lidc_tree(tmp_path: Path) -> None:
     nodule = tmp_path / "tree/LIDC-IDRI-0001/nodule-0"
     grey = noise(0, 128, 128) // 2
@@ -263,6 +289,49 @@ def test_tiff_of_every_depth(tmp_path: Path, kind: str) -> None:
     read = read_picture(tmp_path / "a.tif")
     assert np.array_equal(read, array)
     assert read.dtype.kind == array.dtype.kind or kind == "uint16"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("f2", "floating-point"), ("f8", "floating-point"), ("i8", "signed whole")]
+)
+def test_a_tiff_that_pillow_does_not_read_is_left_out_for_what_it_is(tmp_path: Path, kind: str, words: str) -> None:
+    tiff(tmp_path / "a.tif", noise(0).astype(kind))
+    bits = 8 * int(kind[1])
+    with pytest.raises(FileError, match=rf"a\.tif: is a TIFF of 1 channels of {bits} bits \({words} numbers\)"):
+        read_picture(tmp_path / "a.tif")
+    tiff(tmp_path / "a.tif", noise(0).astype(f"{kind[0]}4"))
+    assert np.array_equal(read_picture(tmp_path / "a.tif"), noise(0))
+
+
+@pytest.mark.parametrize(("shape", "hint"), [((3, 32, 32), True), ((4, 32, 32), True), ((9, 32, 32), False)])
+def test_channels_first_are_no_colours_and_that_is_said(tmp_path: Path, shape: tuple[int, ...], hint: bool) -> None:
+    save(tmp_path / "set/images/a.npy", noise(0, *shape))
+    save(tmp_path / "set/readers/x/a.npy", block())
+    with pytest.raises(FileError, match=rf"images/a\.npy: expected one picture, got {shape[0]} slices") as error:
+        load(f"folder:{tmp_path / 'set'}", size=32, cache=tmp_path / "cache")
+    assert ("channels, if these are some, come last, (H,W,3)" in str(error.value)) == hint
+
+
+def test_what_decoders_warn_of_reaches_nobody(
+    tmp_path: Path,
+    recwarn: pytest.WarningsRecorder,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    indexed([[0] * 3, [255] * 3], block().astype(np.uint8)).save(tmp_path / "a.png", transparency=b"\xff\xff")
+    dicom(tmp_path / "b.dcm", noise(1))
+    data = (tmp_path / "b.dcm").read_bytes()
+    (tmp_path / "b.dcm").write_bytes(data.replace(b"1.2.840.10008.5.1.4.1.1.7", b"x.2.840.10008.5.1.4.1.1.7"))
+    nifti(tmp_path / "c.nii", noise(2)[None], np.eye(4))
+    content = bytearray((tmp_path / "c.nii").read_bytes())
+    content[76:92] = struct.pack("<4f", 1, -1, 0, 0)
+    (tmp_path / "c.nii").write_bytes(content)
+    for name in "a.png", "b.dcm", "c.nii":
+        read_volume(tmp_path / name)
+    assert (recwarn.list, caplog.text, capfd.readouterr().err) == ([], "", "")
+    with Image.open(tmp_path / "a.png") as image:
+        image.convert("RGB")
+    assert len(recwarn) == 1, "outside, as before"
 
 
 def test_jpeg_2000_of_16_bits_and_what_would_lose_depth(tmp_path: Path) -> None:

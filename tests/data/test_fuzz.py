@@ -111,6 +111,7 @@ def check(folder: Path, extension: str, count: int) -> tuple[int, int]:
     return outcomes[0], outcomes[1]
 
 
+@pytest.mark.extras
 @pytest.mark.filterwarnings("ignore")  # of decoders, about damage
 @pytest.mark.parametrize("extension", FORMATS)
 def test_damaged_files_are_read_right_or_left_out(tmp_path: Path, extension: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+import tracemalloc
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,12 @@ import pytest
 from PIL import Image
 
 from tests.data.pictures import block, dicom, noise, save
-from uqseg.data import AnnotatedSet, load
-from uqseg.data import images as images_
+from uqseg.data import AnnotatedSet, ahead, load
 from uqseg.data.cache import Lost
 from uqseg.data.formats import read_volume
 from uqseg.data.images import Decoded, stream
 from uqseg.errors import FileError
+from uqseg.predictions import open_predictions
 
 WINDOW = "window = [0, 4095]"
 
@@ -83,6 +85,27 @@ def white_is_zero(root: Path) -> None:
     (root / "dataset.toml").write_text(WINDOW)
 
 
+def no_arrays(root: Path) -> None:
+    replace(root, "images/c0", noise(0), "npz")
+    with zipfile.ZipFile(root / "images/c0.npz", "w") as archive:
+        archive.writestr("notes.txt", "x")
+    replace(root, "readers/r0/c1", block(), "npz")
+    zipfile.ZipFile(root / "readers/r0/c1.npz", "w").close()
+    (root / "readers/r0/c2.png").write_bytes(b"")
+
+
+def a_window_beside_the_numbers(root: Path) -> None:
+    replace(root, "images/c0", noise(0, top=4096))
+    replace(root, "images/c1", noise(1, top=2) * np.uint16(9000))
+    (root / "images/c2.png").unlink()
+    (root / "images/c3.png").unlink()
+    (root / "dataset.toml").write_text("window = [5000, 6000]")
+
+
+def a_plain_image(root: Path) -> None:
+    replace(root, "images/c0", np.full((32, 32), 7.5))
+
+
 SAID: list[tuple[Callable[[Path], None], list[str]]] = [
     (pipe, ["not an image by its name, left out: images/waiting"]),
     (transparent_grey, ["left out: images/c0.png: is transparent in places"]),
@@ -105,6 +128,19 @@ SAID: list[tuple[Callable[[Path], None], list[str]]] = [
         ],
     ),
     (window_for_8_bits, [r"3 cases \(c1, …\): 8 bits, to which the window of dataset.toml is not applied"]),
+    (
+        no_arrays,
+        [
+            r"left out: images/c0.npz: expected an array, got notes.txt, which is none",
+            r"reading lost: c1, reader r0: readers/r0/c1.npz: expected one array, got none",
+            r"reading lost: c2, reader r0: cannot read readers/r0/c2.png: is empty",
+        ],
+    ),
+    (
+        a_window_beside_the_numbers,
+        [r"1 cases \(c0, …\): all pixels look alike; look at window in dataset.toml", *["mask without an image"] * 4],
+    ),
+    (a_plain_image, [r"1 cases \(c0, …\): all pixels look alike$", r"1 cases \(c0, …\): more than 8 bits"]),
     (white_is_zero, [r"1 cases \(c0, …\): TIFF whose high values are dark \(WhiteIsZero\)", "8 bits, to which"]),
 ]
 
@@ -153,7 +189,7 @@ def test_arrays_in_any_order_of_bytes_and_axes(tmp_path: Path) -> None:
 
 
 def test_what_is_decoded_ahead_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images_, "BYTES", 1000)
+    monkeypatch.setattr(ahead, "BYTES", 1000)
     sizes = [1, 400, 400, 400, 5000, 300, 300, 300, 300, *[1] * 100]
     held: dict[int, int] = {}
     most: list[int] = []
@@ -169,3 +205,63 @@ def test_what_is_decoded_ahead_is_bounded_in_bytes(tmp_path: Path, monkeypatch: 
     assert len(most) == len(sizes)
     assert sorted(most)[-2] <= 1000
     assert max(most) == 5000, "alone"
+
+
+@pytest.fixture
+def peak() -> Iterator[Callable[[], float]]:
+    """The most MB that Python held since the test began."""
+    tracemalloc.start()
+    yield lambda: tracemalloc.get_traced_memory()[1] / 1e6
+    tracemalloc.stop()
+
+
+def test_few_large_images_of_a_folder_are_decoded_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, peak: Callable[[], float]
+) -> None:
+    monkeypatch.setattr(ahead, "BYTES", 2**25)
+    root = plain(tmp_path / "root", cases=12, readers=1)
+    for c in range(12):
+        replace(root, f"images/c{c}", np.full((1000, 1000), c / 9))
+        replace(root, f"readers/r0/c{c}", np.eye(1000))
+    (root / "dataset.toml").write_text('fit = "resize"\n')
+    assert len(read(root)) == 12
+    assert 16 < peak() < 60, "of two files 16 MB; of all 12 cases 192 MB"
+
+
+def test_few_large_predictions_are_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, peak: Callable[[], float]
+) -> None:
+    monkeypatch.setattr(ahead, "BYTES", 2**25)
+    data = read(plain(tmp_path / "root", cases=12, readers=1))
+    for case in data.cases:
+        np.savez_compressed(tmp_path / f"{case}.npz", np.zeros((2000, 32, 32)))
+    assert len(open_predictions("p", tmp_path, data, "independent").files) == 12
+    assert 16 < peak() < 80, "of one file 16 MB and a copy; of all 12 files 192 MB at least"
+
+
+@pytest.mark.parametrize(
+    ("source", "places", "mask"),
+    [
+        ("lidc-slices", "p{}/nodule-0/images/slice-0.png", "p{}/nodule-0/mask-0/slice-0.png"),
+        ("lidc-crops", "train/images/p{}/z-1.5_c0.png", "train/gt/p{}/z-1.5_c0_l0.png"),
+    ],
+)
+def test_files_far_larger_than_those_of_lidc_are_refused_before_they_are_decoded(
+    tmp_path: Path, source: str, places: str, mask: str, peak: Callable[[], float]
+) -> None:
+    side = 128 if source == "lidc-slices" else 180
+    save(tmp_path / "large.png", np.zeros((5000, 5000), np.uint8))
+    for p in range(8):
+        for name in places, mask:
+            save(
+                tmp_path / "root" / name.format(p), noise(p, side, side) if name == places else np.eye(side, dtype=bool)
+            )
+    for name in places.format(0), mask.format(1):
+        (tmp_path / "root" / name).unlink()
+        (tmp_path / "root" / name).hardlink_to(tmp_path / "large.png")
+    tracemalloc.reset_peak()
+    data = load(f"{source}:{tmp_path / 'root'}", cache=tmp_path / "cache")
+    assert len(data) == 6
+    expected = f"claims 1 × 5000×5000 × 1 pixels, expected at most {2**20} numbers"
+    assert sum(expected in problem for problem in data.problems) == 2
+    assert peak() < 20, "of one file 25 MB"

@@ -310,6 +310,17 @@ def test_columns_of_counts_add_up_to_all_pixels() -> None:
         assert np.allclose(scores.column(name).sum(-1), SIDE * SIDE)
 
 
+def test_no_statistic_depends_on_the_batch_to_the_last_bit() -> None:
+    for side, weighted in ((16, False), (13, True)):
+        samples, masks = random_batch(33, side=side)
+        weights = torch.rand(33, 6, generator=generator("w")).double()
+        w = weights / weights.sum(1, keepdim=True) if weighted else None
+        together = score(samples, masks, weights=w).values
+        each = [score(samples[[b]], masks[[b]], weights=None if w is None else w[[b]]).values for b in range(33)]
+        for name, values in together.items():
+            assert np.array_equal(values, np.concatenate([one[name] for one in each]), equal_nan=True), name
+
+
 def test_soft_dice_does_not_depend_on_the_batch_to_the_last_bit() -> None:
     noise = generator("bits")
     samples, masks = torch.rand(33, 7, 13, 11, generator=noise), torch.rand(33, 3, 13, 11, generator=noise) > 0.6

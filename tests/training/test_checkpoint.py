@@ -67,6 +67,7 @@ def test_damaged_weights_are_named(tmp_path: Path) -> None:
         ("model.json", "{"),
         ("model.json", "{}"),
         ("model.json", '{"format": 1}'),
+        ("model.json", "[1, 2]"),
         ("weights.safetensors", "broken"),
     ],
 )
@@ -93,6 +94,16 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="size mismatch") as error:
         load_model(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_weights_of_another_type_are_refused(tmp_path: Path) -> None:
+    save_method(build("unet", **NARROW).half(), tmp_path)
+    assert load_model(tmp_path)
+    method = build("unet", **NARROW)
+    method.head.bias = torch.nn.Parameter(torch.ones(1, dtype=torch.int32), requires_grad=False)  # type: ignore[union-attr]
+    save_method(method, tmp_path)
+    with pytest.raises(FileError, match=r"weights\.safetensors: '.*': expected torch.float32, got torch.int32"):
+        load_model(tmp_path)
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:

@@ -10,25 +10,30 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from uqseg.data.quiet import quiet
 from uqseg.errors import FileError
 
 MAX_PIXELS = 2**26  # of one picture, rows times columns: a larger claim is refused before any memory is taken
 MAX_VOXELS = 2**28  # numbers in one file, slices and channels included
 # All that Pillow decodes by itself and without loss of depth; some others of its formats start programs (EPS).
 PICTURES = ("PNG", "TIFF", "JPEG", "JPEG2000", "BMP", "DIB", "GIF", "WEBP", "PPM", "TGA", "PCX", "SGI", "QOI")
+ARRAY = b"\x93NUMPY"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of one channel
 POINTERS = (b"version https://git-lfs.github.com/spec", b"/annex/objects/")
 UPRIGHT, ORIENTATION = 1, 274  # the EXIF tag of a picture that a viewer would turn
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # the TIFF tag of what numbers look like
+BITS = 258  # the TIFF tag of each channel's
 SAMPLE_FORMAT, UNSIGNED, SIGNED = 339, 1, 2  # the TIFF tag of how numbers are stored
+SAMPLES = {UNSIGNED: "whole", SIGNED: "signed whole", 3: "floating-point"}
 AT_ONCE = 2**20  # bytes
 HEAD = 544  # bytes that tell the formats apart, and hold the header of a NIfTI file
 MILLIMETRES = {"mm": 1.0, "micron": 1e-3, "meter": 1e3}  # the units of NIfTI
@@ -57,15 +62,24 @@ class Volume(NamedTuple):
     unplaced: str = ""
 
 
-def read_volume(file: Path, *, numbers: bool = False) -> Volume:
+class Wanted(NamedTuple):
+    """What is wanted of a file: stored numbers or what they look like, and how many numbers it may hold at most."""
+
+    numbers: bool = False
+    most: int = MAX_VOXELS
+
+
+def read_volume(file: Path, *, numbers: bool = False, most: int = MAX_VOXELS) -> Volume:
     """All that `file` shows. Raises FileError naming the file and what is wrong with it, whatever its decoder raises.
 
     numbers: the stored numbers, for labels; otherwise what they look like: the colours of a palette, and numbers of
     fewer than 8 bits spread over 0 to 255
+    most: numbers that it may hold: a file whose header claims more is refused before any memory is taken
     NIfTI stores x first: it is turned to (slices, rows, columns); its affine is handed on, not applied.
     """
     try:
-        volume = _reader(file)(file, numbers)
+        with quiet():
+            volume = _reader(file)(file, Wanted(numbers, most))
     except FileError:
         raise
     except Exception as error:  # of one damaged file, a decoder raises almost anything
@@ -89,10 +103,11 @@ def read_series(file: Path) -> list[Volume]:
     if _reader(file) is not _read_nifti:
         return [read_volume(file, numbers=True)]
     try:
-        image, sizes = _open_nifti(file)
-        if len(image.shape) != 4:
-            return [read_volume(file, numbers=True)]
-        return [_of_nibabel(image.slicer[..., k : k + 1], sizes) for k in range(image.shape[3])]
+        with quiet():
+            image, sizes = _open_nifti(file, MAX_VOXELS)
+            if len(image.shape) == 4:
+                return [_of_nibabel(image.slicer[..., k : k + 1], sizes) for k in range(image.shape[3])]
+        return [read_volume(file, numbers=True)]
     except FileError:
         raise
     except Exception as error:
@@ -114,12 +129,33 @@ def outline(file: Path) -> Outline:
         shape = read_volume(file).array.shape
         return Outline(shape[0], 3 if len(shape) == 4 else 1, shape[1] * shape[2])
     try:
-        with _open(file) as image:
+        with quiet(), _open(file) as image:
             return Outline(_count_frames(image), 1 if _is_grey(image) else 3, image.height * image.width)
     except FileError:
         raise
     except Exception as error:
         raise unreadable(file, error) from error
+
+
+def claimed(file: Path) -> int:
+    """About how many bytes the numbers in a file take, by its header; where that does not tell, 8 * MAX_VOXELS."""
+    most = 8 * MAX_VOXELS
+    try:
+        reader = _reader(file)
+        if reader in (_read_picture, _read_png):
+            return 8 * int(np.prod(outline(file)))
+        if reader is _read_npy:
+            return int(np.load(file, mmap_mode="r", allow_pickle=False).nbytes)
+        if reader is _read_npz:
+            with zipfile.ZipFile(file) as archive:
+                return sum(member.file_size for member in archive.infolist())
+        if reader is _read_nifti:
+            with quiet(), _unpacked(file) as stream:
+                head = stream.read(HEAD)
+            return _claimed(file, _header(head), MAX_VOXELS) if _is_single(head) else most
+    except Exception:  # whoever reads it says what is wrong
+        return most
+    return most
 
 
 def is_dicom(file: Path) -> bool:
@@ -140,20 +176,22 @@ def unreadable(file: Path, error: BaseException) -> FileError:
     return FileError(f"cannot read {file}: {' '.join(str(error).split()) or type(error).__name__}")
 
 
-def _too_large(file: Path, claim: str) -> FileError:
+def _too_large(file: Path, claim: str, most: int = MAX_VOXELS) -> FileError:
     bounds = f"MAX_PIXELS = {MAX_PIXELS} a slice and MAX_VOXELS = {MAX_VOXELS} in all (uqseg.data.formats)"
+    if most < MAX_VOXELS:
+        bounds = f"{most} numbers"
     return FileError(f"{file}: claims {claim}, expected at most {bounds}; cut it to what is needed")
 
 
-def _bounded(file: Path, slices: int, height: int, width: int, channels: int = 1) -> None:
+def _bounded(file: Path, most: int, slices: int, height: int, width: int, channels: int = 1) -> None:
     """FileError where a header claims more than the bounds, or less than one pixel."""
     if min(slices, height, width, channels) < 1:
         raise FileError(f"{file}: expected at least one pixel, got {slices} × {height}×{width} × {channels}")
-    if height * width > MAX_PIXELS or slices * height * width * channels > MAX_VOXELS:
-        raise _too_large(file, f"{slices} × {height}×{width} × {channels} pixels")
+    if height * width > MAX_PIXELS or slices * height * width * channels > most:
+        raise _too_large(file, f"{slices} × {height}×{width} × {channels} pixels", most)
 
 
-def _reader(file: Path) -> Callable[[Path, bool], Volume]:
+def _reader(file: Path) -> Callable[[Path, Wanted], Volume]:
     """The function that reads the file's format."""
     try:
         if not file.is_file():  # a pipe would be waited for
@@ -164,13 +202,15 @@ def _reader(file: Path) -> Callable[[Path, bool], Volume]:
             head = opened.read(HEAD)
     except OSError as error:
         raise FileError(f"cannot read {file}: {error.strerror or error}") from error
+    if not head:
+        raise FileError(f"cannot read {file}: is empty")
     if head.startswith(POINTERS):
         raise FileError(f"cannot read {file}: is a pointer of Git LFS or git-annex; fetch what it stands for")
     if head.startswith(SIGNATURE):
         return _read_png
-    if head.startswith(b"\x93NUMPY"):
+    if head.startswith(ARRAY):
         return _read_npy
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):  # the second is an archive of nothing
         return _read_npz
     if head[128:132] == b"DICM":
         return _read_dicom
@@ -188,10 +228,29 @@ def _reader(file: Path) -> Callable[[Path, bool], Volume]:
 # Pictures: Pillow.
 
 
-def _open(file: Path) -> Image.Image:
-    image = Image.open(file, formats=PICTURES)
-    _bounded(file, 1, image.height, image.width)
+def _open(file: Path, most: int = MAX_VOXELS) -> Image.Image:
+    try:
+        image = Image.open(file, formats=PICTURES)
+    except UnidentifiedImageError as error:
+        raise FileError(f"cannot read {file}: {_kind_of_tiff(file) or error}") from error
+    _bounded(file, most, 1, image.height, image.width)
     return image
+
+
+def _kind_of_tiff(file: Path) -> str:
+    """What numbers a TIFF holds that Pillow does not read; "" for another file."""
+    try:
+        with file.open("rb") as opened:
+            tags = TiffImagePlugin.ImageFileDirectory_v2(opened.read(8))
+            opened.seek(tags.next)
+            tags.load(opened)
+        bits, kind = tags[BITS], SAMPLES[tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0]]
+    except Exception:
+        return ""
+    return (
+        f"is a TIFF of {len(bits)} channels of {bits[0]} bits ({kind} numbers), which is not read; save it with 8 or "
+        f"16 bits, or as floating point of 32"
+    )
 
 
 def _count_frames(image: Image.Image) -> int:
@@ -213,7 +272,7 @@ def _is_grey(image: Image.Image) -> bool:
     return image.mode in (*GREY, "LA") or _raw_mode(image) == "LA;16B"
 
 
-def _read_png(file: Path, numbers: bool) -> Volume:
+def _read_png(file: Path, wanted: Wanted) -> Volume:
     """A PNG whose checksums are right, which decoding alone leaves out."""
     data = file.read_bytes()
     place, kind = len(SIGNATURE), b""
@@ -223,19 +282,19 @@ def _read_png(file: Path, numbers: bool) -> Volume:
         if struct.unpack_from(">I", data, end) != (zlib.crc32(memoryview(data)[place + 4 : end]),):
             raise ValueError(f"wrong checksum of the part {kind!r}")
         place = end + 4
-    return _read_picture(file, numbers)
+    return _read_picture(file, wanted)
 
 
-def _read_picture(file: Path, numbers: bool) -> Volume:
-    with _open(file) as image:
-        if image.format == "PPM" and (array := _read_pnm(file, numbers)) is not None:
+def _read_picture(file: Path, wanted: Wanted) -> Volume:
+    with _open(file, wanted.most) as image:
+        if image.format == "PPM" and (array := _read_pnm(file, wanted)) is not None:
             return Volume(array[None])
         frames = _count_frames(image)
-        _bounded(file, frames, image.height, image.width)
+        _bounded(file, wanted.most, frames, image.height, image.width)
         grey, arrays, tags = _is_grey(image), [], dict(getattr(image, "tag_v2", {}))
         for frame in range(frames):
             image.seek(frame)
-            arrays.append(_read_frame(file, image, frame, grey, numbers))
+            arrays.append(_read_frame(file, image, frame, grey, wanted))
     if any(array.shape != arrays[0].shape or array.dtype != arrays[0].dtype for array in arrays):
         raise FileError(f"{file}: expected pages of one size and kind, got {', '.join(str(a.shape) for a in arrays)}")
     notes: tuple[str, ...] = ()
@@ -244,26 +303,31 @@ def _read_picture(file: Path, numbers: bool) -> Volume:
     return Volume(np.stack(arrays) if frames > 1 else arrays[0][None], notes=notes)
 
 
-def _read_frame(file: Path, image: Image.Image, frame: int, grey: bool, numbers: bool) -> NDArray[Any]:
+def _read_frame(file: Path, image: Image.Image, frame: int, grey: bool, wanted: Wanted) -> NDArray[Any]:
     """One picture (H,W) or (H,W,3). grey: whether the first picture of the file is."""
-    _bounded(file, 1, image.height, image.width)
+    _bounded(file, wanted.most, 1, image.height, image.width)
     raw = _raw_mode(image)  # asking for EXIF decodes, after which it is gone
     if image.getexif().get(ORIENTATION, UPRIGHT) != UPRIGHT:
         raise FileError(f"{file}: is stored turned (EXIF orientation); save it upright")
+    if image.mode == "P" and wanted.numbers:  # grey levels where the palette is grey
+        colours = np.asarray(image.convert("RGB"))
+        if (colours != colours[..., :1]).any():
+            return np.asarray(image)
+    if "transparency" in image.info:  # one grey, or some colours, stand for transparent
+        if raw in ("L;2", "L;4") or ";16" in raw.removeprefix("I"):  # of which Pillow compares other numbers
+            raise FileError(f"{file}: has a grey or colour that stands for transparent; save it without transparency")
+        _opaque(file, np.asarray(image.convert("RGBA")))
     if image.mode in ("RGB", "RGBA") and ";16" in raw:
         return _opaque(file, _read_deep(file, frame, raw))
     if image.format == "JPEG2000":
-        return _read_jpeg2000(file, image, numbers)
+        return _read_jpeg2000(file, image, wanted.numbers)
     if image.format == "SGI" and raw == "SGI16":
         raise FileError(f"{file}: SGI of 16 bits is not read; save it as PNG or TIFF")
-    if image.mode in ("L", "RGB") and "transparency" in image.info:  # one grey or colour stands for transparent
-        _opaque(file, np.asarray(image.convert("RGBA")))
     if image.mode in ("LA", "PA", "RGBA"):
         return _opaque(file, np.asarray(image if image.mode == "LA" else image.convert("RGBA")))
-    if image.mode == "P" and numbers:  # grey levels where the palette is grey
-        colours = np.asarray(image.convert("RGB"))
-        return colours[..., 0] if (colours == colours[..., :1]).all() else np.asarray(image)
-    if raw in ("L;2", "L;4") and numbers:
+    if image.mode == "P" and wanted.numbers:
+        return np.asarray(image.convert("RGB"))[..., 0]
+    if raw in ("L;2", "L;4") and wanted.numbers:
         return _decode_as(file, frame, "P", raw.replace("L", "P"))
     if image.format == "GIF" and grey:  # pictures after the first have no palette
         return np.asarray(image.convert("L"))
@@ -329,17 +393,17 @@ def _read_jpeg2000(file: Path, image: Image.Image, numbers: bool) -> NDArray[Any
     return stored if numbers else (stored * (255 // (2**depth - 1))).astype(np.uint8)
 
 
-def _read_pnm(file: Path, numbers: bool) -> NDArray[Any] | None:
+def _read_pnm(file: Path, wanted: Wanted) -> NDArray[Any] | None:
     """A grey or colour map whose stored numbers Pillow would stretch to 8 or 16 bits; None where that is right."""
     data = file.read_bytes()
     header = PNM.match(data)
     if header is None:
         return None
     kind, width, height, top = (int(number) for number in header.groups())
-    if not (top > 255 or numbers) or top > 65535:
+    if not (top > 255 or wanted.numbers) or top > 65535:
         return None
     channels = 3 if kind in (3, 6) else 1
-    _bounded(file, 1, height, width, channels)
+    _bounded(file, wanted.most, 1, height, width, channels)
     count, dtype = height * width * channels, np.uint16 if top > 255 else np.uint8
     if kind in (2, 3):
         words = re.sub(rb"#[^\n]*", b"", data[header.end() :]).split(None, count)
@@ -355,32 +419,36 @@ def _read_pnm(file: Path, numbers: bool) -> NDArray[Any] | None:
 # Arrays: NumPy.
 
 
-def _read_npy(file: Path, numbers: bool) -> Volume:
+def _read_npy(file: Path, wanted: Wanted) -> Volume:
     stored = np.load(file, mmap_mode="r", allow_pickle=False)
-    return _of_array(file, stored)
+    return _of_array(file, stored, wanted.most)
 
 
-def _read_npz(file: Path, numbers: bool) -> Volume:
+def _read_npz(file: Path, wanted: Wanted) -> Volume:
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         if len(members) != 1:
             raise FileError(f"{file}: expected one array, got {', '.join(m.filename for m in members) or 'none'}")
-        if members[0].file_size > 8 * MAX_VOXELS:
-            raise _too_large(file, f"{members[0].file_size} bytes")
+        if members[0].file_size > 8 * wanted.most + AT_ONCE:
+            raise _too_large(file, f"{members[0].file_size} bytes", wanted.most)
         data = archive.read(members[0])  # to the end, where its checksum is
-    return _of_array(file, np.load(io.BytesIO(data), allow_pickle=False))
+    if not data.startswith(ARRAY):  # NumPy's words would tempt to run it
+        raise FileError(f"{file}: expected an array, got {members[0].filename}, which is none")
+    return _of_array(file, np.load(io.BytesIO(data), allow_pickle=False), wanted.most)
 
 
-def _of_array(file: Path, stored: NDArray[Any]) -> Volume:
+def _of_array(file: Path, stored: NDArray[Any], most: int) -> Volume:
     """A picture (H,W), (H,W,1) or (H,W,3), or slices (Z,H,W) or (Z,H,W,3)."""
     shape = stored.shape
     if len(shape) not in (2, 3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
-        raise FileError(f"{file}: expected (H,W), (H,W,3) or slices (Z,H,W), got {shape}")
+        raise FileError(f"{file}: expected (H,W), in colours (H,W,3), or slices (Z,H,W), got {shape}")
     picture = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
     if not picture and len(shape) == 3 and shape[2] < min(shape[:2]):
-        raise FileError(f"{file}: expected slices first, (Z,H,W), got {shape}; save it with its axes in this order")
+        raise FileError(
+            f"{file}: expected slices first, (Z,H,W), got {shape}; save it so, or in colours with three channels"
+        )
     shape = (1, *shape) if picture else shape
-    _bounded(file, *shape[:3], *shape[3:])
+    _bounded(file, most, *shape[:3], *shape[3:])
     # A copy: the file is closed again, and a short file is an error here rather than later.
     return Volume(np.array(stored).reshape(shape[:3] if shape[3:] == (1,) else shape))
 
@@ -393,61 +461,74 @@ def _header_size(head: bytes) -> int | None:
     return next((n for n in (348, 540) for order in ("little", "big") if head[:4] == n.to_bytes(4, order)), None)
 
 
-def _read_nifti(file: Path, numbers: bool) -> Volume:
-    return _of_nibabel(*_open_nifti(file))
+def _read_nifti(file: Path, wanted: Wanted) -> Volume:
+    return _of_nibabel(*_open_nifti(file, wanted.most))
 
 
-def _open_nifti(file: Path) -> tuple[Any, Sequence[float]]:
+def _open_nifti(file: Path, most: int) -> tuple[Any, Sequence[float]]:
     """nibabel's image of a file that is as long as its header says, and the sizes of its voxels."""
     import nibabel  # here: it takes about as long as opening a whole data set that needs no NIfTI
 
-    with file.open("rb") as opened:
-        packed = opened.read(2) == b"\x1f\x8b"
-    with gzip.open(file) if packed else file.open("rb") as stream:
+    with _unpacked(file) as stream:
         head = stream.read(HEAD)
-        kind: Any = nibabel.Nifti2Image if _header_size(head) == 540 else nibabel.Nifti1Image
+        packed = isinstance(stream, gzip.GzipFile)
         if _header_size(head) is None and not (packed and head.startswith(b"\0\0\0\1")):
             raise ValueError("is no NIfTI file")
         if _header_size(head) is None or not _is_single(head):
             for count, _ in enumerate(iter(lambda: stream.read(AT_ONCE), b"")):  # to the end, where the checksum is
-                if count * AT_ONCE > 8 * MAX_VOXELS:
-                    raise _too_large(file, f"more than {count * AT_ONCE} bytes")
-            return _open_nibabel(file)
-        header = kind.header_class(head[: _header_size(head)], check=False)  # a check would mend it without a word
-        size = _claimed(file, header)
+                if count * AT_ONCE > 8 * most:
+                    raise _too_large(file, f"more than {count * AT_ONCE} bytes", most)
+            return _open_nibabel(file, most)
+        header = _header(head)
+        size = _claimed(file, header, most)
         # To the end, where the checksum is; and no further than there can be something.
         data = head + stream.read(max(0, size - len(head)))
         if len(data) < size:
             raise ValueError(f"expected {size} bytes, got {len(data)}")
         if stream.read(AT_ONCE) and stream.read(1):
             raise ValueError("holds more than its header says")
+    kind: Any = nibabel.Nifti2Image if _header_size(head) == 540 else nibabel.Nifti1Image
     return kind.from_bytes(data), header.get_zooms()
+
+
+def _unpacked(file: Path) -> gzip.GzipFile | BufferedReader:
+    with file.open("rb") as opened:
+        packed = opened.read(2) == b"\x1f\x8b"
+    return gzip.open(file) if packed else file.open("rb")
+
+
+def _header(head: bytes) -> Any:
+    """The header of a NIfTI file; a check would mend it without a word."""
+    import nibabel
+
+    kind: Any = nibabel.Nifti2Header if _header_size(head) == 540 else nibabel.Nifti1Header
+    return kind(head[: _header_size(head)], check=False)
 
 
 def _is_single(head: bytes) -> bool:
     return b"n+1" in head[344:348] or b"n+2" in head[4:8]
 
 
-def _claimed(file: Path, header: Any) -> int:
+def _claimed(file: Path, header: Any, most: int) -> int:
     """How many bytes a file with this header has."""
     shape = header.get_data_shape()
     count = int(np.prod(shape, dtype=object))
-    if not shape or min(shape) < 1 or count > MAX_VOXELS:
-        raise _too_large(file, f"{' × '.join(map(str, shape))} voxels")
+    if not shape or min(shape) < 1 or count > most:
+        raise _too_large(file, f"{' × '.join(map(str, shape))} voxels", most)
     return int(header.get_data_offset()) + count * int(header.get_data_dtype().itemsize)
 
 
-def _read_nibabel(file: Path, numbers: bool) -> Volume:
-    return _of_nibabel(*_open_nibabel(file))
+def _read_nibabel(file: Path, wanted: Wanted) -> Volume:
+    return _of_nibabel(*_open_nibabel(file, wanted.most))
 
 
-def _open_nibabel(file: Path) -> tuple[Any, Sequence[float]]:
+def _open_nibabel(file: Path, most: int) -> tuple[Any, Sequence[float]]:
     import nibabel
 
     image: Any = nibabel.load(file)
     shape = image.shape
-    if int(np.prod(shape, dtype=object)) > MAX_VOXELS:
-        raise _too_large(file, f"{' × '.join(map(str, shape))} voxels")
+    if int(np.prod(shape, dtype=object)) > most:
+        raise _too_large(file, f"{' × '.join(map(str, shape))} voxels", most)
     return image, image.header.get_zooms()
 
 
@@ -491,15 +572,15 @@ def _usable_affine(image: Any, axes: list[int], scale: float) -> NDArray[np.floa
     return affine if np.isfinite(affine).all() and abs(np.linalg.det(affine)) > 0 else None
 
 
-def _read_dicom(file: Path, numbers: bool) -> Volume:
+def _read_dicom(file: Path, wanted: Wanted) -> Volume:
     import pydicom
     from pydicom.pixels.processing import apply_color_lut, apply_rescale
 
     data = pydicom.dcmread(file)
     frames, samples = int(data.get("NumberOfFrames") or 1), int(data.get("SamplesPerPixel") or 1)
-    _bounded(file, frames, int(data.Rows), int(data.Columns), samples)
+    _bounded(file, wanted.most, frames, int(data.Rows), int(data.Columns), samples)
     array = np.asarray(data.pixel_array)
-    if data.get("PhotometricInterpretation") == "PALETTE COLOR" and not numbers:
+    if data.get("PhotometricInterpretation") == "PALETTE COLOR" and not wanted.numbers:
         array, samples = apply_color_lut(array, data), 3
     if (data.get("RescaleSlope") or 1, data.get("RescaleIntercept") or 0) != (1, 0):
         array = apply_rescale(array, data)
@@ -511,13 +592,13 @@ def _read_dicom(file: Path, numbers: bool) -> Volume:
     return Volume(array.reshape(shape), (float(spacing[0]), float(spacing[1])), None, notes)
 
 
-def _read_nrrd(file: Path, numbers: bool) -> Volume:
+def _read_nrrd(file: Path, wanted: Wanted) -> Volume:
     try:
         import nrrd
     except ImportError:
-        return _read_itk(file, numbers)
+        return _read_itk(file, wanted)
     sizes = [int(size) for size in nrrd.read_header(str(file))["sizes"]]
-    _bounded(file, 1, 1, 1, int(np.prod(sizes, dtype=object)))
+    _bounded(file, wanted.most, 1, 1, 1, int(np.prod(sizes, dtype=object)))
     array, header = nrrd.read(str(file))
     colours = str((header.get("kinds") or [""])[0]).lower() in ("rgb-color", "3-color", "vector", "rgb")
     spatial = array.shape[1:] if colours else array.shape
@@ -535,11 +616,11 @@ def _read_nrrd(file: Path, numbers: bool) -> Volume:
             affine = LPS_TO_RAS @ affine
     ordered = array.transpose([*range(array.ndim - 1, int(colours) - 1, -1), *([0] if colours else [])])
     volume = ordered if len(spatial) == 3 else ordered[None]
-    _bounded(file, *volume.shape[:3])
+    _bounded(file, wanted.most, *volume.shape[:3])
     return Volume(volume, (steps[1], steps[0]), affine)
 
 
-def _read_itk(file: Path, numbers: bool) -> Volume:
+def _read_itk(file: Path, wanted: Wanted) -> Volume:
     try:
         import SimpleITK
     except ImportError as error:
@@ -552,7 +633,7 @@ def _read_itk(file: Path, numbers: bool) -> Volume:
     size, channels = reader.GetSize(), reader.GetNumberOfComponents()
     if len(size) not in (2, 3) or channels not in (1, 3):
         raise ValueError(f"expected x, y and z in grey or colours, got the shape {size} with {channels} channels")
-    _bounded(file, size[2] if len(size) == 3 else 1, size[1], size[0], channels)
+    _bounded(file, wanted.most, size[2] if len(size) == 3 else 1, size[1], size[0], channels)
     image = reader.Execute()
     array = SimpleITK.GetArrayFromImage(image)
     spacing = image.GetSpacing()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from uqseg.data.ahead import in_turn
 from uqseg.data.cache import Lost, Row
-from uqseg.data.formats import Volume, read_volume
+from uqseg.data.formats import MAX_VOXELS, Volume, read_volume
 from uqseg.errors import FileError
 
 T = TypeVar("T")
 AT_ONCE = 16  # files decoded ahead
-BYTES = 2**29  # that these files may take
 FLUSH = 1e-4  # numbers of a mask this near to a whole number are it: it was scaled and scaled back
 APART = 0.1  # pixels by which the grids of an image and a mask may differ
 COVERED = 0.5  # share of a pixel from which on it is marked, where a mask is made smaller
@@ -36,12 +35,19 @@ class Decoded(NamedTuple):
     lost: int = 0
 
 
-def read_picture(file: Path, *, numbers: bool = False) -> NDArray[Any]:
+def read_picture(file: Path, *, numbers: bool = False, most: int = MAX_VOXELS) -> NDArray[Any]:
     """The one picture in `file`, (H,W) or (H,W,3). Raises FileError as `read_volume` does, and for several slices."""
-    array = read_volume(file, numbers=numbers).array
+    array = read_volume(file, numbers=numbers, most=most).array
     if len(array) != 1:
-        raise FileError(f"{file}: expected one picture, got {len(array)} slices; save one a file")
+        raise FileError(
+            f"{file}: expected one picture, got {len(array)} slices; save one a file{or_channels(len(array))}"
+        )
     return np.asarray(array[0])
+
+
+def or_channels(slices: int) -> str:
+    """What to add for so many slices, which may be meant as channels."""
+    return "; channels, if these are some, come last, (H,W,3)" if slices in (3, 4) else ""
 
 
 def binary(
@@ -142,25 +148,18 @@ def stream(
     root: Path,
     problems: list[str],
     lost: Lost,
-    weigh: Callable[[T], int] = lambda job: 0,
+    weigh: Callable[[T], int],
 ) -> Iterator[Row | None]:
     """The rows of the cases of each job in order, decoded by threads a few jobs ahead; None for a case left out.
 
-    weigh: the bytes that a job takes while it is decoded; together they take at most BYTES, or one job alone more.
-
+    weigh: the bytes that a job takes while it is decoded, see `in_turn`
     What was wrong, images that are there twice included, is added to `problems`, paths given below `root`.
     """
 
     def decoded() -> Iterator[Decoded]:
         with ThreadPoolExecutor() as pool:
-            ahead: deque[tuple[int, Future[Sequence[Decoded]]]] = deque()
-            for job in jobs:
-                size = weigh(job)
-                while ahead and (len(ahead) == AT_ONCE or size + sum(other for other, _ in ahead) > BYTES):
-                    yield from ahead.popleft()[1].result()
-                ahead.append((size, pool.submit(decode, job)))
-            while ahead:
-                yield from ahead.popleft()[1].result()
+            for cases in in_turn(lambda job: pool.submit(decode, job), jobs, weigh, AT_ONCE):
+                yield from cases
 
     return usable(decoded(), root, problems, lost)
 

@@ -7,12 +7,12 @@ import multiprocessing.connection
 import os
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from uqseg.data.ahead import in_turn
 from uqseg.errors import FileError
 
 Job = TypeVar("Job")
@@ -25,9 +25,12 @@ def count_for(jobs: int, few: int) -> int:
     return 1 if jobs < few or sys.platform != "linux" else os.cpu_count() or 1
 
 
-def in_order(function: Callable[[Job], Result], jobs: Iterable[Job], count: int) -> Iterator[Result]:
+def in_order(
+    function: Callable[[Job], Result], jobs: Iterable[Job], count: int, weigh: Callable[[Job], int]
+) -> Iterator[Result]:
     """`function` of each job, in order, by `count` processes; few results are held, however many jobs there are.
 
+    weigh: the bytes that a job and its result take, see `in_turn`
     Raises what `function` raises, and FileError where a process is ended from outside.
     """
     if count == 1:
@@ -36,22 +39,13 @@ def in_order(function: Callable[[Job], Result], jobs: Iterable[Job], count: int)
     # Forked, because a spawned process would run the caller's script again; so `function` may use neither torch nor
     # BLAS, whose threads a fork does not survive.
     with ProcessPoolExecutor(count, multiprocessing.get_context("fork"), _end_with_parent) as pool:
-        ahead: deque[Future[Result]] = deque()
         try:
-            for job in jobs:
-                ahead.append(pool.submit(function, job))
-                if len(ahead) > AHEAD * count:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+            yield from in_turn(lambda job: pool.submit(function, job), jobs, weigh, AHEAD * count)
         except BrokenProcessPool as error:
             raise FileError(
                 "a process preparing data was ended from outside, likely for want of memory; ask again with more "
                 "memory free or with a limit; where the data cache lies in memory, name another folder in $UQSEG_CACHE"
             ) from error
-        finally:
-            for future in ahead:
-                future.cancel()
 
 
 def _end_with_parent() -> None:

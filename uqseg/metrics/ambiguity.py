@@ -412,10 +412,9 @@ def _ncc_std(scored: Scored) -> Tensor:
 def _ncc_samples(scored: Scored) -> Tensor:
     from uqseg.metrics.maps import pearson
 
-    yes, no, _ = scored.logs
-    own = -(scored.prob * yes + (1 - scored.prob) * no)
-    others = -yes[:, None].where(scored.masks, no[:, None])
-    value = pearson(own[:, None], others)
+    yes, no = scored.logs.yes, scored.logs.no
+    own = scored.prob * yes + (1 - scored.prob) * no
+    value = pearson(own[:, None], yes[:, None].where(scored.masks, no[:, None]))  # of both with the other sign
     weight = scored.reader_weights * ~value.isnan()
     total = weight.sum(1)
     return (weight * value.nan_to_num()).sum(1) / total.masked_fill(total == 0, float("nan"))

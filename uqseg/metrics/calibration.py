@@ -51,7 +51,7 @@ def _reliability(scored: Scored) -> Tensor:
 @statistic("reliability_first_active", shape=(3,), summed=True)
 def _first_active(scored: Scored) -> Tensor:
     """The same of the active pixels in the first bin: in all other bins every pixel is active."""
-    active = (scored.prob >= ACTIVE) & (scored.bin_of(BINS) == 0)
+    active = (scored.prob >= ACTIVE) & (scored.prob < 1 / BINS)
     parts = (active, scored.prob * active, scored.fraction * active)
     total = scored.weights.new_empty((scored.B, 3))
     for k, part in enumerate(parts):

@@ -23,12 +23,16 @@ def mean(samples: Tensor, weights: Tensor | None = None) -> Tensor:
     return total / samples.shape[1] if weights is None else total.clamp(0, 1)
 
 
-def std(samples: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Standard deviation of the samples as the whole distribution (divisor S): (B,...) in [0, 0.5]."""
-    centre = mean(samples, weights).to(samples.dtype)
-    variance = torch.zeros_like(centre, dtype=torch.float64)
+def std(samples: Tensor, weights: Tensor | None = None, centre: Tensor | None = None) -> Tensor:
+    """Standard deviation of the samples as the whole distribution (divisor S): (B,...) in [0, 0.5].
+
+    centre: their mean, where it is known.
+    """
+    centre = mean(samples, weights).to(samples.dtype) if centre is None else centre
+    variance, square = torch.zeros_like(centre, dtype=torch.float64), torch.empty_like(centre)
     for sample, weight in _each(samples, weights):
-        variance += weight * (sample - centre).square()
+        torch.sub(sample, centre, out=square).square_()
+        variance += square if weights is None else weight * square
     return (variance / samples.shape[1] if weights is None else variance).sqrt().to(samples.dtype)
 
 
@@ -39,14 +43,6 @@ def binary_entropy(prob: Tensor) -> Tensor:
     return -(prob * prob.clamp_min(least).log() + other * other.clamp_min(least).log())
 
 
-def expected_entropy(samples: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean entropy of the samples, (B,...) in [0, ln 2]: what is left when the sample is known."""
-    total = torch.zeros_like(samples[:, 0], dtype=torch.float64)
-    for sample, weight in _each(samples, weights):
-        total += weight * binary_entropy(sample)
-    return (total / samples.shape[1] if weights is None else total).to(samples.dtype)
-
-
 def pearson(a: Tensor, b: Tensor) -> Tensor:
     """Pearson correlation over the last axis, float64, NaN where one of the two is constant up to float32 rounding.
 
@@ -55,13 +51,14 @@ def pearson(a: Tensor, b: Tensor) -> Tensor:
     constant = _constant(a) | _constant(b)
     a, b = a.double(), b.double()
     a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
-    value = (a * b).sum(-1) / (a.square().sum(-1) * b.square().sum(-1)).sqrt()
+    value = (a * b).sum(-1) / (torch.linalg.vector_norm(a, dim=-1) * torch.linalg.vector_norm(b, dim=-1))
     return torch.where(constant, torch.nan, value.clamp(-1, 1))
 
 
 def _constant(x: Tensor) -> Tensor:
     """Whether all values of the last axis are equal: maps summed in float32 differ by rounding where they are not."""
-    return x.amax(-1) - x.amin(-1) <= 1e-6 * x.abs().amax(-1)
+    low, high = x.amin(-1), x.amax(-1)
+    return high - low <= 1e-6 * torch.maximum(high.abs(), low.abs())
 
 
 def average_precision(scores: Tensor, positive: Tensor) -> Tensor:
@@ -77,4 +74,5 @@ def average_precision(scores: Tensor, positive: Tensor) -> Tensor:
     end = torch.where(last, place, most).flip(-1).cummin(-1).values.flip(-1)  # where each score's tie ends
     precision = hits.cumsum(-1) / (place + 1)
     total = hits.sum(-1)
-    return torch.where(total > 0, (hits * precision.gather(-1, end)).sum(-1) / total, torch.nan)
+    # Added one after the other: how many zeros follow, and so the order of a sum, depends on the batch.
+    return torch.where(total > 0, (hits * precision.gather(-1, end)).cumsum(-1)[..., -1] / total, torch.nan)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import warnings
 from functools import cached_property
 from math import gcd
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uqseg.metrics import maps
+from uqseg.metrics.logs import Logs, logs
 from uqseg.metrics.scores import EXACT
 from uqseg.metrics.threshold import THRESHOLDS
 
@@ -23,14 +23,6 @@ Array = Tensor | NDArray[np.generic]
 RUN = 16
 PART = 2**22
 """Numbers of a temporary array at most, where samples times pixels may be many more."""
-
-
-class Logs(NamedTuple):
-    """Σ w_s log p_s and Σ w_s log(1 - p_s), float32 (B,P) each; log Π_pixels p_s(y_r), float64 (B,S,R)."""
-
-    yes: Tensor
-    no: Tensor
-    likelihood: Tensor
 
 
 class Scored:
@@ -103,9 +95,7 @@ class Scored:
         """Reader fraction: float32 (B,P), the weighted share of readers who marked a pixel."""
         scale = self.reader_weights.amax(1)  # equal weights become 1 exactly, so that k of R readers is k/R
         relative = self.reader_weights / scale[:, None]
-        total = torch.zeros(self.B, self.pixels, dtype=torch.float64, device=self.masks.device)
-        for r in range(self.R):
-            total += relative[:, r, None] * self.masks[:, r]
+        total = torch.bmm(relative[:, None], self.masks.double())[:, 0]
         return (total / relative.sum(1)[:, None]).float()
 
     @cached_property
@@ -120,7 +110,7 @@ class Scored:
         return torch.float32 if self.pixels <= EXACT else torch.float64
 
     def _cut(self, map_: Tensor) -> Tensor:
-        return torch.stack([map_ >= t for t in THRESHOLDS], 1).to(self._counting)
+        return (map_[:, None] >= map_.new_tensor(THRESHOLDS)[:, None]).to(self._counting)
 
     @cached_property
     def cuts(self) -> Tensor:
@@ -160,12 +150,18 @@ class Scored:
     @cached_property
     def touches(self) -> Tensor:
         """Whether each hypothesis has a pixel in common with the majority: bool (B,S)."""
-        return (self.hypotheses & self.majority[:, None]).any(2)
+        return self._in_common[:, : self.S, -1] > 0
 
     @cached_property
+    def _in_common(self) -> Tensor:
+        """Pixels in common of all pairs of hypotheses, then readers, and last the majority: float64 (B,S+R+1,S+R+1)."""
+        marked = torch.cat([self.masks, self.majority[:, None]], 1)
+        return torch.stack([_in_common(h, y) for h, y in zip(self.hypotheses, marked, strict=True)])
+
+    @property
     def intersections(self) -> Tensor:
         """Pixels in common of all pairs of hypotheses, then readers: float64 (B,S+R,S+R), areas on the diagonal."""
-        return torch.stack([_in_common(h, y) for h, y in zip(self.hypotheses, self.masks, strict=True)])
+        return self._in_common[:, :-1, :-1]
 
     @cached_property
     def areas(self) -> Tensor:
@@ -205,7 +201,7 @@ class Scored:
     @cached_property
     def std(self) -> Tensor:
         """Standard deviation over samples: float32 (B,P)."""
-        return maps.std(self.samples, None if self.equal else self.weights)
+        return maps.std(self.samples, None if self.equal else self.weights, self.prob)
 
     @cached_property
     def entropy(self) -> Tensor:
@@ -213,37 +209,14 @@ class Scored:
         return maps.binary_entropy(self.prob)
 
     @cached_property
-    def expected_entropy(self) -> Tensor:
-        """Mean entropy of the samples in nats: float32 (B,P)."""
-        return maps.expected_entropy(self.samples, None if self.equal else self.weights)
-
-    @cached_property
     def logs(self) -> Logs:
-        """What figures need of log p and log(1 - p), p clipped to [1e-6, 1 - 1e-6]; a part of the pixels at a time, so
-        that memory does not grow with their number times that of the samples."""
-        weights = self.weights.float()
-        means: list[tuple[Tensor, Tensor]] = []
-        likelihood = self.weights.new_zeros(self.B, self.S, self.R)
-        step = max(1, PART // (self.B * self.S))
-        for start in range(0, self.pixels, step):
-            p, masks = self.samples[:, :, start : start + step], self.masks[:, :, start : start + step]
-            yes, no = p.clamp(1e-6, 1 - 1e-6).log(), (1 - p).clamp(1e-6, 1 - 1e-6).log()
-            means.append((torch.einsum("bs,bsp->bp", weights, yes), torch.einsum("bs,bsp->bp", weights, no)))
-            likelihood += no.sum(2, dtype=torch.float64)[:, :, None]
-            for b, used in enumerate(masks.any(1)):  # where nobody marks anything, log(1 - p) is all
-                odds = yes[b][:, used] - no[b][:, used]
-                likelihood[b] += odds.double() @ masks[b][:, used].double().T
-        yes, no = (torch.cat(parts, 1) for parts in zip(*means, strict=True))
-        return Logs(yes, no, likelihood)
-
-    def bin_of(self, bins: int) -> Tensor:
-        """The bin of equal width that each pixel's mean probability lies in: int64 (B,P)."""
-        edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=self.prob.device)[1:-1]
-        return torch.bucketize(self.prob, edges.to(self.prob.dtype), right=True)
+        """What figures need of log p and log(1 - p)."""
+        return logs(self.samples, self.masks, self.weights, self.entropy)
 
     def reliability(self, bins: int) -> Tensor:
         """Pixels, Σ p̄ and Σ ȳ in bins of equal width: float64 (B,3,bins)."""
-        return self.histogram(self.bin_of(bins), bins)
+        edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=self.prob.device)[1:-1]
+        return self.histogram(torch.bucketize(self.prob, edges.to(self.prob.dtype), right=True), bins)
 
     def histogram(self, index: Tensor, bins: int) -> Tensor:
         """Pixels, Σ p̄ and Σ ȳ by bin index (B,P): float64 (B,3,bins)."""
@@ -345,7 +318,10 @@ def _weights(name: str, weights: Array | None, present: Tensor) -> Tensor:
         given = tensor(name, weights, present.device).double()
         _shape(name, given, tuple(present.shape))
         if not bool(torch.isfinite(given).all()) or bool((given < 0).any()):
-            raise ValueError(f"{name}: expected finite values of at least 0, got {float(given.min())} at least")
+            raise ValueError(
+                f"{name}: expected finite values of at least 0, got values from {float(given.min()):g} to "
+                f"{float(given.max()):g}"
+            )
         if not bool(torch.isfinite(given.sum(1)).all()):
             raise ValueError(f"{name}: expected rows of finite sum, got values up to {float(given.max()):g}")
         off = (given.sum(1) - 1).abs()

@@ -103,11 +103,12 @@ def load_method(
     if (folder / "method.json").exists() and not (folder / MODEL).exists():
         raise FileError(f"{folder} was written by uqseg 0.1, which this version does not read; train anew")
     model = read_json(folder / MODEL)
+    names = ("format", "method", "options", "channels", "readers")
+    written, label, values, channels, readers = (entry(model, name, folder / MODEL) for name in names)
     try:
-        if model["format"] != FORMAT:
-            raise ValueError(f"expected format {FORMAT}, got {model['format']}")
-        label, values = str(model["method"]), dict(model["options"])
-        images = {"channels": model["channels"], "readers": model["readers"]}
+        if written != FORMAT:
+            raise ValueError(f"expected format {FORMAT}, got {written}")
+        label, values, images = str(label), dict(values), {"channels": channels, "readers": readers}
     except UNREADABLE as error:
         raise FileError(f"cannot use {folder / MODEL}: {_line(error)}") from error
     label = trusted(label, trust, f"the weights in '{folder}'")
@@ -144,6 +145,9 @@ def load_weights(method: Method[Any], folder: Path) -> None:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if name := not_finite(tensors):
             raise ValueError(f"'{name}' holds numbers that are not finite")
+        for name, own in method.state_dict().items():  # whole numbers would be taken for others without a word
+            if name in tensors and tensors[name].is_floating_point() != own.is_floating_point():
+                raise ValueError(f"'{name}': expected {own.dtype}, got {tensors[name].dtype}")
         method.load_state_dict(tensors)
         method.input = model["input"]
     except UNREADABLE as error:

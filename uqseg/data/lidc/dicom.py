@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 from scipy import ndimage
 
+from uqseg.data.quiet import quiet
 from uqseg.errors import FileError
 
 GRID = 512  # rows and columns of the scans, on which outlines are given
@@ -83,7 +84,8 @@ def _stored(data: pydicom.Dataset, compressed: str) -> NDArray[Any]:
 def _any_damage() -> Iterator[None]:
     """One FileError for whatever pydicom raises on a damaged file: it parses late and has no error of its own."""
     try:
-        yield
+        with quiet():
+            yield
     except FileError:
         raise
     except InvalidDicomError as error:

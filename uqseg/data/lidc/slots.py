@@ -18,6 +18,7 @@ from uqseg.errors import FileError
 from uqseg.seeds import digest_of
 
 K = TypeVar("K", bound=Hashable)
+MOST = 2**20  # numbers that a file may hold: far more than it should, and few bytes
 
 
 class Slots(NamedTuple):
@@ -95,7 +96,16 @@ def rows(
     root: Path, cases: Sequence[Slots], pixels: int, size: int, spacing: float, problems: list[str], lost: Lost
 ) -> Iterator[Row | None]:
     """The row of each case as `decode` gives it, None for one that is left out; adds to `problems` and `lost`."""
-    return stream(cases, lambda case: [decode(root, case, pixels, size, spacing)[0]], root, problems, lost)
+
+    def decode_one(case: Slots) -> Sequence[Decoded]:
+        return [decode(root, case, pixels, size, spacing)[0]]
+
+    return stream(cases, decode_one, root, problems, lost, lambda case: weight(case, pixels))
+
+
+def weight(case: Slots, pixels: int) -> int:
+    """The bytes that a case takes while it is decoded: one file as it is stored, and what comes of all of them."""
+    return 8 * MOST + pixels**2 * (1 + 2 * len(case.masks))
 
 
 def first_of_each(names: Iterable[tuple[K, str]], problems: list[str]) -> dict[K, str]:
@@ -109,7 +119,7 @@ def first_of_each(names: Iterable[tuple[K, str]], problems: list[str]) -> dict[K
 
 def _grey(file: Path, pixels: int) -> NDArray[np.uint8]:
     """A grey 8-bit picture of pixels×pixels. Raises FileError naming the file for anything else."""
-    array = read_picture(file)
+    array = read_picture(file, most=MOST)
     if array.ndim == 3 and (array == array[..., :1]).all():
         array = array[..., 0]
     if array.shape != (pixels, pixels) or array.dtype not in (np.uint8, np.bool_):

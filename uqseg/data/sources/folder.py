@@ -35,6 +35,7 @@ from uqseg.data.images import (
     binary,
     crop_or_pad,
     eight_bits,
+    or_channels,
     shrunk,
     stream,
 )
@@ -256,7 +257,7 @@ def _usable(
             if shape.slices > 1 and not settings.slices:
                 raise FileError(
                     f"{files[0]}: expected one picture, got {shape.slices} slices; set slices = true in dataset.toml "
-                    f"to use each as a case of this patient"
+                    f"to use each as a case of this patient{or_channels(shape.slices)}"
                 )
             shapes[name] = shape
         except FileError as error:
@@ -287,6 +288,10 @@ def _table(file: Path | None, slices: dict[str, list[str]], problems: list[str])
         [(case, name) for name, cases in slices.items() for case in cases], columns=pd.Index(["case", FILE])
     )
     known = read_cases(file) if file is not None else pd.DataFrame({"case": pd.Series([], dtype=str)})
+    if taken := sorted(set(GEOMETRY) & set(known)):
+        raise FileError(
+            f"{file}: {', '.join(taken)}: is for what loading says of an image; give the column another name"
+        )
     names = {*own["case"], *own[FILE]}
     known["case"] = [case if case in names else stem(case)[0] for case in known["case"]]
     if (doubled := known["case"].duplicated()).any():
@@ -411,6 +416,8 @@ def _decode(files: Files, readers: list[str], settings: Settings, size: int, not
     for case, place, spacing in zip(files.cases, files.places, files.spacing, strict=True):
         grey = image.array[place] if low is None else eight_bits(image.array[place].astype(np.float64), low, high)
         drawn = [None if mask is None else mask[place] for mask in masks]
+        if low is not None and grey.min() == grey.max():
+            notes.add("all pixels look alike" + ("; look at window in dataset.toml" if settings.window else ""), case)
         row = Row(
             np.moveaxis(_fitted(grey[..., None] if grey.ndim == 2 else grey, size, settings), -1, 0),
             _fit_masks(drawn, case, readers, size, settings, notes),

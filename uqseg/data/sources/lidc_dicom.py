@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -183,7 +182,7 @@ def convert_all(
     Scans that have been converted before are read from the cache. What is wrong with each scan goes to `problems`.
     """
     todo = [job for job in jobs if not job.part.exists()]
-    done = in_order(convert, todo, processes or count_for(len(todo), FEW))
+    done = in_order(convert, todo, processes or count_for(len(todo), FEW), _weight)
     waiting = {job.part for job in todo}
     lost, cut = lost or Lost(), 0
     for job in jobs:
@@ -210,6 +209,11 @@ def convert_all(
         problems.append(f"outlines beyond the {size}×{size} crop: {cut} mask pixels cut off")
 
 
+def _weight(job: Job) -> int:
+    """The bytes that converting a scan takes: one slice of it, and all its crops."""
+    return 16 * dicom.GRID**2 + len(job.lesions) * PIXELS**2 * (1 + READERS)
+
+
 def _read_part(part: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.intp], list[str], int]:
     """Images (n,180,180), masks (n,4,180,180), the lesions they show, the problems of a converted scan, and how many
     lesions it has lost to files that cannot be used. Raises DamagedError where that is not what was written."""
@@ -223,9 +227,7 @@ def _read_part(part: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArra
 
 def convert(job: Job) -> None:
     """Write the crops of one scan to `job.part`; only the slices with outlines are decoded, one at a time."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's, about values that do not matter here
-        images, masks, kept, problems, lost = _crops(job)
+    images, masks, kept, problems, lost = _crops(job)
     data = io.BytesIO()
     np.savez_compressed(
         data,

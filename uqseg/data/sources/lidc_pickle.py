@@ -87,7 +87,11 @@ def _patients(problems: list[str]) -> dict[str, str]:
 def _rows(
     path: Path, cases: list[str], entries: dict[str, Entry], size: int, problems: list[str], lost: Lost
 ) -> Iterator[Row | None]:
-    return stream(cases, lambda case: [_decode(case, entries[case], size)], path.parent, problems, lost)
+    def decode(case: str) -> list[Decoded]:
+        return [_decode(case, entries[case], size)]
+
+    # Numbers of the image in double precision, and what comes of it and of the masks: the file is in memory already.
+    return stream(cases, decode, path.parent, problems, lost, lambda case: PIXELS**2 * (16 + 3 * READERS))
 
 
 def _decode(case: str, entry: Entry, size: int) -> Decoded:

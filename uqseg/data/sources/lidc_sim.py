@@ -207,12 +207,17 @@ def _render_some(jobs: list[Job]) -> list[tuple[NDArray[np.uint8], NDArray[np.bo
     return [render_job(job) for job in jobs]
 
 
+def _weight(jobs: list[Job]) -> int:
+    """The bytes of the images of these jobs and of their masks."""
+    return sum(len(job.slices) for job in jobs) * PIXELS**2 * (1 + READERS)
+
+
 def render_all(
     jobs: list[Job], size: int, images: int, problems: list[str], processes: int | None = None
 ) -> Iterator[Row]:
     """The rows of all jobs in order, the same whatever the number of processes; ends by adding to `problems`."""
     parts = _parts(jobs)
-    done = in_order(_render_some, parts, processes or count_for(images, FEW))
+    done = in_order(_render_some, parts, processes or count_for(images, FEW), _weight)
     low = (PIXELS - size) // 2
     crop = slice(low, low + size)
     read = np.ones(READERS, bool)

@@ -16,7 +16,7 @@ from uqseg.data.images import Decoded, usable
 from uqseg.data.lidc import database
 from uqseg.data.lidc.database import READERS
 from uqseg.data.lidc.matching import Drawn, Places, Records, describe, match, read_records, shapes_of
-from uqseg.data.lidc.slots import Slots, decode, first_of_each
+from uqseg.data.lidc.slots import Slots, decode, first_of_each, weight
 from uqseg.data.load import source
 from uqseg.data.names import plain, stem
 from uqseg.data.processes import count_for, in_order
@@ -29,6 +29,7 @@ IMAGE = -1  # in place of a mask's slot
 NAME = re.compile(r"nodule-(?P<nodule>\d+)/(images|mask-(?P<slot>\d{1,2}))/slice-(?P<slice>\d+)")
 DEPTH = 3  # folders between the root and a file
 FEW = 32  # patients: below, one process
+AT_ONCE = 64  # cases of a patient that are decoded at once
 
 
 class _Place(NamedTuple):
@@ -44,7 +45,7 @@ class _Place(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """The cases of one patient, the size of their crops, and what readers drew of the patient where that is known."""
+    """Cases of one patient, the size of their crops, and what readers drew of the patient where that is known."""
 
     root: Path
     cases: list[Slots]
@@ -156,8 +157,9 @@ def _rows(
 
     def decoded() -> Iterator[Decoded]:
         patients = [list(part) for _, part in groupby(cases, key=_patient)]
-        jobs = (_Job(path, part, size, known.drawn[_patient(part[0])] if known else []) for part in patients)
-        for results in in_order(_read_patient, jobs, count_for(len(patients), FEW)):
+        parts = [part[k : k + AT_ONCE] for part in patients for k in range(0, len(part), AT_ONCE)]
+        jobs = (_Job(path, part, size, known.drawn[_patient(part[0])] if known else []) for part in parts)
+        for results in in_order(_read_some, jobs, count_for(len(patients), FEW), _weight):
             for result, places, marked in results:
                 matches.append(places)
                 n_marked.append(marked)
@@ -170,8 +172,12 @@ def _rows(
         table[description.columns] = description
 
 
-def _read_patient(job: _Job) -> list[tuple[Decoded, Places, int]]:
-    """Each case of a patient, where its masks were drawn, and how many are not empty."""
+def _weight(job: _Job) -> int:
+    return sum(weight(case, PIXELS) for case in job.cases)
+
+
+def _read_some(job: _Job) -> list[tuple[Decoded, Places, int]]:
+    """Each case of a job, where its masks were drawn, and how many are not empty."""
     shapes = shapes_of(job.drawn)
     results: list[tuple[Decoded, Places, int]] = []
     for case in job.cases:
