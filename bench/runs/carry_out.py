@@ -10,10 +10,15 @@ from typing import Any
 
 import torch
 
+import baselines
+import bench
+import uqseg
 from bench.launchers import Launcher, Settings
 from bench.runs import gallery, record, together
 from bench.runs.results import drop_damaged, read_failure, write_json
 from bench.runs.work import Job, is_done, title
+
+READ = (".json", ".jsonl", ".parquet", ".npz", ".py", ".toml", ".csv", ".css", ".js")  # files that a report depends on
 
 
 def undone(job: Job) -> dict[str, dict[str, Any]]:
@@ -51,6 +56,19 @@ def finish(job: Job, settings: Settings, seconds: float, anew: bool) -> list[str
         shutil.rmtree(folder / "workers", ignore_errors=True)  # killed ones could not say that they ended
     reasons = {cell: read_failure(file) for cell, file in job.failures.items()} if failed else {}
     return [f"{title(entry)}: {reasons.get(cell, 'not done')}" for cell, entry in failed.items()]
+
+
+def report_is_up_to_date(folder: Path, pictures: str) -> bool:
+    """Whether the report in `folder` has such pictures and is newer than the results and the code it comes from."""
+    page = folder / "report.html"
+    has_svg = any(folder.glob("pictures/*.svg"))
+    if not _are_there(folder, "report.md", page.name, "tables") or has_svg != (pictures == "svg"):
+        return False
+    written = page.stat().st_mtime_ns
+    results = [*(folder / name for name in ("run.json", "cases.parquet", gallery.FILE)), *folder.glob("cells/*/*")]
+    code = [file for package in (baselines, bench, uqseg) for file in Path(package.__path__[0]).rglob("*")]
+    newer = (file.stat().st_mtime_ns > written for file in (*results, *code) if file.suffix in READ and file.exists())
+    return not any(newer)
 
 
 def _are_there(folder: Path, *names: str) -> bool:

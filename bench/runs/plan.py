@@ -13,6 +13,7 @@ from bench.runs.spec import Cell
 from bench.runs.splits import Splits
 from bench.runs.work import Job, in_words, is_done, missing, steps_done
 from uqseg.data import AnnotatedSet
+from uqseg.device import pick_device
 from uqseg.prediction import predict_batches
 from uqseg.samples import Sampler
 from uqseg.training import Training, fit
@@ -63,7 +64,7 @@ def lines(planned: pd.DataFrame, device: str, jobs: int = 1) -> list[str]:
         about = f", about {in_words(row['seconds'])}" if row["seconds"] else ""
         text.append(f"  {row['method']} #{row['repetition']}: {row['to do']}{about}")
     seconds, by = float(planned["seconds"].sum()) / jobs, f" by {jobs} processes" if jobs > 1 else ""
-    return [*text, f"Expected: about {in_words(seconds)} on {device}{by}, then the report."]
+    return [*text, f"Expected: about {in_words(seconds)} on {pick_device(device)}{by}, then the report."]
 
 
 def _speed(cell: Cell, splits: Splits, n: int, device: str) -> tuple[float, float]:
