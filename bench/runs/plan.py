@@ -18,7 +18,7 @@ from uqseg.prediction import predict_batches
 from uqseg.samples import Sampler
 from uqseg.training import Training, fit
 
-TRIAL = 6  # images in the trial step
+TRIAL = 12  # images in the trial step, as many as most recipes have in a batch
 SLOW = 0.2  # seconds of a sample from which on the trial draws no more
 
 
