@@ -37,7 +37,7 @@ class Encoder(nn.Module):
         self.down = levels_of(inputs, levels)
         self.head = nn.Conv2d(levels[-1], 2 * LATENT, 1)
 
-    def forward(self, x: Tensor) -> Independent:
+    def forward(self, x: Tensor) -> Independent[Normal]:
         for level, block in enumerate(self.down):
             x = block(F.avg_pool2d(x, 2) if level else x)
         mean, log_scale = self.head(x.mean((2, 3), keepdim=True))[:, :, 0, 0].chunk(2, 1)
