@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: bench test integration soak gpu-report
 
 bench: .venv/installed
-	$(BIN)/uqseg run --methods ensemble,mcdropout
+	$(BIN)/uqseg run --methods ensemble,mcdropout --jobs 2
 
 # Format, lint, types and all tests that need no service: about eight minutes on two cores.
 test: .venv/installed

@@ -236,6 +236,7 @@ def _run(
 ) -> None:
     """Say what a request asks for, do it, and write its report."""
     from bench import data as described
+    from bench.report.origin import is_up_to_date
     from bench.runs import plan, predicted, record
     from bench.runs.carry_out import carry_out
     from bench.runs.work import Job
@@ -264,8 +265,10 @@ def _run(
     failed = carry_out(job, choice.launch, use)
     if failed is None:
         return
-    if use.report:
+    if use.report and (request.plugins or not is_up_to_date(folder, use.pictures)):
         _report(folder, use.pictures)
+    elif use.report:
+        show(f"Nothing has changed since the report: {folder / 'report.md'}, and {folder / 'report.html'}")
     if failed:
         reasons = "; ".join(failed)
         raise FileError(f"{len(failed)} of {len(job.entries)} cells failed, the others are kept: {reasons}")
@@ -574,7 +577,8 @@ def data(
     if write_cases and (split is not None or limit is not None):
         raise UsageError("--write-cases: describes all cases; leave out --split and --limit.")
     images = load(source, split=split, size=size, limit=limit, cache=cache, progress=sys.stderr.isatty())
-    summary, study = described.summary(images), readers.study(images)
+    common = readers.overlaps(images)
+    summary, study = described.summary(images, common), readers.study(images, common)
     for title, text in (*summary, *page.lines(study)):
         show(f"{title:<12}  {text}")
     for line in described.by_kind(images.problems, problems):

@@ -14,19 +14,18 @@ from uqseg.data import AnnotatedSet
 from uqseg.data.casefile import ENOUGH, propose, read_by_two
 from uqseg.data.split import SPLITS
 from uqseg.errors import FileError, UsageError
-from uqseg.metrics import Scored
 
-BATCH = 64
 QUOTED = 3  # problems of a kind
 MOST_LOST = 0.01  # share of the readings that a run may do without unasked
 HARDLY_ANY = 0.1  # share of the test cases read by two readers, below which figures of ambiguity mean nothing
 WRITE_CASES = "`bench data folder:PATH --write-cases` writes a cases.csv with other splits"
 
 
-def summary(data: AnnotatedSet) -> list[tuple[str, str]]:
-    """Lines of a title and a text about the whole set."""
-    areas, foreground, apart = _measured(data)
+def summary(data: AnnotatedSet, common: NDArray[np.float64]) -> list[tuple[str, str]]:
+    """Lines of a title and a text about the whole set; common: the `readers.overlaps` of its readers."""
     height, width = data.images.shape[2:]
+    areas = np.where(data.read, np.diagonal(common, axis1=1, axis2=2), 0)
+    each = areas.sum(1) / data.read.sum(1) / (height * width)
     lines = [("data", f"{data.name} {data.folder}".strip() + (" (the images are simulated)" if data.simulated else ""))]
     lines.append(("images", _cases(data, np.ones(len(data), bool))))
     lines += [
@@ -41,28 +40,23 @@ def summary(data: AnnotatedSet) -> list[tuple[str, str]]:
         ("readers", f"{data.readers}"),
         *_readers(areas > 0, data),
         ("marked by", _marked_by(areas > 0, data.read)),
-        ("foreground", f"{100 * foreground:.3g} % of pixels, mean over readers"),
-        ("disagreement", f"E d(y,y') = {apart:.3f}: distance 1 − IoU of two readers, each with itself included"),
+        ("foreground", f"{100 * each.mean():.3g} % of pixels, mean over readers"),
+        (
+            "disagreement",
+            f"E d(y,y') = {_apart(common, data.read):.3f}: distance 1 − IoU of two readers, each with itself included",
+        ),
         ("problems", f"{len(data.problems)}"),
     ]
     return lines
 
 
-def _measured(data: AnnotatedSet) -> tuple[NDArray[np.int64], float, float]:
-    """Pixels marked (N,R), 0 where not read; mean share of pixels marked; mean distance of two readers."""
-    areas = np.zeros(data.read.shape, np.int64)
-    share, apart = [], []
-    for start in range(0, len(data), BATCH):
-        part = slice(start, start + BATCH)
-        batch = data.batch(part)
-        assert batch.masks is not None
-        scored = Scored(
-            batch.masks[:, :1], batch.masks, batch.read
-        )  # only the readers are asked about: any sample will do
-        areas[part] = scored.areas[:, 1:].numpy()
-        share.append(scored.fraction.double().mean(1).numpy())
-        apart.append(scored.among_readers.numpy())
-    return areas, float(np.concatenate(share).mean()), float(np.concatenate(apart).mean())
+def _apart(common: NDArray[np.float64], read: NDArray[np.bool_]) -> float:
+    """Mean over cases of the mean distance of two readers who read them, 0 of two empty masks."""
+    areas = np.diagonal(common, axis1=1, axis2=2)
+    union = areas[:, :, None] + areas[:, None] - common
+    distance = np.where(union > 0, 1 - common / np.where(union > 0, union, 1), 0)
+    both = read[:, :, None] & read[:, None]
+    return float(((distance * both).sum((1, 2)) / both.sum((1, 2))).mean())
 
 
 def _cases(data: AnnotatedSet, rows: NDArray[np.bool_]) -> str:

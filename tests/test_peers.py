@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.peers import packages
+from baselines.peers import packages, public
 from uqseg.metrics import Scored, calibration, maps
 
 
@@ -39,3 +39,13 @@ def test_monai_agrees() -> None:
     pytest.importorskip("monai")
     samples, readers = sets()
     assert torch.allclose(packages.monai_dice(samples, readers).double(), Scored(samples, readers).dice, atol=1e-6)
+
+
+def test_the_public_probabilistic_unet_learns_and_its_samples_differ() -> None:
+    torch.manual_seed(0)
+    network, images = public.ProbUNet((4, 8)), torch.rand(2, 1, 16, 16)
+    network.loss(images, (images[:, 0] > 0.5).float()).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+    samples = network.samples(images, 3)
+    assert samples.shape == (2, 3, 16, 16)
+    assert (samples[:, 0] != samples[:, 1]).any()

@@ -18,6 +18,7 @@ from bench import stats
 from bench.report import beside, explorer, gallery, plots, sections, sets, tables, verdicts, webpage
 from bench.report.blocks import Block, Live, Table, anchor, markdown
 from bench.report.context import Report
+from bench.report.origin import key_of
 from bench.report.tables import code, escape
 from bench.runs.results import RULES, SPLITS, Results, read_results
 from uqseg.files import write as write_file
@@ -46,7 +47,7 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
     results = read_results(folder)
     if not results.cells:
         nothing = "No method has scores: see declined and failed above."
-        _write(results, [], [nothing, *sets.section(results, sets.table(results))])
+        _write(results, [], [nothing, *sets.section(results, sets.table(results))], pictures)
         return [nothing]
     scores = {label: [cell.scores["test"] for cell in each] for label, each in results.repetitions.items()}
     boot = stats.bootstrap(scores, figures(), common_among=list(results.cells))
@@ -72,20 +73,20 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
         *_gallery(report),
         _files(report),
     ]
-    _write(results, [*warnings_of(results, boot.patients)], body)
     for path in (*folder.glob("tables/*.csv"), *folder.glob("pictures/*.png"), *folder.glob("pictures/*.svg")):
         if path not in report.written:
             path.unlink()
+    _write(results, [*warnings_of(results, boot.patients)], body, pictures)
     return markdown([summary]).splitlines()
 
 
-def _write(results: Results, warnings: Sequence[Block], body: Sequence[Block]) -> None:
+def _write(results: Results, warnings: Sequence[Block], body: Sequence[Block], pictures: str) -> None:
     """The two pages of the same blocks."""
     head = [_head(results), *warnings]
     text = markdown(body)
     page = markdown([*head, _contents(text), text])
     write_file(results.folder / "report.md", f"{page}\n".encode())
-    live = webpage.page(results.run["name"], [*head, *body], results.folder)
+    live = webpage.page(results.run["name"], [*head, *body], results.folder, key_of(results.folder, pictures))
     write_file(results.folder / "report.html", live.encode())
 
 

@@ -20,8 +20,11 @@ TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
-def page(title: str, blocks: Sequence[Block], folder: Path) -> str:
-    """The page of the blocks, whose pictures lie in `folder`. title: what the browser calls it, a plain text."""
+def page(title: str, blocks: Sequence[Block], folder: Path, origin: str = "") -> str:
+    """The page of the blocks, whose pictures lie in `folder`. title: what the browser calls it, a plain text.
+
+    origin: the key of what it was made of, which it carries along.
+    """
     style, script = asset("page.css"), asset("page.js") + asset("explorer.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
@@ -38,6 +41,7 @@ def page(title: str, blocks: Sequence[Block], folder: Path) -> str:
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="origin" content="{origin}">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{html.escape(one_line(title))}</title>
 <style>

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pandas as pd
+import torch
 
 from bench.runs import results
 from bench.runs.record import new_method
@@ -13,19 +14,22 @@ from bench.runs.spec import Cell
 from bench.runs.splits import Splits
 from bench.runs.work import Job, in_words, is_done, missing, one_line, steps_done
 from uqseg.data import AnnotatedSet
+from uqseg.device import pick_device
 from uqseg.prediction import predict_batches
 from uqseg.samples import Sampler
 from uqseg.training import Training, fit
 
-TRIAL = 6  # images in the trial step
+TRIAL = 12  # images in the trial step, as many as most recipes have in a batch
 SLOW = 0.2  # seconds of a sample from which on the trial draws no more
 
 
 def plan(job: Job, device: str) -> pd.DataFrame:
     """One row per cell: label, repetition, steps left, and the seconds expected for training and for sampling.
 
-    Speeds come from a trial on a few images, so the seconds are a guide to the order of magnitude.
+    Speeds come from a trial on a few images with the threads that the cells will have, so the seconds are a guide to
+    the order of magnitude.
     """
+    torch.set_num_threads(job.record["threads"])
     speeds: dict[str, tuple[float, float]] = {}  # by training, which repetitions and wrappers share
     rows = []
     for name, cell in job.cells.items():
@@ -63,7 +67,7 @@ def lines(planned: pd.DataFrame, device: str, jobs: int = 1) -> list[str]:
         about = f", about {in_words(row['seconds'])}" if row["seconds"] else ""
         text.append(f"  {row['method']} #{row['repetition']}: {row['to do']}{about}")
     seconds, by = float(planned["seconds"].sum()) / jobs, f" by {jobs} processes" if jobs > 1 else ""
-    return [*text, f"Expected: about {in_words(seconds)} on {device}{by}, then the report."]
+    return [*text, f"Expected: about {in_words(seconds)} on {pick_device(device)}{by}, then the report."]
 
 
 def _speed(cell: Cell, splits: Splits, n: int, device: str) -> tuple[float, float]:
@@ -85,9 +89,8 @@ def _sampling_speed(method: Sampler, few: AnnotatedSet, n: int) -> float:
     one = few.take(slice(0, 1))
     for data, samples in ((one, 1), (one, 1), (few, n)):
         started = time.perf_counter()
-        for _ in predict_batches(method, data, samples):
-            pass
+        (_, drawn), *_ = predict_batches(method, data, samples)
         seconds = time.perf_counter() - started
         if seconds > SLOW:
-            return seconds * n / samples / len(data)
+            return seconds / len(data) * (1 if drawn.drawn == "support" else n / samples)
     return seconds / len(few)

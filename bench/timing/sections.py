@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from baselines.peers import packages, plain
+from baselines.peers import packages, plain, public
 from bench.timing.measure import Limits, Ratio, Work, in_turns, operations, profile, ratio
 from uqseg import methods
 from uqseg.data import AnnotatedSet, load
@@ -46,6 +46,11 @@ class Setting:
     @property
     def rounds(self) -> int:
         return 3 if self.quick else 7
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds: of this process alone where the processor computes, so that what else runs counts little."""
+        return time.perf_counter if self.device.type == "cuda" else time.process_time
 
 
 @dataclass(frozen=True)
@@ -204,8 +209,42 @@ def training(at: Setting) -> Measured:
         measured.computed(what, middle["ours"], flops, kind, at, 0.7)
         measured.computed(f"{what}, in fp32", middle["ours in fp32"], flops, "fp32", at)
         measured.profiles[what] = profile(works["ours"])
+    _public_training(measured, at, data, steps, batch)
     _ensemble(measured, at, steps, batch)
     return measured
+
+
+PUBLIC = {"convolutions": 3, "head": 4}
+"""The options that give this project's probabilistic U-Net the layers of the public one, but for its normalisation."""
+
+
+def _public_training(measured: Measured, at: Setting, data: AnnotatedSet, steps: int, batch: int) -> None:
+    """In float32 on both sides, in processor time where the processor computes."""
+    levels = (8, 16) if at.quick else WIDE
+    network, method = public.ProbUNet(levels).to(at.device), methods.build("probunet", levels=levels, **PUBLIC)
+    recipe = Training(steps=steps, batch=batch, augment=False, precision="fp32")
+    works: dict[str, Work] = {
+        "public": lambda: plain.train(network.parameters(), data, network.loss, steps, batch, at.device),
+        "ours in fp32": lambda: fit(method, data, recipe=recipe, device=str(at.device), progress=False),
+    }
+    what = f"training step, public probunet {levels}, batch {batch}, {data.images.shape[-1]}²"
+    measured.add(what, works, 3, {"ours in fp32": 1.15}, at.clock)
+    measured.profiles[what] = profile(works["ours in fp32"])
+
+
+def _public_sampling(measured: Measured, at: Setting, images: Any) -> None:
+    levels = (8, 16) if at.quick else WIDE
+    network, method = public.ProbUNet(levels).to(at.device), methods.build("probunet", levels=levels, **PUBLIC)
+    method.to(at.device).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = normalise(torch.from_numpy(images).to(at.device))
+    for n, goal in ((16, 3.0), (100, 6.0)):
+        works: dict[str, Work] = {
+            "public": torch.inference_mode()(partial(network.samples, x, n)),
+            "ours in fp32": sampling_work(method, images, n, "fp32"),
+        }
+        what = f"{n} samples an image, public probunet {levels}, {images.shape[-1]}²"
+        measured.add(what, works, 3, {"ours in fp32": goal}, at.clock)
+        measured.profiles[what] = profile(works["ours in fp32"])
 
 
 def _ensemble(measured: Measured, at: Setting, steps: int, batch: int) -> None:
@@ -285,6 +324,7 @@ def sampling(at: Setting) -> Measured:
         measured.computed(f"{what}, in fp32", middle["ours in fp32"], flops, "fp32", at)
         measured.profiles[what] = profile(works["ours"])
         measured.shares += [_best_possible(what, middle["plain"], flops, limit, at) for limit in ("fp32", "bf16")]
+    _public_sampling(measured, at, images)
     return measured
 
 

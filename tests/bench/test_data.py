@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from bench import data as described
 from bench.cli import app
+from bench.readers import overlaps
 from tests.conftest import discs
 from uqseg.data import AnnotatedSet, load
 from uqseg.data.annotated import Readings
@@ -47,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_known_folder_is_described(folder: Path, tmp_path: Path) -> None:
     data = load(f"folder:{folder}", size=32, cache=tmp_path / "cache")
-    lines = dict(described.summary(data))
+    lines = dict(described.summary(data, overlaps(data)))
     assert lines["data"] == "folder set"
     assert lines["images"] == "4 from 3 patients"
     assert lines["  train"] == "2 from 1 patients"
@@ -175,4 +176,7 @@ def test_a_run_stops_where_more_than_a_hundredth_of_the_readings_is_lost() -> No
     with pytest.raises(FileError, match=message):
         described.refuse_losses(lost)
     described.refuse_losses(lost, allow_missing=True)
-    assert dict(described.summary(lost))["readings"] == "989, 11 lost to files that cannot be used, 0 without a file"
+    assert (
+        dict(described.summary(lost, overlaps(lost)))["readings"]
+        == "989, 11 lost to files that cannot be used, 0 without a file"
+    )

@@ -85,13 +85,18 @@ def test_a_second_run_trains_and_scores_nothing(finished: Run, monkeypatch: pyte
     def never(*arguments: object, **named: object) -> object:
         raise AssertionError("a finished cell was worked on again")
 
-    figures = (finished.folder / "tables/figures.csv").read_bytes()
+    figures, page = (finished.folder / "tables/figures.csv").read_bytes(), finished.folder / "report.html"
+    written = page.stat().st_mtime_ns
     monkeypatch.setattr(work, "fit", never)
     monkeypatch.setattr(work, "score_sampler", never)
     again = bench(*finished.words)
     assert again.code == 0, again.err
     assert again.out.count(": done") == len(METHODS)
     assert (finished.folder / "tables/figures.csv").read_bytes() == figures
+    assert page.stat().st_mtime_ns == written
+    page.with_name("report.md").write_text("half")
+    assert "Report:" in bench(*finished.words).out
+    assert page.stat().st_mtime_ns > written
 
 
 def test_neither_order_nor_company_of_methods_changes_a_figure(images: Path, finished: Run, tmp_path: Path) -> None:

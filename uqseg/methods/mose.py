@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from uqseg.methods.losses import reader_weights
@@ -41,6 +40,8 @@ def transport(cost: NDArray[np.floating], weights: NDArray[np.floating], capacit
     cost (R,S); weights (R,): 0 or the same number for each reader who read. Readers have equal masses, so the plan may
     be taken whole: each reader goes to one sample, which has as many places as the capacity holds readers.
     """
+    from scipy.optimize import linear_sum_assignment  # a half second that only few commands need
+
     present = np.flatnonzero(weights)
     places = min(max(1, int(capacity * len(present) + 1e-6)), len(present))
     if places * cost.shape[1] < len(present):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from uqseg.nets.unet import mask_head
 
-CACHED = 2**19
+CACHED = 2**17
 """Numbers that one layer can hand to the next in a processor's caches."""
 WORTH_BF16 = 32
 """Channels from which on a product in bf16 takes less time than one in float32."""

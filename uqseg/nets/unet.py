@@ -52,7 +52,7 @@ class Block(nn.Sequential):
             layers += [
                 nn.Conv2d(outputs if k else inputs, outputs, 3, padding=1, bias=False),
                 nn.BatchNorm2d(outputs),
-                nn.ReLU(),
+                nn.ReLU(inplace=True),  # nothing else needs what it gets
             ]
         super().__init__(*layers)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.optimize import isotonic_regression
 from torch import Tensor
 
 from uqseg.data.annotated import AnnotatedSet
@@ -40,6 +39,8 @@ class Presence(Calibration[CalibrationOptions]):
 
     def calibrate(self, val: AnnotatedSet) -> None:
         """g: the isotonic regression of the share of readers who drew anything on `strength`, linear in between."""
+        from scipy.optimize import isotonic_regression  # a half second that only few commands need
+
         x = np.concatenate([strength(samples).numpy() for _, samples in self.answers(val)])
         drew = (val.masks.any((2, 3)) & val.read).sum(1) / val.read.sum(1)
         values, index, counts = np.unique(x, return_inverse=True, return_counts=True)

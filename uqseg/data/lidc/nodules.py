@@ -5,11 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
-from scipy.spatial.distance import squareform
 
 from uqseg.data.lidc.database import READERS, Contours
 
@@ -74,6 +71,8 @@ def _linked(distance: NDArray[np.float64], tolerance: float) -> NDArray[np.intp]
 
 def _distances(points: list[NDArray[np.float64]], tolerance: float) -> NDArray[np.float64]:
     """Smallest distance of two points, for each pair of annotations; infinite beyond `tolerance`."""
+    from scipy.spatial import KDTree
+
     n = len(points)
     distance = np.full((n, n), np.inf)
     np.fill_diagonal(distance, 0.0)
@@ -89,6 +88,9 @@ def _distances(points: list[NDArray[np.float64]], tolerance: float) -> NDArray[n
 
 def _by_centre(points: list[NDArray[np.float64]]) -> NDArray[np.intp]:
     """Groups of at most four of annotations that all touch: by their centres, complete linkage, cut where it fits."""
+    from scipy.cluster.hierarchy import fcluster, linkage  # slow to import, and needed to read LIDC's files alone
+    from scipy.spatial.distance import squareform
+
     centres = np.array([p.mean(0) for p in points])
     difference = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
     tree = linkage(squareform(difference, checks=False), "complete")
