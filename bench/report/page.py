@@ -103,13 +103,14 @@ def _head(results: Results) -> str:
         part = data["splits"][split]
         rows.append((split, f"{part['images']} images of {part['patients']} patients, {part['scored']} of them scored"))
     counts = ", ".join(f"{escape(label)} {len(cells)}" for label, cells in (results.cells | results.sets).items())
+    of_cells = {"threads": run["threads"]} if "threads" in run else {}  # who planned it may have had others
     rows += [
         ("readers", _readers(data)),
         ("image", f"{data['size']}×{data['size']} pixels, {data['channels']} channel(s)"),
         ("recipe", f"{escape(spec['recipe_name'])}: {escape(spec.get('recipe', {}).get('description', ''))}"),
         ("repetitions", counts),
         ("samples", f"{spec['samples']} for each image; methods with finite support give all they have"),
-        ("machine", ", ".join(f"{escape(k)} {escape(v)}" for k, v in run["machine"].items())),
+        ("machine", ", ".join(f"{escape(k)} {escape(v)}" for k, v in (run["machine"] | of_cells).items())),
         ("same bits", SAME_BITS),
     ]
     rows += [("merged", _part(part)) for part in run.get("merged", [])]
