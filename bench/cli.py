@@ -496,11 +496,15 @@ def compare(
     figures: Annotated[
         str, typer.Option(help="Comma-separated figures, see `list metrics`.")
     ] = "dice@0.5,brier,ece_active,ged,hm_iou",
-    to: Annotated[Path, typer.Option(help="Folder to write the comparison to.")] = Path("runs/comparison"),
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write the comparison to. Default: runs/comparison/A-B of their names."),
+    ] = None,
 ) -> None:
     """What differs between two runs, and paired differences B − A of each method that they have in common."""
     from bench.report import comparison
 
+    to = to or Path("runs/comparison") / f"{a.resolve().name}-{b.resolve().name}"
     for line in comparison.write(a, b, [f.strip() for f in figures.split(",")], to).split("\n"):
         show(line)
     show(f"Comparison: {to / 'comparison.md'}")

@@ -141,10 +141,13 @@ class Bootstrap:
         return difference.low > 0 if self.figure(figure).direction == "higher" else difference.high < 0
 
     def marks(self, figure: str, among: Sequence[str]) -> dict[str, str]:
-        """The methods to single out: "best" (if it learned anything) and its ties, "tie".
+        """The methods to single out: "best" (if it learned anything) and its ties, "tie"; none of too few patients.
 
         A figure that depends on the number and kind of the samples has a best for each kind and number.
         """
+        if self.patients < FEWEST:
+            return {}
+        among = [label for label in among if np.isfinite(self.values(label, figure)[0])]
         marks: dict[str, str] = {}
         apart = self.figure(figure).depends_on_samples
         for kind in dict.fromkeys(self.kinds.get(label) if apart else None for label in among):

@@ -46,8 +46,10 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
     """
     results = read_results(folder)
     if not results.cells:
-        nothing = "No method has scores: see declined and failed above."
-        _write(results, [], [nothing, *sets.section(results, sets.table(results))], pictures)
+        nothing = "No method has scores: see above what is not finished, declined or failed."
+        _write(
+            results, warnings_of(results, stats.FEW), [nothing, *sets.section(results, sets.table(results))], pictures
+        )
         return [nothing]
     scores = {label: [cell.scores["test"] for cell in each] for label, each in results.repetitions.items()}
     boot = stats.bootstrap(scores, figures(), common_among=list(results.cells))

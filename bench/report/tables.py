@@ -42,8 +42,8 @@ def digits(value: float, low: float = np.nan, high: float = np.nan) -> str:
     if not np.isfinite(value):
         return "–"
     width = high - low if np.isfinite(high - low) and high > low else abs(value)
-    places = int(np.clip(1 - np.floor(np.log10(width / 2)), 1, 6)) if width > 0 else 3
-    return f"{value:.{places}f}"
+    places = int(np.clip(1 - np.floor(np.log10(width / 2)), 1, 6)) if width > 1e-6 else 3
+    return f"{value:z.{places}f}"
 
 
 def with_interval(estimate: Estimate) -> str:
@@ -52,7 +52,7 @@ def with_interval(estimate: Estimate) -> str:
     if text == "–" or not np.isfinite(estimate.low):
         return text
     places = len(text.partition(".")[2])
-    return f"{text} [{estimate.low:.{places}f},{GLUE}{estimate.high:.{places}f}]"
+    return f"{text} [{estimate.low:z.{places}f},{GLUE}{estimate.high:z.{places}f}]"
 
 
 def p_value(p: float, bound: bool) -> str:

@@ -153,6 +153,8 @@ def test_few_patients_are_said_at_the_head(page: str, tmp_path: Path) -> None:
         assert ("no interval is given" in head(text)) == (patients == 8)
         assert ("test patients." in head(text)) == (patients == 8)
         assert ("[" in summary) == ("**" in summary) == (patients == 50)
+        cells = [line for line in text[text.index("## Which method?") :].splitlines() if line.startswith("|")]
+        assert any("**" in line for line in cells) == (patients == 50)
         assert ("Values with 95 % intervals" in text) == (patients == 50)
 
 
@@ -213,7 +215,7 @@ def test_escaping_by_hand() -> None:
 def test_a_run_without_scores_says_so(tmp_path: Path) -> None:
     declined = {"unet": "<too> small"}
     path = synthetic.write(tmp_path / "run", methods={}, gallery=False, yardsticks=(), declined=declined)
-    nothing = "No method has scores: see declined and failed above."
+    nothing = "No method has scores: see above what is not finished, declined or failed."
     assert report.write(path) == [nothing]
     for name in ("report.md", "report.html"):
         text = (path / name).read_text(encoding="utf-8")
@@ -335,5 +337,7 @@ def test_weights_and_what_lies_outside_the_crop_are_shown() -> None:
 def test_digits_and_intervals() -> None:
     assert tables.with_interval(Estimate(0.31512, 0.301, 0.3301)) == "0.315 [0.301,\N{NO-BREAK SPACE}0.330]"
     assert tables.with_interval(Estimate(0.3, np.nan, np.nan)) == "0.30"
+    assert tables.with_interval(Estimate(-1e-12, np.nan, np.nan)) == "0.000"
+    assert tables.with_interval(Estimate(-0.0001, -0.02, 0.02)) == "0.00 [-0.02,\N{NO-BREAK SPACE}0.02]"
     assert tables.with_interval(Estimate(np.nan, np.nan, np.nan)) == "–"
     assert tables.percent(Estimate(-0.001, -0.1, 0.126)).replace("\N{NO-BREAK SPACE}", " ") == "0 % [-10 %, 13 %]"
