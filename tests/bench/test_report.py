@@ -338,6 +338,6 @@ def test_digits_and_intervals() -> None:
     assert tables.with_interval(Estimate(0.31512, 0.301, 0.3301)) == "0.315 [0.301,\N{NO-BREAK SPACE}0.330]"
     assert tables.with_interval(Estimate(0.3, np.nan, np.nan)) == "0.30"
     assert tables.with_interval(Estimate(-1e-12, np.nan, np.nan)) == "0.000"
-    assert tables.with_interval(Estimate(-0.0001, -0.02, 0.02)) == "0.00 [-0.02,\N{NO-BREAK SPACE}0.02]"
+    assert tables.with_interval(Estimate(-0.0001, -0.02, 0.02)) == "0.000 [-0.020,\N{NO-BREAK SPACE}0.020]"
     assert tables.with_interval(Estimate(np.nan, np.nan, np.nan)) == "–"
     assert tables.percent(Estimate(-0.001, -0.1, 0.126)).replace("\N{NO-BREAK SPACE}", " ") == "0 % [-10 %, 13 %]"
