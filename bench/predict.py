@@ -38,6 +38,7 @@ from uqseg.training.checkpoint import MODEL, load_method
 from uqseg.wrappers import Wrapper
 
 ANSWER, SUMMARY = "answer.json", "summary.csv"
+FULL = 255  # what 1 is in a picture
 MAPS = ("mean", "std", "entropy")
 LPS_TO_RAS = np.diag([-1.0, -1, 1, 1])
 
@@ -179,7 +180,7 @@ def _finish(out: Path, table: pd.DataFrame) -> None:
     """What `bench score` needs to know of the samples."""
     if "drawn" not in table or (known := table.dropna(subset="drawn")).empty:
         return
-    write(out / SETTINGS, f'kind = "{known["drawn"].iloc[0]}"\n'.encode())
+    write(out / SETTINGS, f'kind = "{known["drawn"].iloc[0]}"\nscale = {FULL}\n'.encode())
     answers = {case: read_json(out / case / ANSWER)["weights"] for case in known["case"]}
     lines = [f"{case},{k:03d},{w!r}" for case, weights in answers.items() for k, w in enumerate(weights or [])]
     if lines:
@@ -262,8 +263,8 @@ def _write(folder: Path, file: Path, volume: Volume, slices: Sequence[Segmentati
 
 
 def _save_png(path: Path, array: NDArray[Any]) -> None:
-    """A picture of 8 bits: a mask of 0 and 255, or numbers in [0,1] times 255, several slices as pages of a TIFF."""
-    pages = [Image.fromarray(np.rint(page * 255.0).astype(np.uint8)) for page in array]
+    """A picture of 8 bits: a mask of 0 and FULL, or numbers in [0,1] times FULL, several slices as pages of a TIFF."""
+    pages = [Image.fromarray(np.rint(page * float(FULL)).astype(np.uint8)) for page in array]
     if len(pages) == 1:
         pages[0].save(path.with_suffix(".png"))
     else:

@@ -88,6 +88,7 @@ def test_the_answers_can_be_scored(finished: Run, images: Path, tmp_path: Path) 
         (tmp_path / "in").mkdir(exist_ok=True)
         shutil.copy(images / f"images/{case}.png", tmp_path / "in")
     bench("predict", f"{finished.folder}/ensemble-r0", tmp_path / "in", "--to", tmp_path / "out", "--device", "cpu")
+    assert (tmp_path / "out/predictions.toml").read_text(encoding="utf-8") == 'kind = "support"\nscale = 255\n'
     given = ["--data", f"folder:{images}", "--size", str(SIZE), "--no-gallery", "--out", tmp_path / "runs"]
     answer = bench("score", tmp_path / "out", "--label", "again", *given)
     assert answer.code == 0, answer.err
