@@ -196,6 +196,14 @@ def test_the_kind_is_asked_for_and_taken_from_the_folder(tmp_path: Path) -> None
         opened(tmp_path, None)
 
 
+@pytest.mark.parametrize("kind", ["independent", "stratified", None])
+def test_one_sample_a_case_is_a_support_whatever_is_said(tmp_path: Path, kind: Drawn | None) -> None:
+    (tmp_path / "predictions.toml").write_text('kind = "independent"', encoding="utf-8")
+    for case, mask in zip(CASES.cases, MASKS[:, 0], strict=True):
+        write(tmp_path / f"{case}.npy", mask)
+    assert opened(tmp_path, kind).describes.support == 1
+
+
 def test_fewer_independent_draws_are_the_first_ones(tmp_path: Path) -> None:
     for case, each in zip(CASES.cases, PROB, strict=True):
         write(tmp_path / f"{case}.npy", each)

@@ -152,7 +152,7 @@ class Predictions:
 def open_predictions(name: str, folder: Path, cases: AnnotatedSet, kind: Drawn | None = None) -> Predictions:
     """The predictions of `cases` in `folder`, all of which are read once; those that cannot be used are left out.
 
-    kind: in place of predictions.toml's; one sample a case is a support where neither says. Raises UsageError where
+    kind: in place of predictions.toml's; one sample a case is a support whatever they say. Raises UsageError where
     nothing of any case is there, or several samples have no kind; FileError where settings or weights cannot be
     understood, or numbers are neither masks nor probabilities.
     """
@@ -370,14 +370,14 @@ def _settings(folder: Path) -> Settings:
 
 
 def _kind(folder: Path, kind: Drawn | None, most: int) -> Drawn:
-    """How the samples, of which a case has `most` at most, were drawn."""
+    """How the samples, of which a case has `most` at most, were drawn: one is all there is, whatever `kind` says."""
     if kind is None and most > 1:
         kinds = "; ".join(f"{name} ({text})" for name, text in KINDS.items())
         raise UsageError(
             f"predictions '{folder}' have {most} samples a case: say how they were drawn, since GED is corrected "
             f'for independent draws alone: {kinds}. Give --kind, or write kind = "..." into {SETTINGS} there.'
         )
-    return kind or "support"
+    return kind if kind and most > 1 else "support"
 
 
 def _weights(folder: Path, files: Mapping[str, list[Path]], counts: Mapping[str, int]) -> dict[str, list[float]]:
