@@ -38,6 +38,10 @@ from uqseg.training.checkpoint import MODEL, load_method
 from uqseg.wrappers import Wrapper
 
 ANSWER, SUMMARY = "answer.json", "summary.csv"
+FULL = 255  # what 1 is in a picture
+COLUMNS = ("case", "file", "slices", "area_pixels", "area_mm2", "area_samples", "area_samples_std", "presence",
+           "disagreement", "unlike_training", "samples", "drawn", "error")  # fmt: skip
+WHOLE = ("slices", "area_pixels", "samples")  # columns of whole numbers, empty where an image has an error
 MAPS = ("mean", "std", "entropy")
 LPS_TO_RAS = np.diag([-1.0, -1, 1, 1])
 
@@ -160,7 +164,7 @@ def predict(
                 rows.append({"case": case, "file": file.name, "error": " ".join(str(error).split())})
             advance(case)
     finally:
-        table = pd.DataFrame(rows)
+        table = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(WHOLE, "Int64"))
         write(out / SUMMARY, table.to_csv(index=False, float_format="%.6g").encode())
     _finish(out, table)
     return table, before
@@ -170,16 +174,22 @@ def _begin(request: Request, out: Path) -> None:
     record = out / MODEL
     if not record.exists() and is_taken(out):
         raise UsageError(f"--to: '{out}' is not empty and holds no predictions; choose another folder.")
-    if record.exists() and read_json(record) != request.record:
+    if record.exists() and read_json(record) != request.record and not _is_without_answers(out):
         raise UsageError(f"--to: '{out}' holds predictions of another model, samples, seed or window; choose another.")
     write(record, json.dumps(request.record, indent=1).encode())
 
 
+def _is_without_answers(out: Path) -> bool:
+    """Whether a folder holds only what is left where every image failed."""
+    return {f.relative_to(out).as_posix() for f in out.rglob("*") if not f.is_dir()} <= {MODEL, SUMMARY}
+
+
 def _finish(out: Path, table: pd.DataFrame) -> None:
     """What `bench score` needs to know of the samples."""
-    if "drawn" not in table or (known := table.dropna(subset="drawn")).empty:
+    known = table.dropna(subset="drawn")
+    if known.empty:
         return
-    write(out / SETTINGS, f'kind = "{known["drawn"].iloc[0]}"\n'.encode())
+    write(out / SETTINGS, f'kind = "{known["drawn"].iloc[0]}"\nscale = {FULL}\n'.encode())
     answers = {case: read_json(out / case / ANSWER)["weights"] for case in known["case"]}
     lines = [f"{case},{k:03d},{w!r}" for case, weights in answers.items() for k, w in enumerate(weights or [])]
     if lines:
@@ -198,7 +208,7 @@ def _answer(request: Request, case: str, file: Path, folder: Path) -> dict[str, 
     """Predict one file and publish its folder; its line of the summary."""
     digest, volume = sha256(file), read_volume(file)
     try:
-        images = prepared(volume, request.model, request.window)
+        images = prepared(volume, request.model, request.window, advice="--window=-1000,400")
         names = [case] if len(images) == 1 else [f"{case}/{k}" for k in range(len(images))]
         known = volume.spacing if np.isfinite(volume.spacing).all() else None
         slices = segment_all(request.model, images, names, request.samples, seed=request.seed, spacing=known)
@@ -262,8 +272,8 @@ def _write(folder: Path, file: Path, volume: Volume, slices: Sequence[Segmentati
 
 
 def _save_png(path: Path, array: NDArray[Any]) -> None:
-    """A picture of 8 bits: a mask of 0 and 255, or numbers in [0,1] times 255, several slices as pages of a TIFF."""
-    pages = [Image.fromarray(np.rint(page * 255.0).astype(np.uint8)) for page in array]
+    """A picture of 8 bits: a mask of 0 and FULL, or numbers in [0,1] times FULL, several slices as pages of a TIFF."""
+    pages = [Image.fromarray(np.rint(page * float(FULL)).astype(np.uint8)) for page in array]
     if len(pages) == 1:
         pages[0].save(path.with_suffix(".png"))
     else:
@@ -307,8 +317,8 @@ def _dicom_affine(file: Path) -> NDArray[np.float64] | None:
 
 def lines(table: pd.DataFrame, before: int, out: Path) -> Iterator[str]:
     """What became of the images, in words."""
-    failed = int((table["error"] != "").sum()) if "error" in table else 0
-    unlike = table.get("unlike_training", pd.Series(dtype=str)).fillna("") != ""
+    failed = int((table["error"] != "").sum())
+    unlike = table["unlike_training"].notna() & (table["unlike_training"] != "")
     yield f"{len(table) - failed} of {len(table)} images predicted" + (f", {before} of them before" if before else "")
     if unlike.any():
         kinds = table.loc[unlike, "unlike_training"].str.split("; ").explode().str.partition(" ")[0].value_counts()
@@ -319,4 +329,4 @@ def lines(table: pd.DataFrame, before: int, out: Path) -> Iterator[str]:
 
 def failures(table: pd.DataFrame) -> list[str]:
     """Why each image that has no prediction has none."""
-    return [str(error) for error in table["error"] if error] if "error" in table else []
+    return [str(error) for error in table["error"] if error]

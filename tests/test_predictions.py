@@ -196,6 +196,14 @@ def test_the_kind_is_asked_for_and_taken_from_the_folder(tmp_path: Path) -> None
         opened(tmp_path, None)
 
 
+@pytest.mark.parametrize("kind", ["independent", "stratified", None])
+def test_one_sample_a_case_is_a_support_whatever_is_said(tmp_path: Path, kind: Drawn | None) -> None:
+    (tmp_path / "predictions.toml").write_text('kind = "independent"', encoding="utf-8")
+    for case, mask in zip(CASES.cases, MASKS[:, 0], strict=True):
+        write(tmp_path / f"{case}.npy", mask)
+    assert opened(tmp_path, kind).describes.support == 1
+
+
 def test_fewer_independent_draws_are_the_first_ones(tmp_path: Path) -> None:
     for case, each in zip(CASES.cases, PROB, strict=True):
         write(tmp_path / f"{case}.npy", each)
@@ -241,6 +249,36 @@ def test_labels_of_several_classes_are_refused(tmp_path: Path) -> None:
         write(tmp_path / f"{case}.png", RNG.integers(0, 4, (SIZE, SIZE)).astype(np.uint8))
     with pytest.raises(FileError, match="whole numbers up to 3 are neither masks"):
         opened(tmp_path, None)
+
+
+def test_low_probabilities_need_the_scale(tmp_path: Path) -> None:
+    for case, each in zip(CASES.cases, PROB, strict=True):
+        write(tmp_path / f"{case}.npy", (each * 100).astype(np.uint8))
+    with pytest.raises(FileError, match=r"up to 100 are neither.*predictions.toml there what 1 is: scale = 255 or"):
+        opened(tmp_path)
+    settings, digests = tmp_path / "predictions.toml", set()
+    for scale in (255, 65535):
+        settings.write_text(f"scale = {scale}", encoding="utf-8")
+        np.testing.assert_allclose(samples(tmp_path), (PROB * 100).astype(np.uint8) / scale, atol=1e-6)
+        digests.add(opened(tmp_path).digest)
+    assert len(digests) == 2
+    for wrong in ("scale = 256", 'scale = "255"', "scale = true"):
+        settings.write_text(wrong, encoding="utf-8")
+        with pytest.raises(FileError, match=r"predictions.toml: expected kind = .*scale = 255 or 65535, got scale: "):
+            opened(tmp_path)
+    settings.write_text("scale = 255", encoding="utf-8")
+    write(tmp_path / "c0.npy", np.full((S, SIZE, SIZE), 256, np.uint16))
+    with pytest.raises(FileError, match="expected whole numbers up to scale = 255, got 256"):
+        opened(tmp_path)
+
+
+def test_the_scale_is_not_that_of_other_numbers(tmp_path: Path) -> None:
+    """Floating point and true or false mean what they say; whole numbers of 0 and 1 are small with a scale."""
+    (tmp_path / "predictions.toml").write_text("scale = 255", encoding="utf-8")
+    for case, mask in zip(CASES.cases, MASKS[:, 0], strict=True):
+        for kind in (np.float32, np.bool_, np.uint8):
+            write(tmp_path / f"{case}/{kind.__name__}.npy", mask.astype(kind))
+    assert sorted(samples(tmp_path).max((0, 2, 3)).tolist()) == pytest.approx([1 / 255, 1, 1])
 
 
 def test_the_digest_is_that_of_the_content(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_what_is_unlike_the_training_images_is_remarked() -> None:
 def test_files_are_prepared_as_the_training_images_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deep = RNG.integers(0, 4000, (SIDE, SIDE)).astype(np.uint16)
     Image.fromarray(deep).save(tmp_path / "deep.png")
-    with pytest.raises(UsageError, match=r"trained on images of 8 bits: give the numbers.*--window"):
+    with pytest.raises(UsageError, match=r"trained on images of 8 bits: give the numbers.*window=\(-1000, 400\)"):
         segment(MODEL, tmp_path / "deep.png")
     given = segment(MODEL, tmp_path / "deep.png", window=(0, 2000)).image[0]
     np.testing.assert_array_equal(given, np.rint((deep / 2000).clip(0, 1) * 255))
@@ -128,6 +128,16 @@ def test_a_model_on_disk_keeps_its_wrappers_and_knows_its_images(tmp_path: Path)
     assert read_json(tmp_path / "model/model.json")["wrappers"][0]["state"] == chain[0].state()
     with pytest.raises(UsageError, match="unknown model, or folder of one, 'nosuch'"):
         uqseg.load_model("nosuch")
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_method_of_a_run_is_exported_before_it_is_loaded(tmp_path: Path, kind: type[str] | type[Path]) -> None:
+    (tmp_path / "study/cells/unet-r0").mkdir(parents=True)
+    (tmp_path / "study/run.json").write_text("{}", encoding="utf-8")
+    for name in ("unet", "cells/unet-r0"):
+        cell = kind(tmp_path / "study" / name)
+        with pytest.raises(UsageError, match=f"`uqseg export {cell} --to FOLDER`, then load FOLDER"):
+            uqseg.load_model(cell)
 
 
 @pytest.mark.parametrize("name", trained.shipped())

@@ -6,7 +6,7 @@ DIR/<case>.<npy, npz, nii.gz, tif>      samples on one axis, first where that is
 DIR/<case>.<ext>                        one sample
 DIR/<case>.npz with `probabilities`     class probabilities of nnU-Net, background first: one sample, 1 − background
 DIR/weights.csv                         optional: case, sample (file name, or number from 0), weight
-DIR/predictions.toml                    optional: kind, see `Settings`
+DIR/predictions.toml                    optional: kind, scale, see `Settings`
 
 Samples are masks (0 and 1, 0 and 255) or probabilities (of 8 or 16 bits, or floating point in [0,1]), of the case's
 size, or of its image's own, which is then cropped and padded, or stretched, as the image was.
@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -57,9 +57,10 @@ Arrays = NDArray[np.float32]
 
 
 class Settings(Checked):
-    """What predictions.toml may say. kind: how the samples of a case were drawn."""
+    """What predictions.toml may say. kind: how the samples of a case were drawn; scale: what 1 is in whole numbers."""
 
     kind: Drawn | None = None
+    scale: Literal[255, 65535] | None = None
 
 
 class Frame(NamedTuple):
@@ -87,6 +88,7 @@ class Predictions:
     folder: Path
     size: int
     drawn: Drawn
+    scale: int | None
     files: dict[str, list[Path]]
     seen: dict[str, _Seen]
     frames: dict[str, Frame]
@@ -103,13 +105,15 @@ class Predictions:
     def digest(self) -> str:
         """SHA-256 of all that is read."""
         parts = [self.drawn, *(f"{case} {seen.digest} {self.weights.get(case)}" for case, seen in self.seen.items())]
+        if self.scale is not None:
+            parts.append(f"scale {self.scale}")
         return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
     @cached_property
     def fulls(self) -> dict[str, float]:
-        """By type of number, which one means 1; of whole numbers the largest of all cases tells. FileError where none
-        is likely."""
-        return _fulls(self.folder, self.seen.values())
+        """By type of number, which one means 1; of whole numbers `scale`, or else the largest of all cases, tells.
+        FileError where none is likely."""
+        return _fulls(self.folder, self.seen.values(), self.scale)
 
     def only(self, cases: Iterable[str]) -> Predictions:
         """The predictions of some of the cases."""
@@ -148,7 +152,7 @@ class Predictions:
 def open_predictions(name: str, folder: Path, cases: AnnotatedSet, kind: Drawn | None = None) -> Predictions:
     """The predictions of `cases` in `folder`, all of which are read once; those that cannot be used are left out.
 
-    kind: in place of predictions.toml's; one sample a case is a support where neither says. Raises UsageError where
+    kind: in place of predictions.toml's; one sample a case is a support whatever they say. Raises UsageError where
     nothing of any case is there, or several samples have no kind; FileError where settings or weights cannot be
     understood, or numbers are neither masks nor probabilities.
     """
@@ -181,7 +185,8 @@ def open_predictions(name: str, folder: Path, cases: AnnotatedSet, kind: Drawn |
     if not usable:
         case, reason = next(iter(left_out.items()))
         raise FileError(f"predictions '{folder}': none of {len(names)} cases can be used; {case}: {reason}")
-    drawn = _kind(folder, kind, max(seen.samples for seen in usable.values()))
+    settings = _settings(folder)
+    drawn = _kind(folder, kind or settings.kind, max(seen.samples for seen in usable.values()))
     weights = _weights(folder, {case: files[case] for case in usable}, {c: s.samples for c, s in usable.items()})
     if drawn != "support":
         if weights:
@@ -189,9 +194,8 @@ def open_predictions(name: str, folder: Path, cases: AnnotatedSet, kind: Drawn |
         most = Counter(seen.samples for seen in usable.values()).most_common(1)[0][0]
         left_out |= {c: f"{s.samples} samples, most have {most}" for c, s in usable.items() if s.samples < most}
     used = {case: seen for case, seen in usable.items() if case not in left_out}
-    predictions = Predictions(
-        name, folder, size, drawn, {case: files[case] for case in used}, used, frames, weights, left_out
-    )
+    read = {case: files[case] for case in used}
+    predictions = Predictions(name, folder, size, drawn, settings.scale, read, used, frames, weights, left_out)
     predictions.fulls  # noqa: B018  (raises where the numbers make no sense)
     return predictions
 
@@ -329,39 +333,51 @@ def _fitted(sample: Arrays, size: int, frame: Frame) -> Arrays:
     return np.asarray(Image.fromarray(sample).resize((size, size), Image.Resampling.BOX)).clip(0, 1)
 
 
-def _fulls(folder: Path, seen: Iterable[_Seen]) -> dict[str, float]:
+def _fulls(folder: Path, seen: Iterable[_Seen], scale: int | None) -> dict[str, float]:
     tops: dict[str, float] = {}
     for case in seen:
         for kind, top in case.tops.items():
             tops[kind] = max(tops.get(kind, 0.0), top)
     fulls = {}
     for kind, top in tops.items():
+        if scale is not None and np.dtype(kind).kind in "ui":
+            if top > scale:
+                raise FileError(f"{folder / SETTINGS}: expected whole numbers up to scale = {scale}, got {top:g}")
+            fulls[kind] = float(scale)
+            continue
         full = 1.0 if top <= 1 + SLACK else next((f for f, (low, high) in FULL.items() if low <= top <= high), None)
         if full is None:
             raise FileError(
                 f"predictions '{folder}': whole numbers up to {top:g} are neither masks (0 and 1, 0 and 255) nor "
-                f"probabilities of 8 or 16 bits; save the one label that is scored as a mask"
+                f"probabilities of 8 or 16 bits; of labels, save the one that is scored as a mask; of probabilities, "
+                f"say in {SETTINGS} there what 1 is: scale = 255 or scale = 65535"
             )
         fulls[kind] = float(full)
     return fulls
 
 
-def _kind(folder: Path, kind: Drawn | None, most: int) -> Drawn:
-    """How the samples, of which a case has `most` at most, were drawn."""
+def _settings(folder: Path) -> Settings:
+    """What predictions.toml says. FileError where it cannot be understood."""
     file = folder / SETTINGS
-    if kind is None and file.exists():
-        try:
-            kind = Settings(**tomllib.loads(file.read_text(encoding="utf-8"))).kind
-        except (UsageError, tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
-            expected = " or ".join(f'kind = "{name}"' for name in KINDS)
-            raise FileError(f"{file}: expected {expected}, got {' '.join(str(error).split())[:150]}") from error
+    if not file.exists():
+        return Settings()
+    try:
+        return Settings(**tomllib.loads(file.read_text(encoding="utf-8")))
+    except (UsageError, tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+        kinds, scales = " or ".join(f'"{name}"' for name in KINDS), " or ".join(map(str, FULL))
+        reason = " ".join(str(error).split())[:150]
+        raise FileError(f"{file}: expected kind = {kinds}, and scale = {scales}, got {reason}") from error
+
+
+def _kind(folder: Path, kind: Drawn | None, most: int) -> Drawn:
+    """How the samples, of which a case has `most` at most, were drawn: one is all there is, whatever `kind` says."""
     if kind is None and most > 1:
         kinds = "; ".join(f"{name} ({text})" for name, text in KINDS.items())
         raise UsageError(
             f"predictions '{folder}' have {most} samples a case: say how they were drawn, since GED is corrected "
-            f'for independent draws alone: {kinds}. Give --kind, or write kind = "..." into {file.name} there.'
+            f'for independent draws alone: {kinds}. Give --kind, or write kind = "..." into {SETTINGS} there.'
         )
-    return kind or "support"
+    return kind if kind and most > 1 else "support"
 
 
 def _weights(folder: Path, files: Mapping[str, list[Path]], counts: Mapping[str, int]) -> dict[str, list[float]]:

@@ -170,8 +170,17 @@ def segment_all(
     ]
 
 
-def prepared(volume: Volume, model: Sampler, window: tuple[float, float] | None = None) -> NDArray[np.uint8]:
-    """The slices of a file as the model's images were made: uint8 (Z,C,H,W). UsageError where no window is known."""
+def prepared(
+    volume: Volume,
+    model: Sampler,
+    window: tuple[float, float] | None = None,
+    *,
+    advice: str = "window=(-1000, 400)",
+) -> NDArray[np.uint8]:
+    """The slices of a file as the model's images were made: uint8 (Z,C,H,W).
+
+    UsageError where no window is known; advice: how whoever reads that gives one.
+    """
     facts: dict[str, Any] = getattr(model, "input", {})
     array, known = volume.array, window or facts.get("window")
     if array.dtype == np.bool_:
@@ -183,7 +192,7 @@ def prepared(volume: Volume, model: Sampler, window: tuple[float, float] | None 
         if known is None:
             raise UsageError(
                 f"has numbers from {low:g} to {high:g}, and the model was trained on images of 8 bits: give the "
-                f"numbers that are shown as black and white, such as --window=-1000,400 for a lung in HU"
+                f"numbers that are shown as black and white, such as {advice} for a lung in HU"
             )
         low, high = (low, high) if known == "own" else known
         array = eight_bits(array.astype(np.float64), low, high)

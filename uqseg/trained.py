@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from uqseg import wrappers
-from uqseg.errors import FileError, unknown
+from uqseg.errors import FileError, UsageError, unknown
 from uqseg.files import read_json
 from uqseg.methods import Method
 from uqseg.outside import trusted
@@ -34,10 +34,10 @@ def load_model(
     """A trained model, ready to sample: one that comes with uqseg, by name, or the one in a folder.
 
     Its `input` has facts of the images that it was trained on, see `uqseg.training.facts`. device, trust: see
-    `load_method`. Raises UsageError for an unknown name and for a class that is not trusted, FileError where a file is
-    missing, corrupt, or does not fit the present code.
+    `load_method`. Raises UsageError for an unknown name, for a method of a run, and for a class that is not trusted,
+    FileError where a file is missing, corrupt, or does not fit the present code.
     """
-    folder = find(model) if isinstance(model, str) else model
+    folder = find(str(model)) if isinstance(model, str | Path) else model
     method = load_method(folder, device, trust=trust)
     sampler: Method[Any] | Wrapper[Any] = method
     for entry in read_json(folder / MODEL).get("wrappers", []):
@@ -52,12 +52,18 @@ def load_model(
 
 
 def find(model: str) -> Path:
-    """The folder of a model's name, or the folder that it is. Raises UsageError for neither."""
+    """The folder of a model's name, or the folder that it is. Raises UsageError for neither, and within a run."""
     if (known := SHIPPED / model / MODEL).is_file():
         return known.parent
-    if not Path(model).is_dir():
+    folder = Path(model)
+    if not (folder / MODEL).exists() and any((above / "run.json").exists() for above in (folder, *folder.parents)):
+        raise UsageError(
+            f"'{model}' is in the folder of a run, which names its weights but does not hold them; give `uqseg export "
+            f"{model} --to FOLDER`, then load FOLDER."
+        )
+    if not folder.is_dir():
         raise unknown("model, or folder of one,", model, shipped())
-    return Path(model)
+    return folder
 
 
 def save_model(sampler: Sampler, folder: Path, *, half: bool = False) -> None:

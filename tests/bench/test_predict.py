@@ -88,6 +88,7 @@ def test_the_answers_can_be_scored(finished: Run, images: Path, tmp_path: Path) 
         (tmp_path / "in").mkdir(exist_ok=True)
         shutil.copy(images / f"images/{case}.png", tmp_path / "in")
     bench("predict", f"{finished.folder}/ensemble-r0", tmp_path / "in", "--to", tmp_path / "out", "--device", "cpu")
+    assert (tmp_path / "out/predictions.toml").read_text(encoding="utf-8") == 'kind = "support"\nscale = 255\n'
     given = ["--data", f"folder:{images}", "--size", str(SIZE), "--no-gallery", "--out", tmp_path / "runs"]
     answer = bench("score", tmp_path / "out", "--label", "again", *given)
     assert answer.code == 0, answer.err
@@ -97,6 +98,22 @@ def test_the_answers_can_be_scored(finished: Run, images: Path, tmp_path: Path) 
     for name in ("ged_support", "brier"):
         if name in ours.scores["test"].values:
             np.testing.assert_allclose(again.scores["test"].column(name), ours.scores["test"].column(name), atol=0.02)
+
+
+def test_answers_in_which_no_image_was_predicted_are_taken_over(model: str, tmp_path: Path) -> None:
+    new, out = tmp_path / "new", tmp_path / "out"
+    new.mkdir()
+    Image.fromarray(np.arange(SIZE * SIZE, dtype=np.uint16).reshape(SIZE, SIZE) * 9).save(new / "deep.png")
+    (new / "cut.png").write_bytes((new / "deep.png").read_bytes()[:-20])
+    words = ("predict", model, new, "--to", out, "--samples", "2", "--device", "cpu")
+    refused(bench(*words), 1, "--window=-1000,400", "cut.png: is no readable PNG, it ends too early")
+    header = (out / "summary.csv").read_text(encoding="utf-8").partition("\n")[0]
+    answer = bench(*words, "--window=0,2000")
+    assert "1 of 2 images predicted" in answer.out
+    lines = (out / "summary.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == header
+    assert lines[2].startswith("deep,deep.png,1,")
+    refused(bench(*words), 2, "holds predictions of another model, samples, seed or window")
 
 
 def test_nifti_and_dicom_keep_their_geometry(model: str, tmp_path: Path) -> None:

@@ -173,6 +173,8 @@ def unreadable(file: Path, error: BaseException) -> FileError:
     """The error for a file that is not what it seems to be."""
     if isinstance(error, Image.DecompressionBombError):
         return _too_large(file, "more pixels than Pillow opens")
+    if isinstance(error, struct.error):  # whose words are of buffers
+        return FileError(f"cannot read {file}: is damaged, or ends too early; copy or save it anew")
     return FileError(f"cannot read {file}: {' '.join(str(error).split()) or type(error).__name__}")
 
 
@@ -276,11 +278,16 @@ def _read_png(file: Path, wanted: Wanted) -> Volume:
     """A PNG whose checksums are right, which decoding alone leaves out."""
     data = file.read_bytes()
     place, kind = len(SIGNATURE), b""
+    ends_early = "is no readable PNG, it ends too early; copy or save it anew"
     while kind != b"IEND":
+        if len(data) < place + 8:
+            raise ValueError(ends_early)
         length, kind = struct.unpack_from(">I4s", data, place)
         end = place + 8 + length
+        if len(data) < end + 4:
+            raise ValueError(ends_early)
         if struct.unpack_from(">I", data, end) != (zlib.crc32(memoryview(data)[place + 4 : end]),):
-            raise ValueError(f"wrong checksum of the part {kind!r}")
+            raise ValueError(f"is no readable PNG, its part {kind!r} has a wrong checksum; save it anew")
         place = end + 4
     return _read_picture(file, wanted)
 
