@@ -77,6 +77,7 @@ def test_the_claims_of_the_page_are_answered(tmp_path: Path, monkeypatch: pytest
         (("return -likelihood /", "return -likelihood.mean() /"), "loss: expected one value an image, (2,), got ()"),
         (("return -likelihood /", "return -likelihood * likelihood.mean() /"), "the other images of its batch"),
         (("random_reader(read, noise)", "masks[:, 2, 0, 0].long()"), "a reader who has not read the image"),
+        (("random_reader(read, noise)", "torch.full((len(masks),), 1)"), "a reader who has not read the image"),
         (("self.head = ", "self.spare = torch.nn.Linear(3, 3)\n        self.head = "), "no gradient reaches spare"),
         (("mean[:, None] +", "1 / 0 +"), "ZeroDivisionError: division by zero (broken.py, line"),
     ],
