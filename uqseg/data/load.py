@@ -245,7 +245,7 @@ def load(
     folder = Path(cache).expanduser() if cache is not None else default_cache()
     data = definition.load(path, Request(size, split, limit, seed, folder, progress))
     if not len(data):
-        remedy = ", or write a cases.csv with other splits, as `bench data --write-cases` does" * (
+        remedy = ", or write a cases.csv with other splits, as `uqseg data --write-cases` does" * (
             data.name == "folder"
         )
         raise UsageError(f"source '{source}' has no image in split '{split or 'all'}'; choose another split{remedy}.")
