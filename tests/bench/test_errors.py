@@ -157,7 +157,7 @@ def test_methods_that_raise_stop_no_other(images: Path, tmp_path: Path) -> None:
 
 
 def test_a_training_that_diverges_says_what_to_change(images: Path, tmp_path: Path) -> None:
-    answer = bench(*options(images, tmp_path, "unet"), "--set", "training.lr=1e30")
+    answer = bench(*options(images, tmp_path, "unet[training.lr=1e30]", "segnet"))
     refused(answer, 1, "training diverged at step", "Lower training.lr (now 1e+30)")
 
 
