@@ -95,6 +95,17 @@ def test_what_a_method_does_not_keep_is_said_in_one_line(tmp_path: Path, change:
     assert answer.err.count("\n") == 1
 
 
+def test_a_file_without_its_class_is_answered_with_its_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bench("new", "method", "my_ssn")
+    assert "method 'my_ssn.py': give FILE:Class, such as my_ssn.py:MySSN" in bench("check", "my_ssn.py").err
+    assert "my_ssn.py has no class 'MySNN'; choose one of MySSN" in (missing := bench("check", "my_ssn.py:MySNN").err)
+    other = bench("check", "my_ssn.py:MySSNOptions").err
+    assert "expected a subclass of uqseg.methods.Method, got MySSNOptions" in other
+    assert "outside_" not in missing + other
+    assert "such as none.py:Class" in bench("run", "--methods", "none.py", "--data", "nowhere").err
+
+
 def test_a_file_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert bench("new", "method", "unet_of_mine").out.startswith("Wrote unet_of_mine.py with the class UnetOfMine.")

@@ -193,6 +193,8 @@ def _find(text: str) -> tuple[Source, Path | None]:
     if name not in _sources:
         _discover()
     if name not in _sources:
+        if os.path.isdir(text):
+            raise UsageError(f"unknown data source '{text}'. Did you mean 'folder:{text}'?")
         raise unknown("data source", name, _sources)
     definition = _sources[name]
     if definition.stamp is None:
