@@ -6,7 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeGuard, TypeVar
 
 from uqseg.checked import Checked
 from uqseg.errors import UsageError, unknown
@@ -100,7 +100,7 @@ class Registry(Generic[R]):
         source_hash(cls)  # type: ignore[arg-type]  # of the text as it is now, while the class is new
         return cls
 
-    def _fits(self, value: object) -> bool:
+    def _fits(self, value: object) -> TypeGuard[type[R]]:
         return inspect.isclass(value) and issubclass(value, self.base)
 
     def options(self, label: str, **values: Any) -> Options:
