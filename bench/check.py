@@ -134,14 +134,14 @@ def _gradients(label: str, cls: type[Method[Any]]) -> str:
 
 
 def _readers(label: str, cls: type[Method[Any]]) -> str:
-    given, masks, read = _arrays()
-    read = read.clone()
-    read[:, 2] = False
-    other, method = masks.clone(), _new(label, cls)
-    other[:, 2] = ~other[:, 2]
-    losses = [method.loss(given, m, read, Noise.for_step(CASES, "check")) for m in (masks, other)]
-    if not torch.equal(*losses):
-        raise BrokenError("loss: looks at the mask of a reader who has not read the image; use `read`")
+    (given, masks, read), method = _arrays(), _new(label, cls)
+    for reader in range(masks.shape[1]):
+        absent, other = read.clone(), masks.clone()
+        absent[:, reader] = False
+        other[:, reader] = ~other[:, reader]
+        losses = [method.loss(given, m, absent, Noise.for_step(CASES, "check")) for m in (masks, other)]
+        if not torch.equal(*losses):
+            raise BrokenError("loss: looks at the mask of a reader who has not read the image; use `read`")
     return "readers: who has not read an image teaches nothing"
 
 

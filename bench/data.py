@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from uqseg import files
 from uqseg.data import AnnotatedSet
-from uqseg.data.casefile import ENOUGH, propose, read_by_two
+from uqseg.data.casefile import ENOUGH, dealt, propose, read_by_two
 from uqseg.data.split import SPLITS
 from uqseg.errors import FileError, UsageError
 
 QUOTED = 3  # problems of a kind
 MOST_LOST = 0.01  # share of the readings that a run may do without unasked
 HARDLY_ANY = 0.1  # share of the test cases read by two readers, below which figures of ambiguity mean nothing
-WRITE_CASES = "`bench data folder:PATH --write-cases` writes a cases.csv with other splits"
+WRITE_CASES = "uqseg data folder:PATH --write-cases writes a cases.csv with other splits"
 
 
 def summary(data: AnnotatedSet, common: NDArray[np.float64]) -> list[tuple[str, str]]:
@@ -111,7 +112,7 @@ def remarks(train: AnnotatedSet, val: AnnotatedSet, test: AnnotatedSet) -> list[
     few = [name for name in filled if double[name] < ENOUGH and train.readers > 1]
     if few:
         counts = ", ".join(f"{name} {double[name]}" for name in few)
-        lines.append(f"fewer than {ENOUGH} cases read by two readers: {counts}; {WRITE_CASES}")
+        lines.append(f"fewer than {ENOUGH} cases read by two readers: {counts}{_of_few((train, val, test))}")
     lines += [
         f"reader {train.reader_names[r]} has read no training image"
         for r in np.flatnonzero(~train.read.any(axis=0)).tolist()
@@ -120,13 +121,30 @@ def remarks(train: AnnotatedSet, val: AnnotatedSet, test: AnnotatedSet) -> list[
     return lines
 
 
+def _of_few(parts: Sequence[AnnotatedSet]) -> str:
+    """What to do about splits with few cases read by two: write others, where that would help."""
+    double = sum(read_by_two(part.read) for part in parts)
+    if double < ENOUGH * len(SPLITS):
+        return f"; these data have too few for {ENOUGH} in each split, {double} in all"
+    if parts[0].name != "folder":
+        return ""
+    table = pd.concat([part.table for part in parts], ignore_index=True)
+    if table["split"].equals(dealt(table["patient"], np.concatenate([part.read for part in parts]))):
+        return "; these patients have too few for other splits"
+    return f"; {WRITE_CASES}"
+
+
 def of_splits(data: AnnotatedSet) -> list[str]:
     """`remarks` of a set that holds all splits. Raises FileError naming the split that is empty, and what to do."""
     parts = [data.take(np.flatnonzero((data.table["split"] == split).to_numpy())) for split in SPLITS]
     empty = [split for split, part in zip(SPLITS, parts, strict=True) if not len(part)]
     if empty:
-        remedy = f"{WRITE_CASES}, or name them in its column split" if data.name == "folder" else "see its source"
         patients = data.table["patient"].nunique()
+        remedy = "see its source"
+        if patients < len(SPLITS):
+            remedy = "three splits need three"
+        elif data.name == "folder":
+            remedy = f"{WRITE_CASES}, or name them in its column split"
         raise FileError(f"no image is in {' and '.join(empty)} ({patients} patients in all); {remedy}")
     return remarks(*parts)
 
@@ -139,7 +157,8 @@ def write_cases(data: AnnotatedSet, source: str) -> Path:
     root = Path(folder).expanduser()
     exists = any(entry.name.lower() == "cases.csv" for entry in root.iterdir())
     file = root / ("cases-proposed.csv" if exists else "cases.csv")
-    files.write(file, propose(data, guess=not exists).to_csv(index=False).encode())
+    cases = propose(data, guess=not exists).sort_values(["patient", "case"])
+    files.write(file, cases.to_csv(index=False).encode())
     return file
 
 
@@ -149,11 +168,16 @@ def _marked_by(marked: NDArray[np.bool_], read: NDArray[np.bool_]) -> str:
 
 
 def by_kind(problems: Sequence[str], every: bool) -> list[str]:
-    """Problems grouped by what their line begins with, most frequent first: a count, then a few or `every` one."""
+    """Problems grouped by what their line begins with, most frequent first: a count, then a few or `every` one.
+
+    One alone is its line."""
     kinds = [_kind(problem) for problem in problems]
     lines = []
     for kind, count in Counter(kinds).most_common():
         these = [p for p, k in zip(problems, kinds, strict=True) if k == kind]
+        if count == 1:
+            lines += these
+            continue
         lines.append(f"{count} × {kind}")
         lines += [f"  {problem}" for problem in (these if every else these[:QUOTED])]
         if not every and count > QUOTED:

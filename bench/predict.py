@@ -3,7 +3,7 @@
 OUT/<case>/mask, mean, std, entropy (bits), samples/000, …   PNG of pictures, NIfTI of volumes and DICOM, on their grid
 OUT/<case>/overlay.png                                       image, outlines of mask and samples, standard deviation
 OUT/<case>/answer.json                                       written last: the case's line of the summary
-OUT/summary.csv, model.json, predictions.toml                `bench score OUT` reads the last
+OUT/summary.csv, model.json, predictions.toml                `uqseg score OUT` reads the last
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _is_without_answers(out: Path) -> bool:
 
 
 def _finish(out: Path, table: pd.DataFrame) -> None:
-    """What `bench score` needs to know of the samples."""
+    """What `uqseg score` needs to know of the samples."""
     known = table.dropna(subset="drawn")
     if known.empty:
         return

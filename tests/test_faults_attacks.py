@@ -148,7 +148,7 @@ def test_a_record_names_no_folder_outside_its_own(name: str, foreign: Path) -> N
         ("raise RuntimeError('broken\\nin two lines')", "RuntimeError: broken in two lines"),
         ("import sys; print('leaving'); sys.exit(3)", "it ends the process when it is imported (exit 3)"),
         ("print('hello'); 1 / 0", "ZeroDivisionError: division by zero"),
-        ("print('hello')", "has no attribute 'Net'"),
+        ("print('hello')", "has no class 'Net'"),
         ("def broken(:", "SyntaxError"),
         ("import no_such_module_at_all", "No module named 'no_such_module_at_all'"),
         ("class Net: pass", "expected a subclass of uqseg.methods.Method"),

@@ -17,8 +17,8 @@ class DamagedError(FileError):
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> UsageError:
-    """The error for a name that is not registered: names what exists and what is close."""
+    """The error for a name that is not registered: names what is close, else what exists."""
     names, name = sorted(known), str(name)
     close = get_close_matches(name, names, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    return UsageError(f"unknown {kind} '{name}'.{hint} Known: {', '.join(names)}.")
+    hint = f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(names)}."
+    return UsageError(f"unknown {kind} '{name}'. {hint}")

@@ -61,6 +61,16 @@ def load_file(path: str | Path) -> ModuleType:
     return module
 
 
+def classes_in(path: str | Path) -> list[str]:
+    """Names of the classes that the text of a file defines, those of options left out; its code does not run."""
+    try:
+        tree = ast.parse(Path(path).expanduser().read_bytes())
+    except (OSError, ValueError, SyntaxError):
+        return []
+    defined = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    return [c.name for c in defined if not any(ast.unparse(base).endswith("Options") for base in c.bases)]
+
+
 class _Printed(io.StringIO):
     """What somebody's module has printed."""
 

@@ -1,6 +1,6 @@
 """Predictions: what somebody else's program predicted, in files, as a Sampler that reads them.
 
-DIR/<case>/<anything, sorted>.<ext>     a sample a file, as `bench predict` (in samples/), MONAI and many others write
+DIR/<case>/<anything, sorted>.<ext>     a sample a file, as `uqseg predict` (in samples/), MONAI and many others write
 DIR/<case>.<npy, npz, nii.gz, tif>      samples on one axis, first where that is not clear from the sizes; of NIfTI
                                         the last, x, y, samples or x, y, 1, samples
 DIR/<case>.<ext>                        one sample

@@ -6,11 +6,11 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeGuard, TypeVar
 
 from uqseg.checked import Checked
 from uqseg.errors import UsageError, unknown
-from uqseg.outside import TREE, load_file, running_outside_code, source_hash
+from uqseg.outside import TREE, classes_in, load_file, running_outside_code, source_hash
 
 
 class Options(Checked):
@@ -69,26 +69,39 @@ class Registry(Generic[R]):
         if ":" in label:
             return self._find_outside(label)
         if label not in self.classes and label not in self.names():
+            if label.endswith(".py"):
+                classes = classes_in(label) or ["Class"]
+                such = " or ".join(f"{label}:{name}" for name in classes)
+                raise UsageError(f"{self.kind} '{label}': give FILE:Class, such as {such}")
             raise unknown(self.kind, label, self.classes)
         return self.classes[label]
 
     def _find_outside(self, label: str) -> type[R]:
         module, _, attribute = label.rpartition(":")
+        base = f"{self.package}.{self.base.__name__}"
         try:
             with running_outside_code():
                 loaded = load_file(module) if module.endswith(".py") else importlib.import_module(module)
-                cls = getattr(loaded, attribute)
+                cls = getattr(loaded, attribute, None)
+                if cls is None:
+                    own = [n for n, c in vars(loaded).items() if self._fits(c) and c.__module__ == loaded.__name__]
+                    advice = f"choose one of {', '.join(own)}" if own else f"give it one, a subclass of {base}"
+                    raise UsageError(f"{module} has no class '{attribute}'; {advice}")
+        except UsageError as error:
+            raise UsageError(f"{self.kind} '{label}': {error}") from error
         except Exception as error:  # whatever a module raises while it is imported
-            reason = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
             expected = "expected importable package.module:Class or path/to/file.py:Class"
-            raise UsageError(f"{self.kind} '{label}': {expected}, got {reason}") from error
-        if not (inspect.isclass(cls) and issubclass(cls, self.base)):
-            expected = f"{self.package}.{self.base.__name__}"
-            raise UsageError(f"{self.kind} '{label}': expected a subclass of {expected}, got {cls!r}")
+            raise UsageError(f"{self.kind} '{label}': {expected}, got {type(error).__name__}: {error}") from error
+        if not self._fits(cls):
+            got = cls.__qualname__ if inspect.isclass(cls) else repr(cls)
+            raise UsageError(f"{self.kind} '{label}': expected a subclass of {base}, got {got}")
         if "name" not in vars(cls):
             cls.name = label
         source_hash(cls)  # type: ignore[arg-type]  # of the text as it is now, while the class is new
         return cls
+
+    def _fits(self, value: object) -> TypeGuard[type[R]]:
+        return inspect.isclass(value) and issubclass(value, self.base)
 
     def options(self, label: str, **values: Any) -> Options:
         """Its options with `values` set; an unknown key or a wrong type is a UsageError naming what exists."""

@@ -123,7 +123,7 @@ def segment(
     if isinstance(image, str | Path):
         volume = read_volume(Path(image))
         if len(volume.array) != 1:
-            raise FileError(f"{image}: expected one picture, got {len(volume.array)} slices; use `bench predict`")
+            raise FileError(f"{image}: expected one picture, got {len(volume.array)} slices; use `uqseg predict`")
         try:
             (array,), spacing = prepared(volume, model, window), spacing or volume.spacing
         except (FileError, UsageError) as error:

@@ -1,4 +1,4 @@
-"""Which launcher the options of `bench run` ask for; what it cannot meet is refused before any work."""
+"""Which launcher the options of `uqseg run` ask for; what it cannot meet is refused before any work."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def lines(study: Study) -> Iterator[tuple[str, str]]:
 def write(study: Study, summary: Sequence[tuple[str, str]], sheet: Path, disputed: Plot | None) -> Path:
     """Write the page and its files beside the contact sheet, which the page shows too; the page's path.
 
-    summary: the lines of `bench data`. disputed: the most disputed cases, if any are.
+    summary: the lines of `uqseg data`. disputed: the most disputed cases, if any are.
     """
     folder = sheet.parent
     write_file(folder / "cases-by-dispute.csv", study.cases.to_csv(index=False, float_format="%.6g").encode())

@@ -15,11 +15,13 @@ from bench.runs.splits import Splits
 from bench.runs.work import Job, in_words, is_done, missing, one_line, steps_done
 from uqseg.data import AnnotatedSet
 from uqseg.device import pick_device
+from uqseg.errors import UsageError
 from uqseg.prediction import predict_batches
 from uqseg.samples import Sampler
 from uqseg.training import Training, fit
 
 TRIAL = 12  # images in the trial step, as many as most recipes have in a batch
+DECLINES, FAILS = "declines these data", "fails in a trial step: "
 SLOW = 0.2  # seconds of a sample from which on the trial draws no more
 
 
@@ -27,15 +29,16 @@ def plan(job: Job, device: str) -> pd.DataFrame:
     """One row per cell: label, repetition, steps left, and the seconds expected for training and for sampling.
 
     Speeds come from a trial on a few images with the threads that the cells will have, so the seconds are a guide to
-    the order of magnitude.
+    the order of magnitude. Raises UsageError with the first reason where every method fails in its trial.
     """
     torch.set_num_threads(job.record["threads"])
     speeds: dict[str, tuple[float, float]] = {}  # by training, which repetitions and wrappers share
+    counted: set[str] = set()  # trainings that a row above does
     rows = []
     for name, cell in job.cells.items():
         entry = job.entries.get(name)
         if entry is None:
-            rows.append((cell.label, cell.repetition, "declines these data", 0.0))
+            rows.append((cell.label, cell.repetition, DECLINES, 0.0))
             continue
         if is_done(job.folder / "cells" / name, entry):
             rows.append((cell.label, cell.repetition, "done", 0.0))
@@ -48,16 +51,24 @@ def plan(job: Job, device: str) -> pd.DataFrame:
             speeds[kind] = speeds.get(kind) or _speed(cell, job.splits, job.run.samples, device)
         except Exception as error:
             # What fails in a trial fails in its cell too, which records it and leaves the others alone.
-            rows.append((cell.label, cell.repetition, f"fails in a trial step: {one_line(error)}", 0.0))
+            rows.append((cell.label, cell.repetition, f"{FAILS}{one_line(error)}", 0.0))
             continue
         train, sample = speeds[kind]
-        text = f"{left} of {total} steps" if left else "trained; score" if images else "scored; collect"
+        shared = left > 0 and entry["fit"] in counted
+        counted.add(entry["fit"])
+        left = 0 if shared else left
+        trained = "shares a training" if shared else "trained"
+        text = f"{left} of {total} steps" if left else f"{trained}; score" if images else "scored; collect"
         rows.append((cell.label, cell.repetition, text, left * cell.training.batch * train + images * sample))
     for name, entry in job.entries.items():
         if "predictions" in entry:
             done = is_done(job.folder / "cells" / name, entry)
             rows.append((entry["label"], 0, "done" if done else "score the files", 0.0))
-    return pd.DataFrame(rows, columns=["method", "repetition", "to do", "seconds"])
+    planned = pd.DataFrame(rows, columns=["method", "repetition", "to do", "seconds"])
+    tried = planned[planned["to do"] != DECLINES]
+    if len(tried) and tried["to do"].str.startswith(FAILS).all():
+        raise UsageError(f"{tried['method'].iloc[0]} {tried['to do'].iloc[0]}")
+    return planned
 
 
 def lines(planned: pd.DataFrame, device: str, jobs: int = 1) -> list[str]:
@@ -74,14 +85,15 @@ def _speed(cell: Cell, splits: Splits, n: int, device: str) -> tuple[float, floa
     """Seconds per image of one training step, and of n samples, from a trial on a few images."""
     few = splits.train.take(np.arange(min(TRIAL, len(splits.train))))
     method = new_method(cell, splits)
-    trial = {"steps": 1, "epochs": None, "batch": TRIAL, "validate_every": 1}
+    batch = min(TRIAL, cell.training.batch)  # a larger one might not fit into memory where the cell's does
+    trial = {"steps": 1, "epochs": None, "batch": batch, "validate_every": 1}
     recipe = Training(**(cell.training.model_dump() | trial))
     seconds = []
     for _ in range(2):  # the first one also warms up
         started = time.perf_counter()
         fit(method, few, recipe=recipe, device=device, progress=False)
         seconds.append(time.perf_counter() - started)
-    return seconds[1] / TRIAL, _sampling_speed(method, few, n)
+    return seconds[1] / batch, _sampling_speed(method, few, n)
 
 
 def _sampling_speed(method: Sampler, few: AnnotatedSet, n: int) -> float:

@@ -49,7 +49,7 @@ class Recipe(Checked):
 
 
 class Run(Checked):
-    """One `bench run`, complete: the same fields give the same scores. Stored in run.json."""
+    """One `uqseg run`, complete: the same fields give the same scores. Stored in run.json."""
 
     data: str
     recipe_name: str

@@ -145,8 +145,19 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(images: Path, tmp_path: Pa
     answer = bench(*options(images, tmp_path / "runs", "unet", "segnet"), "--dry-run")
     assert answer.code == 0, answer.err
     assert answer.out.count("3 of 3 steps") == 2
-    odd = bench(*options(images, tmp_path / "runs", "unet"), "--dry-run", "--size", 33)
-    assert "fails in a trial step: ValueError: images: expected height and width divisible by 4" in odd.out
+    shared = bench(*options(images, tmp_path / "runs", "unet", "unet+levels"), "--dry-run").out
+    assert shared.count("3 of 3 steps") == 1
+    assert "unet+levels #0: shares a training; score" in shared
+    assert not (tmp_path / "runs").exists()
+
+
+def test_where_no_method_passes_its_trial_step_nothing_is_begun(images: Path, tmp_path: Path) -> None:
+    reason = "unet fails in a trial step: ValueError: images: expected height and width divisible by 4"
+    for more in ([], ["--dry-run"]):
+        odd = bench(*options(images, tmp_path / "runs", "unet"), "--size", 33, *more)
+        assert odd.code == 2
+        assert reason in odd.err
+        assert odd.err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
 

@@ -1,4 +1,4 @@
-"""`bench data`: what it says of a folder whose numbers are known, and its contact sheet."""
+"""`uqseg data`: what it says of a folder whose numbers are known, and its contact sheet."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from bench.readers import overlaps
 from tests.conftest import discs
 from uqseg.data import AnnotatedSet, load
 from uqseg.data.annotated import Readings
+from uqseg.data.casefile import propose
 from uqseg.data.split import SPLITS
 from uqseg.errors import FileError, UsageError
 
@@ -70,7 +71,7 @@ def test_problems_are_counted_by_kind() -> None:
     few, every = described.by_kind(problems, False), described.by_kind(problems, True)
     assert few[0] == every[0] == "5 × duplicate image"
     assert few[4] == "  … and 2 more: --problems lists all"
-    assert "1 × too large" in few
+    assert few[5:] == problems[5:], "one alone is printed once"
     assert sum(line.strip() in problems for line in every) == 7
 
 
@@ -112,16 +113,20 @@ def of_patients(root: Path, patients: int) -> Path:
 def test_patients_in_names_are_said_loudly_and_a_table_is_written(tmp_path: Path) -> None:
     root = of_patients(tmp_path / "set", 30)
     assert "EVERY IMAGE COUNTS AS A PATIENT OF ITS OWN" in ask(root)
+    assert ask(root).count("EVERY IMAGE") == 1
+    assert "; these data have too few for 20 in each split, 15 in all" in ask(root)
     assert f"To look through and fill in: {root / 'cases.csv'}" in ask(root, "--write-cases")
     table = pd.read_csv(root / "cases.csv")
     assert table.columns.tolist() == ["case", "patient", "split", "spacing_x", "spacing_y"]
     assert (table["patient"] == table["case"].str[:3]).all()
+    assert (table["patient"] + table["case"]).is_monotonic_increasing
     assert table.groupby("patient")["split"].nunique().eq(1).all()
     data = load(f"folder:{root}", size=32, cache=tmp_path / "cache")
     assert data.table["patient"].nunique() == 30
     assert not any("EVERY IMAGE" in problem for problem in data.problems)
     double = data.table["split"][data.read.all(1)].value_counts()
     assert double[["train", "val", "test"]].tolist() == [5, 5, 5], "dealt out, so that each split has some"
+    assert "--write-cases" not in ask(root), "other splits would not help"
     assert "cases-proposed.csv" in ask(root, "--write-cases"), "what somebody has filled in is kept"
     assert "leave out --split and --limit" in ask(root, "--write-cases", "--limit", "3")
     with pytest.raises(UsageError, match="--write-cases: only folder:PATH"):
@@ -134,7 +139,7 @@ def test_an_empty_split_is_an_error_with_the_remedy(tmp_path: Path) -> None:
     (root / "cases.csv").write_text("case,patient,split\n" + "".join(f"{n},{n[:3]},train\n" for n in names))
     text = ask(root)
     assert "images        12 from 6 patients" in text
-    assert "FileError: no image is in val and test (6 patients in all); `bench data folder:PATH --write-cases`" in text
+    assert "FileError: no image is in val and test (6 patients in all); uqseg data folder:PATH --write-cases" in text
 
 
 def split_set(n: int, readers: int) -> list[AnnotatedSet]:
@@ -146,14 +151,27 @@ def split_set(n: int, readers: int) -> list[AnnotatedSet]:
 
 @pytest.mark.parametrize(("double", "silent"), [(25, True), (15, False), (0, False)])
 def test_where_hardly_a_test_case_is_read_by_two_it_is_said(double: int, silent: bool) -> None:
-    train, val, test = split_set(25, 2)
+    train, val, test = (replace(part, name="folder") for part in split_set(25, 2))
     read = np.ones((25, 2), bool)
     read[double:, 1] = False
     lines = described.remarks(train, val, replace(test, read=read))
     assert (not lines) is silent
     assert any("MEAN NOTHING here: 0 of 25 test cases" in line for line in lines) == (double == 0)
     if not silent:
-        assert f"fewer than 20 cases read by two readers: test {double}; `bench data" in lines[-1]
+        advice = "uqseg data" if double else "these data have too few"
+        assert f"fewer than 20 cases read by two readers: test {double}; {advice}" in lines[-1]
+
+
+def test_where_the_splits_are_those_proposed_no_others_are_advised() -> None:
+    data = replace(discs(90, readers=2), name="folder")
+    table = data.table.assign(patient=np.repeat(["a", "b", "c"], [5, 5, 80]))
+    table["split"] = propose(replace(data, table=table), guess=False)["split"].tolist()
+    parts = [data.take(np.flatnonzero(table["split"] == split)) for split in SPLITS]
+    parts = [
+        replace(p, table=table[table["split"] == s].reset_index(drop=True)) for p, s in zip(parts, SPLITS, strict=True)
+    ]
+    (line,) = described.remarks(*parts)
+    assert line.endswith("; these patients have too few for other splits")
 
 
 def test_one_reader_alone_and_a_reader_without_training_images_are_said() -> None:

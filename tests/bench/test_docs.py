@@ -77,6 +77,7 @@ def test_the_claims_of_the_page_are_answered(tmp_path: Path, monkeypatch: pytest
         (("return -likelihood /", "return -likelihood.mean() /"), "loss: expected one value an image, (2,), got ()"),
         (("return -likelihood /", "return -likelihood * likelihood.mean() /"), "the other images of its batch"),
         (("random_reader(read, noise)", "masks[:, 2, 0, 0].long()"), "a reader who has not read the image"),
+        (("random_reader(read, noise)", "torch.full((len(masks),), 1)"), "a reader who has not read the image"),
         (("self.head = ", "self.spare = torch.nn.Linear(3, 3)\n        self.head = "), "no gradient reaches spare"),
         (("mean[:, None] +", "1 / 0 +"), "ZeroDivisionError: division by zero (broken.py, line"),
     ],
@@ -92,6 +93,17 @@ def test_what_a_method_does_not_keep_is_said_in_one_line(tmp_path: Path, change:
     assert answer.code == 1
     assert words in answer.err
     assert answer.err.count("\n") == 1
+
+
+def test_a_file_without_its_class_is_answered_with_its_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bench("new", "method", "my_ssn")
+    assert "method 'my_ssn.py': give FILE:Class, such as my_ssn.py:MySSN" in bench("check", "my_ssn.py").err
+    assert "my_ssn.py has no class 'MySNN'; choose one of MySSN" in (missing := bench("check", "my_ssn.py:MySNN").err)
+    other = bench("check", "my_ssn.py:MySSNOptions").err
+    assert "expected a subclass of uqseg.methods.Method, got MySSNOptions" in other
+    assert "outside_" not in missing + other
+    assert "such as none.py:Class" in bench("run", "--methods", "none.py", "--data", "nowhere").err
 
 
 def test_a_file_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

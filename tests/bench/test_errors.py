@@ -44,7 +44,9 @@ def refused(answer: Answer, code: int, *words: str) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("run --methods unett", "unknown method 'unett'. Did you mean 'unet'? Known: bcnn, ccdm"),
+        ("run --methods unett", "unknown method 'unett'. Did you mean 'unet'?\n"),
+        ("run --methods xyz", "unknown method 'xyz'. Known: bcnn, ccdm"),
+        ("run --data docs", "unknown data source 'docs'. Did you mean 'folder:docs'?\n"),
         ("run --methods unet,", "unknown data source 'nowhere'. Known: folder, lidc-"),
         ("run --methods ,", "--methods: expected at least one. Known: bcnn, ccdm"),
         ("run --methods unet[width]", "--methods: expected option=value"),
@@ -77,7 +79,7 @@ def refused(answer: Answer, code: int, *words: str) -> None:
         ("run --device cuda:99", "device: expected auto, cpu or an available cuda device, got 'cuda:99'"),
         ("run --seeds one", "--seeds: expected whole numbers and ranges such as 0,1,2 or 0-4, got 'one'"),
         ("run --seeds 0-2,1", "--seeds: expected different whole numbers, got [0, 1, 2, 1]"),
-        ("run --methods unet+level", "unknown wrapper 'level'. Did you mean 'levels'? Known: conformal"),
+        ("run --methods unet+level", "unknown wrapper 'level'. Did you mean 'levels'?\n"),
         ("run --methods unet+conformal+levels", "wraps the one set of pixels of +conformal; put +conformal last"),
         ("run --methods unet+levels[n=3]", "wrapper 'levels': n: Extra inputs are not permitted, got 3"),
         ("run --methods unet[training.lr=-1]", "training of unet[training.lr=-1]: lr: Input should be greater than 0"),
@@ -157,7 +159,7 @@ def test_methods_that_raise_stop_no_other(images: Path, tmp_path: Path) -> None:
 
 
 def test_a_training_that_diverges_says_what_to_change(images: Path, tmp_path: Path) -> None:
-    answer = bench(*options(images, tmp_path, "unet"), "--set", "training.lr=1e30")
+    answer = bench(*options(images, tmp_path, "unet[training.lr=1e30]", "segnet"))
     refused(answer, 1, "training diverged at step", "Lower training.lr (now 1e+30)")
 
 

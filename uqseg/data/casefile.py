@@ -135,10 +135,9 @@ def propose(data: AnnotatedSet, *, guess: bool) -> pd.DataFrame:
     patients = data.table["patient"].astype(str)
     if guess and shared_beginnings(patients.unique()):
         patients = patients.map(_beginning)
-    double = pd.Series(data.read.sum(1) > 1).groupby(patients.to_numpy()).sum()
     by_name = patients.map(split_of)
     enough = all((data.read[by_name == split].sum(1) > 1).sum() >= ENOUGH for split in SPLITS)
-    splits = "" if enough else patients.map(_dealt(double))
+    splits = "" if enough else dealt(patients, data.read)
     spacing = [["" if np.isnan(mm) else f"{mm:g}" for mm in axis] for axis in data.spacing.T]
     return pd.DataFrame(
         {
@@ -151,8 +150,9 @@ def propose(data: AnnotatedSet, *, guess: bool) -> pd.DataFrame:
     )
 
 
-def _dealt(double: pd.Series) -> dict[str, str]:
-    """A split for each patient; double: how many of its cases two have read."""
+def dealt(patients: pd.Series, read: NDArray[np.bool_]) -> pd.Series:
+    """A split for each case by its patient, those whose cases two have read first; read: bool (N,R)."""
+    double = pd.Series(read.sum(1) > 1).groupby(patients.to_numpy()).sum()
     split: dict[str, str] = {}
     for with_two in (True, False):
         part = double[(double > 0) == with_two]
@@ -160,7 +160,7 @@ def _dealt(double: pd.Series) -> dict[str, str]:
         share = max(SHARE, min(1 / 3, ENOUGH / max(1, int(part.sum())))) if with_two else SHARE
         few = max(1, round(share * len(order))) if len(order) > 2 else 0
         split |= {p: "test" if i < few else "val" if i < 2 * few else "train" for i, p in enumerate(order)}
-    return split
+    return patients.map(split)
 
 
 def read_by_two(read: NDArray[np.bool_]) -> int:

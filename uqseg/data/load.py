@@ -193,6 +193,8 @@ def _find(text: str) -> tuple[Source, Path | None]:
     if name not in _sources:
         _discover()
     if name not in _sources:
+        if os.path.isdir(text):
+            raise UsageError(f"unknown data source '{text}'. Did you mean 'folder:{text}'?")
         raise unknown("data source", name, _sources)
     definition = _sources[name]
     if definition.stamp is None:
@@ -245,7 +247,7 @@ def load(
     folder = Path(cache).expanduser() if cache is not None else default_cache()
     data = definition.load(path, Request(size, split, limit, seed, folder, progress))
     if not len(data):
-        remedy = ", or write a cases.csv with other splits, as `bench data --write-cases` does" * (
+        remedy = ", or write a cases.csv with other splits, as `uqseg data --write-cases` does" * (
             data.name == "folder"
         )
         raise UsageError(f"source '{source}' has no image in split '{split or 'all'}'; choose another split{remedy}.")

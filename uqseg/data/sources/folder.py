@@ -312,7 +312,7 @@ def _table(file: Path | None, slices: dict[str, list[str]], problems: list[str])
             problems.insert(
                 0,
                 f"EVERY IMAGE COUNTS AS A PATIENT OF ITS OWN, though names begin alike ({len(groups[most])} with "
-                f"'{most}'): images of one patient may lie in several splits; `bench data folder:… --write-cases` "
+                f"'{most}'): images of one patient may lie in several splits; `uqseg data folder:… --write-cases` "
                 f"writes the cases.csv to fill in",
             )
     splits = table["split"].fillna("") if "split" in table else pd.Series("", index=table.index, dtype=str)
