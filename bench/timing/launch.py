@@ -25,7 +25,7 @@ from uqseg.files import write
 from uqseg.metrics import score
 
 GRID = ["--recipe", "toy", "--data", "toy", "--size", "32", "--limit", "60", "--samples", "4", "--device", "cpu",
-        "--no-gallery", "--threads", "1", "--set", "unet.width=8", "--set", "unet.depth=3",
+        "--no-gallery", "--no-report", "--threads", "1", "--set", "unet.width=8", "--set", "unet.depth=3",
         "--methods", "unet"]  # fmt: skip
 OVERHEAD = {"processes": 2.0, "Ray": 5.0}  # seconds that a cell may take beyond its work
 

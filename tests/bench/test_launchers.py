@@ -229,7 +229,7 @@ def test_submitits_local_executor(images: Path, alone: Path, tmp_path: Path) -> 
     pytest.importorskip("submitit", reason="the extra `slurm`")
     options = tmp_path / "local.toml"
     options.write_text('cluster = "local"\nat_once = 2\ncpus = 1\n')
-    answer = bench(*words(images, tmp_path, "--slurm", options))
+    answer = bench(*words(images, tmp_path, "--slurm", options, "--report"))
     assert answer.code == 0, answer.err
     is_like(tmp_path, alone)
 
@@ -250,7 +250,7 @@ def test_slurm_requeues_one_task_and_has_another_killed(images: Path, alone: Pat
             return subprocess.run(given, check=True, capture_output=True, text=True).stdout
 
         def sent() -> None:
-            answer = bench(*words(images, tmp_path, "--slurm", options))
+            answer = bench(*words(images, tmp_path, "--slurm", options, "--report"))
             assert answer.code == 0, answer.err
             assert "Sent to Slurm: array " in answer.out
 
