@@ -278,7 +278,7 @@ def test_slurm_requeues_one_task_and_has_another_killed(images: Path, alone: Pat
         results = read_results(tmp_path / "grid")
         left = undone_in(tmp_path / "grid")
         assert left == [stopped[1]], "the one that was requeued is done"
-        assert "**Not finished.**" in (tmp_path / "grid/report.md").read_text()
+        assert "| failed |" in (tmp_path / "grid/report.md").read_text()
         assert results.finished is None
         (log,) = (file for file in (tmp_path / "grid/slurm").glob("*_log.err") if "cells failed" in file.read_text())
         assert "1 of 18 cells failed" in log.read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.bench.conftest import (
     tables,
     write_set,
 )
+from uqseg import methods
 
 SECTIONS = (
     "short",
@@ -97,6 +99,20 @@ def test_a_second_run_trains_and_scores_nothing(finished: Run, monkeypatch: pyte
     page.with_name("report.md").write_text("half")
     assert "Report:" in bench(*finished.words).out
     assert page.stat().st_mtime_ns > written
+
+
+def test_every_method_passes_its_trial(images: Path, tmp_path: Path) -> None:
+    names = methods.names()
+    small = [
+        ("--set", f"{name}.{option}={json.dumps(value)}")
+        for name in names
+        for option, value in methods.find(name).small.items()
+    ]
+    words = ["run", "--dry-run", "--data", f"folder:{images}", "--size", 32, "--samples", 2, "--out", tmp_path]
+    words += ["--device", "cpu"]
+    answer = bench(*words, "--methods", ",".join(names), *(word for pair in small for word in pair))
+    assert answer.code == 0, answer.err
+    assert answer.out.count(" steps, about ") == len(names), answer.out
 
 
 def test_neither_order_nor_company_of_methods_changes_a_figure(images: Path, finished: Run, tmp_path: Path) -> None:
