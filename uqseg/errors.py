@@ -16,9 +16,14 @@ class DamagedError(FileError):
     """A file is not as it was written. Whoever can make anew what it held does so; otherwise it is an error."""
 
 
+FEW = 20  # names that are listed beside the one that is close
+
+
 def unknown(kind: str, name: object, known: Iterable[str]) -> UsageError:
-    """The error for a name that is not registered: names what is close, else what exists."""
+    """The error for a name that is not registered: names what is close, and what exists unless that is a long list."""
     names, name = sorted(known), str(name)
     close = get_close_matches(name, names, n=1)
-    hint = f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(names)}."
-    return UsageError(f"unknown {kind} '{name}'. {hint}")
+    hints = [f"Did you mean '{close[0]}'?"] if close else []
+    if not close or len(names) <= FEW:
+        hints.append(f"Known: {', '.join(names)}.")
+    return UsageError(f"unknown {kind} '{name}'. {' '.join(hints)}")

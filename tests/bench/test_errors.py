@@ -44,9 +44,9 @@ def refused(answer: Answer, code: int, *words: str) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("run --methods unett", "unknown method 'unett'. Did you mean 'unet'?\n"),
+        ("run --methods unett", "unknown method 'unett'. Did you mean 'unet'?"),
         ("run --methods xyz", "unknown method 'xyz'. Known: bcnn, ccdm"),
-        ("run --data docs", "unknown data source 'docs'. Did you mean 'folder:docs'?\n"),
+        ("run --data docs", "unknown data source 'docs'. Did you mean 'folder:docs'?"),
         ("run --methods unet,", "unknown data source 'nowhere'. Known: folder, lidc-"),
         ("run --methods ,", "--methods: expected at least one. Known: bcnn, ccdm"),
         ("run --methods unet[width]", "--methods: expected option=value"),
