@@ -79,7 +79,7 @@ def refused(answer: Answer, code: int, *words: str) -> None:
         ("run --device cuda:99", "device: expected auto, cpu or an available cuda device, got 'cuda:99'"),
         ("run --seeds one", "--seeds: expected whole numbers and ranges such as 0,1,2 or 0-4, got 'one'"),
         ("run --seeds 0-2,1", "--seeds: expected different whole numbers, got [0, 1, 2, 1]"),
-        ("run --methods unet+level", "unknown wrapper 'level'. Did you mean 'levels'?\n"),
+        ("run --methods unet+level", "unknown wrapper 'level'. Did you mean 'levels'?"),
         ("run --methods unet+conformal+levels", "wraps the one set of pixels of +conformal; put +conformal last"),
         ("run --methods unet+levels[n=3]", "wrapper 'levels': n: Extra inputs are not permitted, got 3"),
         ("run --methods unet[training.lr=-1]", "training of unet[training.lr=-1]: lr: Input should be greater than 0"),
