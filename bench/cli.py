@@ -68,8 +68,6 @@ Name = Annotated[
 Kept = Annotated[
     bool, typer.Option("--gallery/--no-gallery", help="Keep images and samples of a few cases for the page.")
 ]
-
-
 Reported = Annotated[
     bool, typer.Option("--report/--no-report", help="Write the report once the cells are done; else `report` does.")
 ]
@@ -265,10 +263,10 @@ def _run(
     failed = carry_out(job, choice.launch, use)
     if failed is None:
         return
-    if use.report and (request.plugins or not is_up_to_date(folder, use.pictures)):
-        _report(folder, use.pictures)
-    elif use.report:
+    if use.report and not request.plugins and is_up_to_date(folder, use.pictures):
         show(f"Nothing has changed since the report: {folder / 'report.md'}, and {folder / 'report.html'}")
+    elif use.report:
+        _report(folder, use.pictures)
     if failed:
         reasons = "; ".join(failed)
         raise FileError(f"{len(failed)} of {len(job.entries)} cells failed, the others are kept: {reasons}")

@@ -65,8 +65,7 @@ def scored(results: Results) -> Scored:
     """A report's figures of BEST, bootstrapped. UsageError where it has no scores of a method."""
     if not results.cells:
         raise UsageError("no method has scores")
-    scores = {label: [cell.scores["test"] for cell in each] for label, each in results.repetitions.items()}
-    return Scored(results, stats.bootstrap(scores, [figure(name) for name in BEST]))
+    return Scored(results, stats.bootstrap(results.tested, [figure(name) for name in BEST]))
 
 
 def _best(folder: Path, reports: Mapping[str, Scored]) -> list[Block]:

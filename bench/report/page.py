@@ -51,8 +51,7 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
             results, warnings_of(results, stats.FEW), [nothing, *sets.section(results, sets.table(results))], pictures
         )
         return [nothing]
-    scores = {label: [cell.scores["test"] for cell in each] for label, each in results.repetitions.items()}
-    boot = stats.bootstrap(scores, figures(), common_among=list(results.cells))
+    boot = stats.bootstrap(results.tested, figures(), common_among=list(results.cells))
     report = Report(results, boot, pictures)
     summary = Table(report.of([f for f in figures(table="summary") if report.has(f)]))
     body = [

@@ -91,6 +91,7 @@ def _speed(cell: Cell, splits: Splits, n: int, device: str) -> tuple[float, floa
 
 
 def _trial(cell: Cell, splits: Splits, n: int, device: str, steps: int) -> tuple[float, float]:
+    """The same from a trial of so many steps."""
     few = splits.train.take(np.arange(min(TRIAL, len(splits.train))))
     method = new_method(cell, splits)
     batch = min(TRIAL, cell.training.batch)  # a larger one might not fit into memory where the cell's does

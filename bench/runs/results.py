@@ -94,6 +94,11 @@ class Results:
         return {**self.cells, **{label: [cell] for label, cell in self.yardsticks.items()}}
 
     @property
+    def tested(self) -> dict[str, list[Scores]]:
+        """The scores on test of each repetition, of methods and then of yardsticks, by label."""
+        return {label: [cell.scores["test"] for cell in cells] for label, cells in self.repetitions.items()}
+
+    @property
     def folders(self) -> dict[tuple[str, int], Path]:
         """The folder of each cell and yardstick, by label and repetition (0 of a yardstick)."""
         entries = entries_of(self.run)

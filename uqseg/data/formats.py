@@ -9,7 +9,8 @@ import struct
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,13 +78,12 @@ def read_volume(file: Path, *, numbers: bool = False, most: int = MAX_VOXELS) ->
     most: numbers that it may hold: a file whose header claims more is refused before any memory is taken
     NIfTI stores x first: it is turned to (slices, rows, columns); its affine is handed on, not applied.
     """
-    try:
-        with quiet():
-            volume = _reader(file)(file, Wanted(numbers, most))
-    except FileError:
-        raise
-    except Exception as error:  # of one damaged file, a decoder raises almost anything
-        raise unreadable(file, error) from error
+    with _decoding(file):
+        return _checked(file, _reader(file)(file, Wanted(numbers, most)))
+
+
+def _checked(file: Path, volume: Volume) -> Volume:
+    """The volume, if it holds numbers of pictures or slices; FileError otherwise."""
     array = volume.array
     if (
         array.ndim not in (3, 4)
@@ -102,12 +102,18 @@ def read_series(file: Path) -> list[Volume]:
     """
     if _reader(file) is not _read_nifti:
         return [read_volume(file, numbers=True)]
+    with _decoding(file):
+        image, sizes = _open_nifti(file, MAX_VOXELS)
+        steps = [image.slicer[..., k : k + 1] for k in range(image.shape[3])] if len(image.shape) == 4 else [image]
+        return [_checked(file, _of_nibabel(step, sizes)) for step in steps]
+
+
+@contextmanager
+def _decoding(file: Path) -> Iterator[None]:
+    """Quiet, and a FileError for whatever a decoder raises: of one damaged file, that is almost anything."""
     try:
         with quiet():
-            image, sizes = _open_nifti(file, MAX_VOXELS)
-            if len(image.shape) == 4:
-                return [_of_nibabel(image.slicer[..., k : k + 1], sizes) for k in range(image.shape[3])]
-        return [read_volume(file, numbers=True)]
+            yield
     except FileError:
         raise
     except Exception as error:
@@ -128,13 +134,8 @@ def outline(file: Path) -> Outline:
     if reader not in (_read_picture, _read_png):
         shape = read_volume(file).array.shape
         return Outline(shape[0], 3 if len(shape) == 4 else 1, shape[1] * shape[2])
-    try:
-        with quiet(), _open(file) as image:
-            return Outline(_count_frames(image), 1 if _is_grey(image) else 3, image.height * image.width)
-    except FileError:
-        raise
-    except Exception as error:
-        raise unreadable(file, error) from error
+    with _decoding(file), _open(file) as image:
+        return Outline(_count_frames(image), 1 if _is_grey(image) else 3, image.height * image.width)
 
 
 def claimed(file: Path) -> int:
