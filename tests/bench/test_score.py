@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from bench.runs.publish import publish
 from bench.runs.results import read_results
 from tests.bench.conftest import SIZE, Run, bench, results_in
 from tests.bench.test_errors import refused
@@ -71,7 +72,7 @@ def test_it_stands_beside_trained_methods(finished: Run, theirs: Path, tmp_path:
     assert "How sure is that?" in text
     assert results.gallery is not None
     assert set(results.gallery.samples) == {"unet", "nnunet"}
-    bench("publish", results.folder, "--to", tmp_path / "published")
+    assert list(publish(results.folder, tmp_path / "published", anonymous=False))
     published = "".join(f.read_text(encoding="utf-8") for f in (tmp_path / "published").rglob("*.json"))
     assert str(tmp_path) not in published
 
