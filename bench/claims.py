@@ -244,9 +244,9 @@ def _start(claim: Claim, histories: Histories) -> Answer:
     if 0 in spread:
         return _untested(claim, "the repetitions of one of the two are identical")
     difference = float(np.log(spread[0] / spread[1]))
-    tails = fdtri(*free, [(1 + stats.LEVEL) / 2, (1 - stats.LEVEL) / 2])
+    tails = fdtri(free[0], free[1], [(1 + stats.LEVEL) / 2, (1 - stats.LEVEL) / 2])
     low, high = (difference - np.log(tails) / 2).tolist()
-    below = float(fdtr(*free, (spread[0] / spread[1]) ** 2))
+    below = float(fdtr(free[0], free[1], (spread[0] / spread[1]) ** 2))
     p, note = 2 * min(below, 1 - below), f"{free[0] + 1} and {free[1] + 1} trainings"
     nothing = float("nan")
     return Answer(claim.compared, difference, low, high, p, False, nothing, 0, verdict(low, high, claim.expected), note)
