@@ -10,12 +10,13 @@ import random
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bench.launchers import Settings
+from bench.launchers import Settings, processes
 from bench.launchers.ray import _task
 from bench.runs import bundle, watch
 from bench.runs.results import read_results
@@ -59,21 +60,21 @@ def is_like(out: Path, alone: Path) -> None:
 
 
 def kill_some(out: Path, ended: Callable[[], bool], kills: int, seed: int) -> int:
-    """Kill workers at random moments, never the same cell twice in a row, until the run has ended; how many."""
-    dice, killed, last = random.Random(seed), 0, ""
+    """Kill workers at random moments until the run has ended; how many. No cell so often that it would be given up."""
+    dice, killed = random.Random(seed), Counter[str]()
     deadline = time.monotonic() + PATIENCE
     while not ended():
         assert time.monotonic() < deadline
         time.sleep(dice.uniform(0.2, 1.0))
-        busy = [worker for worker in at_work(out / "grid") if worker.cell != last and "-r" in worker.cell]
-        if busy and killed < kills:
+        busy = [w for w in at_work(out / "grid") if "-r" in w.cell and killed[w.cell] < processes.KILLS - 1]
+        if busy and killed.total() < kills:
             worker = dice.choice(busy)
             try:
                 os.kill(int(worker.name.rpartition("-")[2]), signal.SIGKILL)
             except ProcessLookupError:
                 continue
-            killed, last = killed + 1, worker.cell
-    return killed
+            killed[worker.cell] += 1
+    return killed.total()
 
 
 def test_two_workers_of_one_command_some_killed(images: Path, alone: Path, tmp_path: Path) -> None:
