@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from bench import launchers
-from bench.cli import commit
+from bench.version import commit
 from bench.runs import spec
 from bench.runs.results import read_results, write_cell
 from tests.bench.conftest import METHODS, SIZE, STEPS, YARDSTICKS, Run, bench, options, results_in
