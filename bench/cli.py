@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -12,9 +14,10 @@ from bench.commands.arguments import HEADINGS
 from bench.console import debug, program, show
 from bench.version import commit
 from uqseg.errors import FileError, UsageError
+from uqseg.interrupts import unwinding
 
 __all__ = ["app", "main"]
-STOPPED = 130  # what Typer makes of Ctrl-C
+STOPPED = 130, 143  # by Ctrl-C, as Typer has it, and by SIGTERM
 
 
 def _show_version(wanted: bool) -> None:
@@ -40,13 +43,18 @@ WrongWords = typer.BadParameter.__mro__[1]
 
 
 def main() -> None:
-    """Run the command line; one line per error, exit code 2 for usage, 1 for failures and 130 for Ctrl-C."""
+    """Run the command line; one line per error; exit code 2 for usage, 1 for failures, 130 or 143 where it is stopped."""
     for place, word in enumerate(sys.argv):
         if word == "--ray" and sys.argv[place + 1 : place + 2] in ([], *([w] for w in sys.argv if w.startswith("-"))):
             sys.argv[place] = "--ray=local"  # Typer knows no option whose value may be left out
     words = [word for word in sys.argv[1:] if word != "--debug"]
+    # Of the processes that torchrun started those that wait for others have to end at once.
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
     try:
-        code = app(words or ["--help"], prog_name=program(), standalone_mode=False)
+        with unwinding() if alone else nullcontext():
+            code = app(words or ["--help"], prog_name=program(), standalone_mode=False)
+    except SystemExit as end:
+        code = end.code
     except Exception as error:
         if isinstance(error, WrongWords):
             sys.exit(_wrong_words(error))
@@ -57,8 +65,8 @@ def main() -> None:
             message = f"{type(error).__name__}: {message} (--debug shows the traceback)"
         show(f"error: {message}", err=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)
-    if code == STOPPED:
-        show("stopped; the same command goes on where it stopped", err=True)
+    if code in STOPPED:
+        show("stopped; what is finished is kept, a training up to this step; the same command goes on there", err=True)
     sys.exit(code)
 
 

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 from bench import launchers
-from bench.version import commit
 from bench.runs import spec
 from bench.runs.results import read_results, write_cell
+from bench.version import commit
 from tests.bench.conftest import METHODS, SIZE, STEPS, YARDSTICKS, Run, bench, options, results_in
 from uqseg import methods, metrics, wrappers
 from uqseg.data import sources

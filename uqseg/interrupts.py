@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a training runs: what must not be torn apart is finished first."""
+"""Ctrl-C and SIGTERM: they end a command alike, and while a training runs what must not be torn apart is finished."""
 
 from __future__ import annotations
 
@@ -10,9 +10,27 @@ from types import FrameType
 from typing import Any
 
 
+def end(number: int, frame: FrameType | None = None) -> None:
+    """End as a signal asks: SIGINT in KeyboardInterrupt as ever, SIGTERM in SystemExit(143)."""
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+
+@contextmanager
+def unwinding() -> Iterator[None]:
+    """Have SIGTERM end what runs in it in SystemExit(143), so that it may clean up, unless somebody else handles it."""
+    free = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if free:
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if free:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 class Interrupts:
     """A context in which the first SIGINT or SIGTERM waits for the end of a `deferred` block; a second waits for
-    nothing. SIGINT ends in KeyboardInterrupt as ever, SIGTERM in SystemExit(143).
+    nothing. Both end as `end` says.
 
     Where somebody else handles these signals, or in another thread than the first, it changes nothing.
     shared: the first signal waits for the end of the context, since several processes are to stop together: whoever
@@ -25,13 +43,10 @@ class Interrupts:
         self.deferring = False
 
     def __enter__(self) -> Interrupts:
-        self._usual: dict[signal.Signals, Any] = {
-            signal.SIGINT: signal.default_int_handler,
-            signal.SIGTERM: signal.SIG_DFL,
-        }
-        if threading.current_thread() is not threading.main_thread():
-            self._usual = {}
-        self._usual = {number: usual for number, usual in self._usual.items() if signal.getsignal(number) == usual}
+        first = threading.current_thread() is threading.main_thread()
+        usual = {signal.SIGINT: (signal.default_int_handler,), signal.SIGTERM: (signal.SIG_DFL, end)}
+        current: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in usual if first}
+        self._usual = {number: handler for number, handler in current.items() if handler in usual[number]}
         for number in self._usual:
             signal.signal(number, self._receive)
         return self
@@ -40,7 +55,7 @@ class Interrupts:
         for number, usual in self._usual.items():
             signal.signal(number, usual)
         if self.received and error[0] is None:
-            self._end(self.received[0])
+            end(self.received[0])
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -51,12 +66,9 @@ class Interrupts:
         finally:
             self.deferring = False
             if self.received and not self.shared:
-                self._end(self.received[0])
+                end(self.received[0])
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received.append(number)
         if not (self.deferring or self.shared) or len(self.received) > 1:
-            self._end(number)
-
-    def _end(self, number: int) -> None:
-        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+            end(number)
