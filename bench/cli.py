@@ -43,7 +43,7 @@ WrongWords = typer.BadParameter.__mro__[1]
 
 
 def main() -> None:
-    """Run the command line; one line per error; exit code 2 for usage, 1 for failures, 130 or 143 where it is stopped."""
+    """Run the command line; one line per error; exit code 2 for usage, 1 for failures, 130 or 143 if it is stopped."""
     for place, word in enumerate(sys.argv):
         if word == "--ray" and sys.argv[place + 1 : place + 2] in ([], *([w] for w in sys.argv if w.startswith("-"))):
             sys.argv[place] = "--ray=local"  # Typer knows no option whose value may be left out

@@ -14,6 +14,8 @@ from bench.commands.arguments import BEGIN, Plugins
 from bench.console import program, show
 from uqseg.errors import UsageError
 
+SIZE = 64  # of the recipe quick, which is that of `run` by default
+
 
 class NewKind(StrEnum):
     method = "method"
@@ -69,7 +71,9 @@ def list_(
 @app.command(rich_help_panel=BEGIN)
 def data(
     source: Annotated[str, typer.Argument(help="Data source, see `list data`, such as folder:PATH.")],
-    size: Annotated[int, typer.Option(help="Images are SIZE×SIZE pixels, as a run would see them.")] = 128,
+    size: Annotated[
+        int, typer.Option(help="Images are SIZE×SIZE pixels. Default: as `uqseg run` sees them unless told otherwise.")
+    ] = SIZE,
     split: Annotated[str | None, typer.Option(help="train, val or test.", show_default="all")] = None,
     limit: Annotated[
         int | None, typer.Option(help="At most this many images, drawn evenly over patients.", show_default="all")

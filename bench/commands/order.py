@@ -15,19 +15,27 @@ from uqseg.errors import FileError, UsageError
 
 @app.command(rich_help_panel=ORDER)
 def status(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="One run, or a folder of runs.", show_default="--out")
+    ] = None,
     out: Out = Path("runs"),
+    every: Annotated[bool, typer.Option("--all", help="List each cell, training and score.")] = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Show workers and Slurm's queue until all is done, anew every few seconds.")
     ] = False,
 ) -> None:
-    """What is finished, under way, failed and damaged in the folder of runs."""
-    from bench.runs import watch as watching
-    from bench.runs.upkeep import state
+    """What is finished, under way, failed and damaged, of all runs or of one, and what comes next.
 
+    Example: uqseg status runs/first
+    """
+    from bench.runs import upkeep
+    from bench.runs import watch as watching
+
+    run, out = (folder, folder.parent) if folder and (folder / "run.json").exists() else (None, folder or out)
     if watch:
         watching.watch(_existing(out))
         return
-    for line in state(_existing(out)):
+    for line in upkeep.state_of_run(run, every) if run else upkeep.state(_existing(out), every):
         show(line)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from bench.cli import app
 from bench.commands.arguments import HEADINGS
+from bench.runs import spec
 from tests.bench.conftest import bench
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -34,3 +35,8 @@ def test_commands_and_options_are_in_groups_with_defaults_and_examples() -> None
     for words in ("name[option=value,training.lr=1e-3]", '"unet,unet[pos_weight=99]"', "[default: (the recipe's)]",
                   "─ Options for several processors ─"):  # fmt: skip
         assert words in text
+
+
+def test_data_is_shown_as_a_run_sees_it_by_default() -> None:
+    sizes = {p.name: p.default for p in COMMANDS["data"].params}
+    assert sizes["size"] == spec.recipe("quick").size

@@ -272,7 +272,7 @@ def test_ranks_of_many_methods_do_not_collide_and_fit_a_page(methods: int) -> No
 
 def test_many_or_long_names_stand_above_a_plot_that_fits_a_page() -> None:
     for names in (["a", LONG], [f"m{k}" for k in range(16)]):
-        curves = {name: [stats.Estimate(0.5, 0.4, 0.6)] * 2 for name in names}
+        curves = {name: [Estimate(0.5, 0.4, 0.6)] * 2 for name in names}
         plot = plots.ged_of_samples(curves, [1, 2], plots.styles(names))
         plot.canvas.draw()
         (shown,) = plot.legends
