@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-# Headings of options and of commands.
-PREDICTIONS = "Options for data and predictions"
-WHERE = "Options for several processors"
-PAGE = "Options for the report"
+# Headings of commands.
 HEADINGS = BEGIN, TRAIN, READ, ORDER, OWN = (
     "Begin",
     "Train, score and predict",
@@ -35,82 +33,66 @@ class SampleKind(StrEnum):
 
 
 RunFolder = Annotated[
-    Path, typer.Argument(metavar="RUN", help="Results folder of a run, such as runs/NAME, or its published copy.")
+    Path, Argument(metavar="RUN", help="Results folder of a run, such as runs/NAME, or its published copy.")
 ]
-Methods = Annotated[
-    str,
-    typer.Option(
-        help="Comma-separated: name, name\\[option=value,training.lr=1e-3], name+wrapper, package.module:Class, "
-        "path/to/file.py:Class, NAME=predictions:DIR, or all."
-    ),
-]
-Assignments = Annotated[Wanted, typer.Option("--set", help="method.option=value or training.key=value; repeatable.")]
-Samples = Annotated[int | None, typer.Option(help="Samples per image.", show_default="the recipe's")]
-Limit = Annotated[int | None, typer.Option(help="At most this many images in each split.", show_default="all")]
-Size = Annotated[int | None, typer.Option(help="Images are SIZE×SIZE pixels.", show_default="the recipe's")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
-Out = Annotated[Path, typer.Option(help="Folder of all runs, with the store of weights and scores.")]
+Methods = Annotated[str, Option(
+    help="Comma-separated: name, name\\[option=value,training.lr=1e-3], name+wrapper, package.module:Class, "
+    "path/to/file.py:Class, NAME=predictions:DIR, or all."
+)]  # fmt: skip
+Assignments = Annotated[Wanted, Option("--set", help="method.option=value or training.key=value; repeatable.")]
+Samples = Annotated[int | None, Option(help="Samples per image.", show_default="the recipe's")]
+Limit = Annotated[int | None, Option(help="At most this many images in each split.", show_default="all")]
+Size = Annotated[int | None, Option(help="Images are SIZE×SIZE pixels.", show_default="the recipe's")]
+Device = Annotated[str, Option(help="auto, cpu, cuda or cuda:1.")]
+Out = Annotated[Path, Option(help="Folder of all runs, with the store of weights and scores.")]
 Name = Annotated[
-    str | None,
-    typer.Option(help="Name of the results folder.", show_default="data, recipe, size and a hash of the rest"),
+    str | None, Option(help="Name of the results folder.", show_default="data, recipe, size and a hash of the rest")
 ]
-Plugins = Annotated[
-    Wanted,
-    typer.Option(
-        "--plugin",
-        help="A Python file that registers methods, wrappers, statistics, figures, sources or launchers; repeatable.",
-    ),
-]
-Trust = Annotated[
-    Wanted, typer.Option(help="A plugin or class from outside this project whose code may be run; repeatable.")
-]
+Plugins = Annotated[Wanted, Option("--plugin",
+    help="A Python file that registers methods, wrappers, statistics, figures, sources or launchers; repeatable."
+)]  # fmt: skip
+Trust = Annotated[Wanted, Option(help="A plugin or class from outside this project whose code may be run; repeatable.")]
+on_predictions = partial(Option, rich_help_panel="Options for data and predictions")
+on_processors = partial(Option, rich_help_panel="Options for several processors")
+on_page = partial(Option, rich_help_panel="Options for the report")
 Kinds = Annotated[
     SampleKind | None,
-    typer.Option(
-        "--kind",
-        help="independent, support or stratified: how the samples of predictions were drawn, where their folder does "
-        "not say.",
-        show_choices=False,  # as a type they would leave no room for the text
-        rich_help_panel=PREDICTIONS,
+    on_predictions(
+        "--kind", help="independent, support or stratified: how the samples of predictions were drawn, where their "
+        "folder does not say.", show_choices=False,  # as a type they would leave no room for the text
     ),
-]
-Common = Annotated[
-    bool,
-    typer.Option(
-        "--common",
-        help="Go on where predictions lack more than 10 % of the test cases: all are scored on the common ones.",
-        rich_help_panel=PREDICTIONS,
-    ),
-]
+]  # fmt: skip
+Common = Annotated[bool, on_predictions(
+    "--common", help="Go on where predictions lack more than 10 % of the test cases: all are scored on the common ones."
+)]  # fmt: skip
 AllowMissing = Annotated[
-    bool,
-    typer.Option(
-        "--allow-missing",
-        help="Go on where more than 1 % of the readers' files cannot be used.",
-        rich_help_panel=PREDICTIONS,
-    ),
+    bool, on_predictions("--allow-missing", help="Go on where more than 1 % of the readers' files cannot be used.")
+]
+Jobs = Annotated[
+    int | None,
+    on_processors(min=1, help="Processes that work at the same time.", show_default="one for each GPU, else 1"),
+]
+Threads = Annotated[int | None, on_processors(
+    min=1, help="Threads of each cell, fixed when the run is planned.", show_default="the cores over the jobs"
+)]  # fmt: skip
+Slurm = Annotated[
+    Path | None, on_processors(help="Send the cells to Slurm, as FILE.toml says: partition, time, gpus, ...")
+]
+Ray = Annotated[
+    str | None, on_processors(help="Send the cells to the Ray cluster at ADDRESS; without one, to this machine's.")
+]
+Launcher = Annotated[
+    str | None, on_processors(help="Where cells are worked on, see `list launchers`; for those of plugins.")
 ]
 Curves = Annotated[
-    str | None,
-    typer.Option(
-        "--log", help="Show the trainings' curves as well in tensorboard:DIR, wandb or mlflow.", rich_help_panel=PAGE
-    ),
+    str | None, on_page("--log", help="Show the trainings' curves as well in tensorboard:DIR, wandb or mlflow.")
 ]
-Kept = Annotated[
-    bool,
-    typer.Option(
-        "--gallery/--no-gallery", help="Keep images and samples of a few cases for the page.", rich_help_panel=PAGE
-    ),
-]
+Kept = Annotated[bool, on_page("--gallery/--no-gallery", help="Keep images and samples of a few cases for the page.")]
 Reported = Annotated[
-    bool,
-    typer.Option(
-        "--report/--no-report",
-        help="Write the report once the cells are done; else `report` does.",
-        rich_help_panel=PAGE,
-    ),
+    bool, on_page("--report/--no-report", help="Write the report once the cells are done; else `report` does.")
 ]
-Pictures = Annotated[Format, typer.Option(help="Format of the page's pictures.", rich_help_panel=PAGE)]
+Pictures = Annotated[Format, on_page(help="Format of the page's pictures.")]
+Progress = Annotated[bool, on_page(help="Show progress bars.")]
 
 
 def register(plugins: Wanted) -> None:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from bench.commands import app, arguments
 from bench.commands.arguments import BEGIN, Plugins
@@ -36,14 +36,14 @@ class Kind(StrEnum):
 def list_(
     kind: Annotated[
         Kind,
-        typer.Argument(
+        Argument(
             help=f"What to list: {', '.join(Kind)}.",
             show_choices=False,  # as a type they would leave no room for the text
         ),
     ],
-    name: Annotated[str | None, typer.Argument(help="options: of which method or wrapper, or training.")] = None,
+    name: Annotated[str | None, Argument(help="options: of which method or wrapper, or training.")] = None,
     plugin: Plugins = None,
-    markdown: Annotated[bool, typer.Option(help="metrics: the page of all definitions.")] = False,
+    markdown: Annotated[bool, Option(help="metrics: the page of all definitions.")] = False,
 ) -> None:
     """What can be asked for, one line of description each.
 
@@ -70,30 +70,28 @@ def list_(
 
 @app.command(rich_help_panel=BEGIN)
 def data(
-    source: Annotated[str, typer.Argument(help="Data source, see `list data`, such as folder:PATH.")],
+    source: Annotated[str, Argument(help="Data source, see `list data`, such as folder:PATH.")],
     size: Annotated[
-        int, typer.Option(help="Images are SIZE×SIZE pixels. Default: as `uqseg run` sees them unless told otherwise.")
+        int, Option(help="Images are SIZE×SIZE pixels. Default: as `uqseg run` sees them unless told otherwise.")
     ] = SIZE,
-    split: Annotated[str | None, typer.Option(help="train, val or test.", show_default="all")] = None,
+    split: Annotated[str | None, Option(help="train, val or test.", show_default="all")] = None,
     limit: Annotated[
-        int | None, typer.Option(help="At most this many images, drawn evenly over patients.", show_default="all")
+        int | None, Option(help="At most this many images, drawn evenly over patients.", show_default="all")
     ] = None,
-    cases: Annotated[int, typer.Option(min=1, help="Cases on the contact sheet.")] = 24,
-    problems: Annotated[bool, typer.Option("--problems", help="List every problem, not a few of each kind.")] = False,
+    cases: Annotated[int, Option(min=1, help="Cases on the contact sheet.")] = 24,
+    problems: Annotated[bool, Option("--problems", help="List every problem, not a few of each kind.")] = False,
     write_cases: Annotated[
         bool,
-        typer.Option(
-            "--write-cases", help="Write a cases.csv with patients and splits to look through into the folder."
-        ),
+        Option("--write-cases", help="Write a cases.csv with patients and splits to look through into the folder."),
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             help="Contact sheet to write, with page and tables beside it.",
             show_default="runs/data/NAME/contact-sheet.png",
         ),
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of converted data.", show_default="$UQSEG_CACHE")] = None,
+    cache: Annotated[Path | None, Option(help="Folder of converted data.", show_default="$UQSEG_CACHE")] = None,
 ) -> None:
     """What a data set holds: images, problems, how far its readers agree, also as a page. Look here before a run.
 
@@ -129,8 +127,8 @@ def data(
 
 @app.command(rich_help_panel=BEGIN)
 def new(
-    kind: Annotated[NewKind, typer.Argument(help="What to begin.")],
-    name: Annotated[str, typer.Argument(help="Its name, such as my_ssn.")],
+    kind: Annotated[NewKind, Argument(help="What to begin.")],
+    name: Annotated[str, Argument(help="Its name, such as my_ssn.")],
 ) -> None:
     """Write a commented file NAME.py that works as it is, to be changed.
 
@@ -143,9 +141,7 @@ def new(
 
 
 @app.command(rich_help_panel=BEGIN)
-def check(
-    method: Annotated[str, typer.Argument(help="path/to/file.py:Class, package.module:Class or a name.")],
-) -> None:
+def check(method: Annotated[str, Argument(help="path/to/file.py:Class, package.module:Class or a name.")]) -> None:
     """Check in seconds that a method keeps the contract, on invented images; what is wrong is said in one line.
 
     Example: uqseg check my_ssn.py:MySSN

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from bench.commands import app
 from bench.commands.arguments import OWN, Assignments, Device, Limit, Methods, Out, Samples, Size
@@ -16,13 +16,13 @@ from bench.console import command, show
 def time_(
     only: Annotated[
         str,
-        typer.Option(
+        Option(
             help="Comma-separated: training, sampling, metrics, peers, start, data, scale, launch.", show_default="all"
         ),
     ] = "",
-    quick: Annotated[bool, typer.Option("--quick", help="Small sizes and few turns, to see that it works.")] = False,
+    quick: Annotated[bool, Option("--quick", help="Small sizes and few turns, to see that it works.")] = False,
     device: Device = "auto",
-    to: Annotated[Path, typer.Option(help="Folder to write the report to.")] = Path("reports/timing"),
+    to: Annotated[Path, Option(help="Folder to write the report to.")] = Path("reports/timing"),
 ) -> None:
     """Measure speed against the plain way, other packages and the machine's limits, and write a report.
 
@@ -41,9 +41,7 @@ def time_(
 
 @app.command(rich_help_panel=OWN)
 def demos(
-    to: Annotated[Path, typer.Option(help="Folder to write the page, its tables and pictures to.")] = Path(
-        "reports/metrics"
-    ),
+    to: Annotated[Path, Option(help="Folder to write the page, its tables and pictures to.")] = Path("reports/metrics"),
     methods: Methods = "all",
     size: Size = None,
     limit: Limit = None,

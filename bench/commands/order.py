@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from bench.commands import app
 from bench.commands.arguments import ORDER, Out
@@ -16,12 +16,12 @@ from uqseg.errors import FileError, UsageError
 @app.command(rich_help_panel=ORDER)
 def status(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="One run, or a folder of runs.", show_default="--out")
+        Path | None, Argument(metavar="RUN", help="One run, or a folder of runs.", show_default="--out")
     ] = None,
     out: Out = Path("runs"),
-    every: Annotated[bool, typer.Option("--all", help="List each cell, training and score.")] = False,
+    every: Annotated[bool, Option("--all", help="List each cell, training and score.")] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Show workers and Slurm's queue until all is done, anew every few seconds.")
+        bool, Option("--watch", help="Show workers and Slurm's queue until all is done, anew every few seconds.")
     ] = False,
 ) -> None:
     """What is finished, under way, failed and damaged, of all runs or of one, and what comes next.
@@ -42,7 +42,7 @@ def status(
 @app.command(rich_help_panel=ORDER)
 def clean(
     out: Out = Path("runs"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be freed, and free nothing.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Say what would be freed, and free nothing.")] = False,
 ) -> None:
     """Free weights, scores and half-done trainings that no results folder in OUT needs."""
     from bench.runs import upkeep

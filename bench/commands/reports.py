@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from bench.commands import app, arguments
 from bench.commands.arguments import READ, Format, Pictures, Plugins, Reported, RunFolder
@@ -14,11 +14,7 @@ from uqseg.errors import FileError
 
 
 @app.command(rich_help_panel=READ)
-def report(
-    folder: RunFolder,
-    pictures: Pictures = Format.png,
-    plugin: Plugins = None,
-) -> None:
+def report(folder: RunFolder, pictures: Pictures = Format.png, plugin: Plugins = None) -> None:
     """Write the report of a run anew from its results folder alone; no data, weights or torch are needed.
 
     Example: uqseg report runs/first --pictures svg
@@ -33,7 +29,7 @@ def report(
 
 @app.command(rich_help_panel=READ)
 def view(
-    folder: Annotated[Path, typer.Argument(help="Results folder of a run, or any with a page, such as reports.")],
+    folder: Annotated[Path, Argument(help="Results folder of a run, or any with a page, such as reports.")],
 ) -> None:
     """Open the page of a folder in the browser; the report of a run is written first where it has none.
 
@@ -52,9 +48,7 @@ def view(
 
 
 @app.command(rich_help_panel=READ)
-def index(
-    folder: Annotated[Path, typer.Argument(help="Folder of reports.")] = Path("reports"),
-) -> None:
+def index(folder: Annotated[Path, Argument(help="Folder of reports.")] = Path("reports")) -> None:
     """Write index.html over all reports in a folder: their best figures, and whether ranks are the same in all."""
     from bench.report import index as page
 
@@ -65,14 +59,14 @@ def index(
 
 @app.command(rich_help_panel=READ)
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="Results folder of a run, or its published copy.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    a: Annotated[Path, Argument(metavar="A", help="Results folder of a run, or its published copy.")],
+    b: Annotated[Path, Argument(metavar="B", help="Another one.")],
     figures: Annotated[
-        str, typer.Option(help="Comma-separated figures, see `list metrics`.")
+        str, Option(help="Comma-separated figures, see `list metrics`.")
     ] = "dice@0.5,brier,ece_active,ged,hm_iou",
     to: Annotated[
         Path | None,
-        typer.Option(help="Folder to write the comparison to.", show_default="runs/comparison/A-B of their names"),
+        Option(help="Folder to write the comparison to.", show_default="runs/comparison/A-B of their names"),
     ] = None,
 ) -> None:
     """What differs between two runs, and paired differences B − A of each method that they have in common.
@@ -89,8 +83,8 @@ def compare(
 
 @app.command(rich_help_panel=READ)
 def merge(
-    folders: Annotated[list[Path], typer.Argument(help="Results folders of the same data and recipe.")],
-    to: Annotated[Path, typer.Option(help="Folder of the joined run.")],
+    folders: Annotated[list[Path], Argument(help="Results folders of the same data and recipe.")],
+    to: Annotated[Path, Option(help="Folder of the joined run.")],
     report: Reported = True,
     pictures: Pictures = Format.png,
 ) -> None:
@@ -109,9 +103,9 @@ def merge(
 @app.command(rich_help_panel=READ)
 def publish(
     folder: RunFolder,
-    to: Annotated[Path, typer.Option(help="Folder of the copy.")],
+    to: Annotated[Path, Option(help="Folder of the copy.")],
     anonymize: Annotated[
-        bool, typer.Option("--anonymize", "--anonymous", help="Replace names of cases and patients by numbers.")
+        bool, Option("--anonymize", "--anonymous", help="Replace names of cases and patients by numbers.")
     ] = False,
     pictures: Pictures = Format.png,
 ) -> None:
@@ -130,11 +124,10 @@ def publish(
 def claims(
     folder: RunFolder,
     to: Annotated[
-        Path | None, typer.Option(help="Folder to write claims.md and claims.csv to.", show_default="the run's")
+        Path | None, Option(help="Folder to write claims.md and claims.csv to.", show_default="the run's")
     ] = None,
     file: Annotated[
-        Path | None,
-        typer.Option(help="A TOML file of claims.", show_default="those of the 2020 student report"),
+        Path | None, Option(help="A TOML file of claims.", show_default="those of the 2020 student report")
     ] = None,
 ) -> None:
     """Test a file of claims on a run, by default those of the 2020 student report.
@@ -150,10 +143,10 @@ def claims(
 
 @app.command(rich_help_panel=READ)
 def claim(
-    text: Annotated[str, typer.Argument(help='Such as "ged(probunet) < ged(ensemble) - 0.02", see docs/claims.md.')],
-    run: Annotated[Path, typer.Option(help="Results folder of a run, such as runs/NAME, or its published copy.")],
+    text: Annotated[str, Argument(help='Such as "ged(probunet) < ged(ensemble) - 0.02", see docs/claims.md.')],
+    run: Annotated[Path, Option(help="Results folder of a run, such as runs/NAME, or its published copy.")],
     difference: Annotated[
-        float | None, typer.Option(help="Say how many patients would show a difference of this size.")
+        float | None, Option(help="Say how many patients would show a difference of this size.")
     ] = None,
     plugin: Plugins = None,
 ) -> None:

@@ -6,97 +6,42 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option
 
-from bench.commands import app, arguments
-from bench.commands.arguments import (
-    PAGE,
-    TRAIN,
-    WHERE,
-    AllowMissing,
-    Assignments,
-    Common,
-    Curves,
-    Device,
-    Format,
-    Kept,
-    Kinds,
-    Limit,
-    Methods,
-    Name,
-    Out,
-    Pictures,
-    Plugins,
-    Reported,
-    RunFolder,
-    Samples,
-    Size,
-    Trust,
-    Wanted,
-)
+from bench.commands import app
+from bench.commands import arguments as args
 from bench.console import command, debug, show
 from uqseg.errors import FileError
 
 
-@app.command(rich_help_panel=TRAIN)
+@app.command(rich_help_panel=args.TRAIN)
 def run(
-    methods: Methods = "all",
-    data: Annotated[str, typer.Option(help="Data source, see `list data`, such as folder:PATH.")] = "lidc-sim",
-    recipe: Annotated[str, typer.Option(help="Training protocol, see `list recipes`, or FILE.toml.")] = "quick",
-    seeds: Annotated[str, typer.Option(help="Repetitions: whole numbers and ranges, such as 0,1 or 0-4.")] = "0",
-    settings: Assignments = None,
-    samples: Samples = None,
-    size: Size = None,
-    limit: Limit = None,
-    device: Device = "auto",
-    out: Out = Path("runs"),
-    name: Name = None,
-    plugin: Plugins = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
-    kind: Kinds = None,
-    common: Common = False,
-    allow_missing: AllowMissing = False,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Processes that work at the same time.",
-            show_default="one for each GPU, else 1",
-            rich_help_panel=WHERE,
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Threads of each cell, fixed when the run is planned.",
-            show_default="the cores over the jobs",
-            rich_help_panel=WHERE,
-        ),
-    ] = None,
-    slurm: Annotated[
-        Path | None,
-        typer.Option(
-            help="Send the cells to Slurm, as FILE.toml says: partition, time, gpus, ...", rich_help_panel=WHERE
-        ),
-    ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            help="Send the cells to the Ray cluster at ADDRESS; without one, to this machine's.", rich_help_panel=WHERE
-        ),
-    ] = None,
-    launcher: Annotated[
-        str | None,
-        typer.Option(
-            help="Where cells are worked on, see `list launchers`; for those of plugins.", rich_help_panel=WHERE
-        ),
-    ] = None,
-    log: Curves = None,
-    gallery: Kept = True,
-    report: Reported = True,
-    pictures: Pictures = Format.png,
-    progress: Annotated[bool, typer.Option(help="Show progress bars.", rich_help_panel=PAGE)] = True,
+    methods: args.Methods = "all",
+    data: Annotated[str, Option(help="Data source, see `list data`, such as folder:PATH.")] = "lidc-sim",
+    recipe: Annotated[str, Option(help="Training protocol, see `list recipes`, or FILE.toml.")] = "quick",
+    seeds: Annotated[str, Option(help="Repetitions: whole numbers and ranges, such as 0,1 or 0-4.")] = "0",
+    settings: args.Assignments = None,
+    samples: args.Samples = None,
+    size: args.Size = None,
+    limit: args.Limit = None,
+    device: args.Device = "auto",
+    out: args.Out = Path("runs"),
+    name: args.Name = None,
+    plugin: args.Plugins = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
+    kind: args.Kinds = None,
+    common: args.Common = False,
+    allow_missing: args.AllowMissing = False,
+    jobs: args.Jobs = None,
+    threads: args.Threads = None,
+    slurm: args.Slurm = None,
+    ray: args.Ray = None,
+    launcher: args.Launcher = None,
+    log: args.Curves = None,
+    gallery: args.Kept = True,
+    report: args.Reported = True,
+    pictures: args.Pictures = args.Format.png,
+    progress: args.Progress = True,
 ) -> None:
     """Train, sample and score methods, and write a report. The same command goes on where it was stopped.
 
@@ -114,7 +59,7 @@ def run(
         together.follow(device)
         return
     together.lead(device)
-    arguments.register(plugin)
+    args.register(plugin)
     request = spec.make_run(
         data=data,
         recipe_name=recipe,
@@ -130,35 +75,32 @@ def run(
     choice = choose(device, jobs, slurm, ray, launcher)
     use = _settings(
         choice.device, spec.outside(request), progress, curves=log, jobs=choice.jobs, target=choice.target,
-        gallery=gallery, report=report, pictures=pictures.value,
+        gallery=gallery, report=report, pictures=pictures.value
     )  # fmt: skip
     splits, theirs = perform.load(request, use.progress, allow_missing)
     place = perform.Place(out, name, command(), threads)
     perform.perform(request, splits, theirs, place, choice, use, common, dry_run)
 
 
-@app.command(rich_help_panel=TRAIN)
+@app.command(rich_help_panel=args.TRAIN)
 def score(
-    folder: Annotated[
-        Path, typer.Argument(help="Folder of predicted masks or probabilities, see docs/predictions.md.")
-    ],
-    data: Annotated[str, typer.Option(help="Data source with the readers' masks, such as folder:PATH.")],
-    label: Annotated[str, typer.Option(help="What to call the method.")] = "predictions",
+    folder: Annotated[Path, Argument(help="Folder of predicted masks or probabilities, see docs/predictions.md.")],
+    data: Annotated[str, Option(help="Data source with the readers' masks, such as folder:PATH.")],
+    label: Annotated[str, Option(help="What to call the method.")] = "predictions",
     samples: Annotated[
-        int | None,
-        typer.Option(help="Draws of the yardstick `oracle`, and independent draws used.", show_default="all"),
+        int | None, Option(help="Draws of the yardstick `oracle`, and independent draws used.", show_default="all")
     ] = None,
-    size: Annotated[int, typer.Option(help="Images are SIZE×SIZE pixels.")] = 128,
-    limit: Limit = None,
-    out: Out = Path("runs"),
-    name: Name = None,
-    plugin: Plugins = None,
-    kind: Kinds = None,
-    common: Common = False,
-    allow_missing: AllowMissing = False,
-    gallery: Kept = True,
-    report: Reported = True,
-    pictures: Pictures = Format.png,
+    size: Annotated[int, Option(help="Images are SIZE×SIZE pixels.")] = 128,
+    limit: args.Limit = None,
+    out: args.Out = Path("runs"),
+    name: args.Name = None,
+    plugin: args.Plugins = None,
+    kind: args.Kinds = None,
+    common: args.Common = False,
+    allow_missing: args.AllowMissing = False,
+    gallery: args.Kept = True,
+    report: args.Reported = True,
+    pictures: args.Pictures = args.Format.png,
 ) -> None:
     """Score what somebody else's program predicted for the test images, and write a report. Nothing is trained.
 
@@ -168,7 +110,7 @@ def score(
     from bench.launchers.choice import choose
     from bench.runs import perform, predicted, spec
 
-    arguments.register(plugin)
+    args.register(plugin)
     request = predicted.to_score(data, folder, label, kind, samples, size, limit, tuple(plugin or ()))
     choice = choose("cpu", None, None, None, None)
     use = _settings("cpu", spec.outside(request), gallery=gallery, report=report, pictures=pictures.value)
@@ -180,19 +122,19 @@ def score(
     perform.perform(request, splits, theirs, perform.Place(out, name, command()), choice, use, common)
 
 
-@app.command(rich_help_panel=TRAIN)
+@app.command(rich_help_panel=args.TRAIN)
 def predict(
-    model: Annotated[str, typer.Argument(help="runs/NAME/LABEL, a folder of weights, or a name of `list models`.")],
-    images: Annotated[Path, typer.Argument(help="A folder of images, or one: PNG, TIFF, NIfTI, DICOM, ...")],
-    to: Annotated[Path, typer.Option(help="Folder of the answers; what is there already is not done again.")],
-    samples: Annotated[int, typer.Option(min=1, help="Samples for each slice.")] = 16,
-    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    model: Annotated[str, Argument(help="runs/NAME/LABEL, a folder of weights, or a name of `list models`.")],
+    images: Annotated[Path, Argument(help="A folder of images, or one: PNG, TIFF, NIfTI, DICOM, ...")],
+    to: Annotated[Path, Option(help="Folder of the answers; what is there already is not done again.")],
+    samples: Annotated[int, Option(min=1, help="Samples for each slice.")] = 16,
+    seed: Annotated[int, Option(help="Of the samples.")] = 0,
     window: Annotated[
-        str | None, typer.Option(help="LOW,HIGH: numbers shown as black and white, of images of more than 8 bits.")
+        str | None, Option(help="LOW,HIGH: numbers shown as black and white, of images of more than 8 bits.")
     ] = None,
-    dicom_seg: Annotated[bool, typer.Option("--dicom-seg", help="Write the masks of DICOM images also so.")] = False,
-    device: Device = "auto",
-    trust: Trust = None,
+    dicom_seg: Annotated[bool, Option("--dicom-seg", help="Write the masks of DICOM images also so.")] = False,
+    device: args.Device = "auto",
+    trust: args.Trust = None,
 ) -> None:
     """Predict on new images: mask, mean, standard deviation, entropy, samples and a picture of each, and a summary.
 
@@ -216,15 +158,15 @@ def predict(
         raise FileError(f"{len(reasons)} of {len(table)} images have no prediction: {'; '.join(reasons[:5])}")
 
 
-@app.command(rich_help_panel=TRAIN)
+@app.command(rich_help_panel=args.TRAIN)
 def export(
-    cell: Annotated[str, typer.Argument(help="runs/NAME/LABEL of a trained method, with or without wrappers.")],
-    to: Annotated[Path, typer.Option(help="Folder of the model, such as uqseg/models/lidc64/unet.")],
+    cell: Annotated[str, Argument(help="runs/NAME/LABEL of a trained method, with or without wrappers.")],
+    to: Annotated[Path, Option(help="Folder of the model, such as uqseg/models/lidc64/unet.")],
     credit: Annotated[
-        str | None, typer.Option(help="For its card: whose the data are, and under which licence. Known of LIDC.")
+        str | None, Option(help="For its card: whose the data are, and under which licence. Known of LIDC.")
     ] = None,
-    device: Device = "auto",
-    trust: Trust = None,
+    device: args.Device = "auto",
+    trust: args.Trust = None,
 ) -> None:
     """Make a model to hand on of a trained method: weights as float16, scored as they are stored, and a card.
 
@@ -238,14 +180,14 @@ def export(
 
 @app.command(hidden=True)
 def work(
-    folder: RunFolder,
-    cells: Annotated[Wanted, typer.Argument(help="Folders in its cells/. Default: all.")] = None,
-    device: Device = "auto",
-    trust: Trust = None,
+    folder: args.RunFolder,
+    cells: Annotated[args.Wanted, Argument(help="Folders in its cells/. Default: all.")] = None,
+    device: args.Device = "auto",
+    trust: args.Trust = None,
     attached: Annotated[
-        bool, typer.Option("--attached", help="Read the cells from standard input, and stop when that is closed.")
+        bool, Option("--attached", help="Read the cells from standard input, and stop when that is closed.")
     ] = False,
-    log: Curves = None,
+    log: args.Curves = None,
 ) -> None:
     """Do cells of a run that nobody else is at; what launchers call in other processes and on other machines."""
     from bench.runs.attached import read_cells
