@@ -84,7 +84,7 @@ def state_of_run(folder: Path, every: bool = False) -> Iterator[str]:
     quoted = left if every else left[:QUOTED]
     if left:
         more = f" and {len(left) - len(quoted)} more" * (len(left) > len(quoted))
-        yield f"to do       {len(left)} cells: {', '.join(quoted)}{more}"
+        yield f"to do       {len(left)}: {', '.join(quoted)}{more}"
     if not left and not failed and not at_work:
         yield f"next        uqseg view {folder}"
     elif any(not worker.silent for worker in at_work):

@@ -91,7 +91,7 @@ def test_status_of_a_run_is_one_screen(finished: Run, tmp_path: Path) -> None:
     lines = bench("status", run).out.splitlines()
     assert [line.split()[0] for line in lines] == ["unfinished", "failed", "done", "to", "next"]
     assert "failed      run/unet-r0  no memory" in lines
-    assert "to do       1 cells: segnet-r0" in lines
+    assert "to do       1: segnet-r0" in lines
     assert lines[-1].startswith(
         "next        mend what failed, and give the same command: python -m bench run --methods"
     )
