@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+AGAIN = 0.1  # seconds after which a signal that was lost is sent once more
 
 
 def end(number: int, frame: FrameType | None = None) -> None:
@@ -19,13 +23,25 @@ def end(number: int, frame: FrameType | None = None) -> None:
 def unwinding() -> Iterator[None]:
     """Have SIGTERM end what runs in it in SystemExit(143), so that it may clean up, unless somebody else handles it."""
     free = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    if free:
-        signal.signal(signal.SIGTERM, end)
+    if not free:
+        yield
+        return
+    report = sys.unraisablehook
+
+    def again(lost: Any) -> None:
+        """Python drops what is raised while an object is thrown away: then the signal is sent once more."""
+        if lost.exc_type is SystemExit:
+            threading.Timer(AGAIN, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        else:
+            report(lost)
+
+    signal.signal(signal.SIGTERM, end)
+    sys.unraisablehook = again
     try:
         yield
     finally:
-        if free:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.unraisablehook = report
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class Interrupts:
