@@ -162,9 +162,13 @@ def test_sigterm_is_not_lost_while_an_object_is_thrown_away() -> None:
         def __del__(self) -> None:
             signal.raise_signal(signal.SIGTERM)
 
-    with pytest.raises(SystemExit) as end, unwinding():
+    @unwinding()
+    def wait() -> None:
         Ended()
         time.sleep(10)
+
+    with pytest.raises(SystemExit) as end:
+        wait()
     assert end.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
