@@ -1,5 +1,5 @@
 """The report of a results folder: `write(folder)`. Needs no data, no method and no torch."""
 
-from bench.report.page import write
+from bench.report.page import lines, write
 
-__all__ = ["write"]
+__all__ = ["lines", "write"]

@@ -7,7 +7,7 @@ Its order is that of a reader's questions: which method, how sure, at what cost,
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,6 +81,13 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
     return markdown([summary]).splitlines()
 
 
+def lines(folder: Path, pictures: Literal["png", "svg"] = "png") -> Iterator[str]:
+    """Write the report in `folder`, and yield what a terminal shows of it: its summary table, and where it is."""
+    yield ""
+    yield from write(folder, pictures=pictures)
+    yield f"Report: {folder / 'report.md'}, and for a browser {folder / 'report.html'}"
+
+
 def _write(results: Results, warnings: Sequence[Block], body: Sequence[Block], pictures: str) -> None:
     """The two pages of the same blocks."""
     head = [_head(results), *warnings]
@@ -145,11 +152,8 @@ def without_paths(command: str) -> str:
 def warnings_of(results: Results, patients: int) -> list[str]:
     """What a reader must know before any number: cells still missing, few test patients, older versions."""
     warnings = []
-    scored = {(cell.label, cell.repetition) for cell in results.scored}
-    missing = [f"{e['label']}, repetition {e['repetition']}" for e in results.run["cells"]
-               if (e["label"], e["repetition"]) not in scored]  # fmt: skip
-    if missing := [name for name in missing if name not in results.failed]:
-        warnings.append(f"> **Not finished.** Without scores so far: {'; '.join(map(escape, missing))}.")
+    if results.missing:
+        warnings.append(f"> **Not finished.** Without scores so far: {'; '.join(map(escape, results.missing))}.")
     counts = {label: len(cells) for label, cells in results.cells.items()}
     if len(set(counts.values())) > 1:
         each = ", ".join(f"{escape(label)} {count}" for label, count in counts.items())
