@@ -418,8 +418,8 @@ def _ncc_samples(scored: Scored) -> Tensor:
 
     yes, no = scored.logs.yes, scored.logs.no
     own = scored.prob * yes + (1 - scored.prob) * no
-    maps = zip(own, scored.masks, yes, no, strict=True)  # an image's after the other: they stay in the cache
-    value = torch.stack([pearson(mine, y.where(drawn, n)) for mine, drawn, y, n in maps])  # of both with the other sign
+    marks = scored.references[:, :-1].float()
+    value = pearson(own[:, None], torch.lerp(no[:, None], yes[:, None], marks))  # of both with the other sign
     weight = scored.reader_weights * ~value.isnan()
     total = weight.sum(1)
     return (weight * value.nan_to_num()).sum(1) / total.masked_fill(total == 0, float("nan"))

@@ -22,7 +22,7 @@ def equal_odds(bins: int, most: float) -> Tensor:
 
 
 WIDTHS, ODDS, FIRST_ACTIVE = equal_width(BINS), equal_odds(FINE, 9.0), torch.tensor([ACTIVE, 1 / BINS])
-FINEST = torch.cat([WIDTHS, ODDS, FIRST_ACTIVE]).unique()
+FINEST = torch.unique(torch.cat([WIDTHS, ODDS, FIRST_ACTIVE]))
 """The edges of all three together, ascending."""
 
 

@@ -30,9 +30,9 @@ def logs(samples: Tensor, masks: Tensor, weights: Tensor, entropy: Tensor) -> Lo
     likelihood, share = weights.new_zeros(B, S, masks.shape[1]), weights.float()
     pieces = blocks(samples)
     buffers = [torch.empty_like(samples[pieces[0]]) for _ in range(4)]  # new memory for each block would take longer
-    for b, _, at in pieces:
-        p, y, w = samples[b, :, at], masks[b, :, at], share[b]
-        log_yes, log_no, q, gain = (x.flatten()[: p.numel()].view(p.shape) for x in buffers)
+    for b, every, at in pieces:
+        p, y, w = samples[b, every, at], masks[b, :, at], share[b]
+        log_yes, log_no, q, gain = (x[:, : p.shape[1]] for x in buffers)
         torch.sub(1, p, out=q)
         torch.clamp_min(p, TINY, out=log_yes).log_()
         torch.clamp_min(q, TINY, out=log_no).log_()

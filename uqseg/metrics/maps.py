@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
 BLOCK = 2**16
 """Samples times pixels that are worked on at a time: they stay in a processor's cache."""
 
 
 def blocks(samples: Tensor) -> list[tuple[int, slice, slice]]:
-    """Where the blocks of samples (B,S,P) are: an image, all of its samples, some of its pixels.
+    """Where the blocks of samples (B,S,P) are: an image, all of its samples, some of its pixels; none is larger than
+    the first.
 
     They are the same for an image in any batch, and so is what is added up within them.
     """
@@ -23,16 +23,12 @@ def blocks(samples: Tensor) -> list[tuple[int, slice, slice]]:
 
 def mean(samples: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean probability: float64 (B,...) in [0,1]. Equal weights: a sum, then one division, so that k of S is k/S."""
-    flat, (B, S) = samples.flatten(2), samples.shape[:2]
-    total = flat.new_empty((B, flat.shape[2]), dtype=torch.float64)
-    factors = total.new_ones(B, S) if weights is None else weights.double()
-    pieces = blocks(flat)
-    buffer = torch.empty_like(flat[pieces[0]], dtype=torch.float64)
-    for b, _, at in pieces:
-        block = flat[b, :, at]
-        numbers = buffer.flatten()[: block.numel()].view(block.shape).copy_(block)
-        torch.mv(numbers.T, factors[b], out=total[b, at])
-    return (total / S if weights is None else total.clamp(0, 1)).view(B, *samples.shape[2:])
+    flat, S = samples.flatten(2), samples.shape[1]
+    total = torch.empty_like(flat[:, 0], dtype=torch.float64)
+    factors = total.new_ones(len(flat), S) if weights is None else weights.double()
+    for b, every, at in blocks(flat):
+        total[b, at] = factors[b] @ flat[b, every, at].double()
+    return (total / S if weights is None else total.clamp(0, 1)).view_as(samples[:, 0])
 
 
 def std(samples: Tensor, weights: Tensor | None = None, centre: Tensor | None = None) -> Tensor:
@@ -40,13 +36,13 @@ def std(samples: Tensor, weights: Tensor | None = None, centre: Tensor | None = 
 
     centre: their mean, where it is known.
     """
-    centre = mean(samples, weights).to(samples.dtype) if centre is None else centre
-    flat, middle, (B, S) = samples.flatten(2), centre.flatten(1), samples.shape[:2]
+    kind, S = torch.promote_types(samples.dtype, torch.float32), samples.shape[1]
+    flat, middle = samples.flatten(2), (mean(samples, weights) if centre is None else centre).flatten(1).to(kind)
     variance = torch.empty_like(middle)
-    shares = flat.new_full((B, S), 1 / S) if weights is None else weights.to(flat.dtype)
-    for b, _, at in blocks(flat):
-        torch.mv((flat[b, :, at] - middle[b, at]).square_().T, shares[b], out=variance[b, at])
-    return variance.sqrt_().view_as(centre)
+    shares = middle.new_full((len(flat), S), 1 / S) if weights is None else weights.to(kind)
+    for b, every, at in blocks(flat):
+        variance[b, at] = shares[b] @ (flat[b, every, at] - middle[b, at]).square_()
+    return variance.sqrt().to(samples.dtype).view_as(samples[:, 0])
 
 
 def binary_entropy(prob: Tensor) -> Tensor:
@@ -59,12 +55,14 @@ def binary_entropy(prob: Tensor) -> Tensor:
 def pearson(a: Tensor, b: Tensor) -> Tensor:
     """Pearson correlation over the last axis, float64, NaN where one of the two is constant up to float32 rounding.
 
-    The other axes are broadcast.
+    a is broadcast to b.
     """
     constant = _constant(a) | _constant(b)
-    a, b = a.double(), b.double()
-    a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
-    value = (a * b).sum(-1) / (torch.linalg.vector_norm(a, dim=-1) * torch.linalg.vector_norm(b, dim=-1))
+    a, b = (x.to(torch.float64, copy=True) for x in (a, b))  # then in place: new memory would take longer than the sums
+    a -= a.mean(-1, keepdim=True)
+    b -= b.mean(-1, keepdim=True)
+    lengths = torch.linalg.vector_norm(a, dim=-1) * torch.linalg.vector_norm(b, dim=-1)
+    value = b.mul_(a).sum(-1) / lengths
     return torch.where(constant, torch.nan, value.clamp(-1, 1))
 
 

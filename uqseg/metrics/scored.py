@@ -263,7 +263,7 @@ def _in_common(samples: Tensor, masks: Tensor, used: Tensor) -> Tensor:
     S, run = samples.shape[0], samples.shape[2]
     chosen, step = used.nonzero()[:, 0], max(1, PART // (run * (S + len(masks))))
     products = []
-    for some in chosen.split(step):
+    for some in torch.split(chosen, step):
         numbers = torch.empty(S + len(masks), len(some), run, device=samples.device)
         torch.ge(samples.index_select(1, some), 0.5, out=numbers[:S])
         numbers[S:] = masks.index_select(1, some)
