@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import f as f_distribution
+from scipy.special import fdtr, fdtri
 
 from bench import stats
 from bench.expressions import Claim, Condition, Expected, Term, parse
@@ -244,9 +244,9 @@ def _start(claim: Claim, histories: Histories) -> Answer:
     if 0 in spread:
         return _untested(claim, "the repetitions of one of the two are identical")
     difference = float(np.log(spread[0] / spread[1]))
-    tails = f_distribution.ppf([(1 + stats.LEVEL) / 2, (1 - stats.LEVEL) / 2], *free)
+    tails = fdtri(free[0], free[1], [(1 + stats.LEVEL) / 2, (1 - stats.LEVEL) / 2])
     low, high = (difference - np.log(tails) / 2).tolist()
-    below = float(f_distribution.cdf((spread[0] / spread[1]) ** 2, *free))
+    below = float(fdtr(free[0], free[1], (spread[0] / spread[1]) ** 2))
     p, note = 2 * min(below, 1 - below), f"{free[0] + 1} and {free[1] + 1} trainings"
     nothing = float("nan")
     return Answer(claim.compared, difference, low, high, p, False, nothing, 0, verdict(low, high, claim.expected), note)

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from uqseg.metrics import Figure, Scores
 from uqseg.seeds import seed_of
@@ -106,35 +105,47 @@ class Bootstrap:
         (higher or lower where neither is better); tie where the interval holds 0 or p_holm is 0.05 or more, for among
         many intervals some miss 0 by chance; "" where undefined.
         """
-        rows = [self.difference(a, b, figure) for a, b in pairs.values()]
-        table = pd.DataFrame(rows, columns=["difference", "low", "high", "p", "floor", "error"])
-        p_holm, floor = holm(table["p"].to_numpy(np.float64)), table["floor"].to_numpy(bool)
-        beyond_doubt = (p_holm < 1 - LEVEL) & ((table["low"] > 0) | (table["high"] < 0)).to_numpy()
+        rows = np.array([self.difference(a, b, figure) for a, b in pairs.values()], np.float64).reshape(-1, 6)
+        difference, low, high, p, floor, error = rows.T
+        p_holm = holm(p)
+        beyond_doubt = (p_holm < 1 - LEVEL) & ((low > 0) | (high < 0))
         words = {"lower": ("worse", "better"), "higher": ("better", "worse"), "none": ("higher", "lower")}
         above, below = words[self.figure(figure).direction]
-        verdict = np.where(beyond_doubt, np.where(table["difference"] > 0, above, below), "tie")
-        table.insert(0, "method", list(pairs))
-        return table.drop(columns=["floor", "error"]).assign(
-            p_holm=p_holm,
-            bound=np.isin(p_holm, p_holm[floor]),
-            detectable=DETECTABLE * table["error"],
-            verdict=np.where(np.isfinite(p_holm), verdict, ""),
+        verdict = np.where(beyond_doubt, np.where(difference > 0, above, below), "tie")
+        return pd.DataFrame(
+            {
+                "method": list(pairs),
+                "difference": difference,
+                "low": low,
+                "high": high,
+                "p": p,
+                "p_holm": p_holm,
+                "bound": np.isin(p_holm, p_holm[floor == 1]),
+                "detectable": DETECTABLE * error,
+                "verdict": np.where(np.isfinite(p_holm), verdict, ""),
+            }
         )
 
-    def best(self, figure: str, among: Sequence[str]) -> tuple[str | None, list[str]]:
-        """The best method by value, and those whose paired difference from it is a tie."""
+    def leader(self, figure: str, among: Sequence[str]) -> str | None:
+        """The best method by value; None where none has a value or neither direction is better."""
         direction = self.figure(figure).direction
         values = {label: self.values(label, figure)[0] for label in among}
         values = {label: v for label, v in values.items() if np.isfinite(v)}
         if direction == "none" or not values:
+            return None
+        return (min if direction == "lower" else max)(values, key=values.__getitem__)
+
+    def best(self, figure: str, among: Sequence[str]) -> tuple[str | None, list[str]]:
+        """The best method by value, and those whose paired difference from it is a tie."""
+        best = self.leader(figure, among)
+        if best is None:
             return None, []
-        best = (min if direction == "lower" else max)(values, key=values.__getitem__)
-        table = self.differences(figure, best, list(values))
+        table = self.differences(figure, best, [m for m in among if np.isfinite(self.values(m, figure)[0])])
         return best, table.loc[table["verdict"] == "tie", "method"].tolist()
 
     def learned(self, label: str, figure: str) -> bool:
         """Whether a method beats the better of background and prevalence beyond doubt; True where neither has one."""
-        nothing, _ = self.best(figure, [n for n in NOTHING if n in self.labels])
+        nothing = self.leader(figure, [n for n in NOTHING if n in self.labels])
         if nothing is None:
             return True
         difference = self.difference(label, nothing, figure)
@@ -152,9 +163,9 @@ class Bootstrap:
         apart = self.figure(figure).depends_on_samples
         for kind in dict.fromkeys(self.kinds.get(label) if apart else None for label in among):
             group = [label for label in among if not apart or self.kinds.get(label) == kind]
-            best, ties = self.best(figure, group)
+            best = self.leader(figure, group)
             if len(group) > 1 and best is not None and self.learned(best, figure):
-                marks |= {best: "best", **dict.fromkeys(ties, "tie")}
+                marks |= {best: "best", **dict.fromkeys(self.best(figure, group)[1], "tie")}
         return marks
 
     def rank(self, figure: str, among: Sequence[str]) -> pd.DataFrame:
@@ -167,7 +178,7 @@ class Bootstrap:
         sign = -1 if self.figures[f].direction == "higher" else 1
         drawn = sign * self.draws[rows][:, :, f]
         drawn = drawn[:, np.isfinite(drawn).any(0)]
-        ranked = rankdata(drawn, axis=0, method="average", nan_policy="omit")
+        ranked = pd.DataFrame(drawn).rank().to_numpy()
         is_first = drawn == np.nanmin(drawn, axis=0)
         tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
         enough = self.patients >= FEWEST
@@ -175,7 +186,7 @@ class Bootstrap:
         return pd.DataFrame(
             {
                 "method": [self.labels[m] for m in rows],
-                "rank": rankdata(sign * self.point[rows, f], method="min").astype(int),
+                "rank": pd.Series(sign * self.point[rows, f]).rank(method="min").astype(int),
                 "low": low,
                 "high": high,
                 "first": (is_first / is_first.sum(0)).mean(1) if enough else np.nan,

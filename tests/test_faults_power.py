@@ -118,9 +118,10 @@ def test_a_damaged_file_of_a_half_done_training_has_it_begin_anew(
 def test_damaged_files_of_a_run_are_written_anew(turn: int, words: list[str], out: Path) -> None:
     folder = results_in(out)
     before = {name: (folder / name).read_bytes() for name in ("cases.parquet", "gallery.npz")}
-    for number, name in enumerate(OF_RUNS):
+    names = OF_RUNS if turn == 0 else OF_RUNS[:-1]  # the slow page once: it is damaged if its key is not that of all
+    for number, name in enumerate(names):
         [*WAYS.values()][(number + turn) % 3](folder / name)
-    answer = bench(*words)
+    answer = bench(*words, *([] if turn == 0 else ["--no-report"]))
     assert answer.code == 0, answer.err
     assert list(upkeep.damaged(out)) == []
     assert {path.name for path in folder.iterdir()} >= set(OF_RUNS)

@@ -47,7 +47,7 @@ def draw(gallery: Gallery, place: int) -> Figure:
     def tile(row: int, column: int, pixels: NDArray[Any], title: str, **look: Any) -> Axes:
         ax = figure.add_subplot(grid[row, column])
         ax.imshow(pixels[window], interpolation="nearest", **look)
-        ax.set_title(title, fontsize=8, pad=3)
+        ax.set_title(title, fontsize=8, pad=3, y=1)  # a height that is given is not looked for among the ticks
         ax.set_axis_off()
         return ax
 

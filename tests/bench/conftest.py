@@ -27,7 +27,7 @@ METHODS = ("ensemble", "mcdropout", "probunet", "segnet", "unet")
 NARROW = tuple(f"{m}.{o}" for m in METHODS if m != "probunet" for o in ("width=4", "depth=3"))
 YARDSTICKS = list(REGISTERED)
 SIZE = 32
-STEPS = 100  # of the finished run: enough to find the discs
+STEPS = 60  # of the finished run: enough to find the discs
 
 
 @dataclass(frozen=True)

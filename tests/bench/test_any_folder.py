@@ -34,15 +34,16 @@ def colours(root: Path, readers: int, sizes: list[tuple[int, int]], absent: bool
 
 
 @pytest.mark.parametrize(
-    ("readers", "sizes", "absent", "readers_row"),
+    ("readers", "methods", "sizes", "absent", "readers_row"),
     [
-        (2, [(64, 64)] * 9, False, "2 for each image"),
-        (10, [(300, 260), (61, 75), (32, 32)] * 3, True, "10, of whom 7 to 8 read each image"),
+        (2, ["ensemble", "probunet"], [(64, 64)] * 9, False, "2 for each image"),
+        (10, METHODS, [(300, 260), (61, 75), (32, 32)] * 3, True, "10, of whom 7 to 8 read each image"),
     ],
     ids=["two readers", "ten readers, some absent"],
 )
 def test_a_folder_in_colours_is_run_and_reported(
     readers: int,
+    methods: list[str],
     sizes: list[tuple[int, int]],
     absent: bool,
     readers_row: str,
@@ -51,9 +52,15 @@ def test_a_folder_in_colours_is_run_and_reported(
 ) -> None:
     monkeypatch.setenv("UQSEG_CACHE", str(tmp_path / "cache"))
     folder = colours(tmp_path / "set", readers, sizes, absent)
-    asked = ["run", "--methods", ",".join(METHODS), "--data", f"folder:{folder}", "--size", "32", "--samples", "3"]
+    asked = ["run", "--methods", ",".join(methods), "--data", f"folder:{folder}", "--size", "32", "--samples", "3"]
     asked += ["--no-progress"]
-    asked += ["--device", "cpu", "--out", str(tmp_path / "runs"), *(w for s in SMALL for w in ("--set", s))]
+    asked += [
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "runs"),
+        *(w for s in SMALL if s.partition(".")[0] in ("training", *methods) for w in ("--set", s)),
+    ]
     answer = bench(*asked)
     assert answer.code == 0, answer.err
     report = results_in(tmp_path / "runs")
@@ -62,7 +69,7 @@ def test_a_folder_in_colours_is_run_and_reported(
     assert "| failed |" not in text
     assert "32×32 pixels, 3 channel" in text
     figures = pd.read_csv(report / "tables/figures.csv").set_index(["method", "figure"])["value"]
-    for method in METHODS:
+    for method in methods:
         for figure in ("ged", "hm_iou", "brier", "dice@0.5"):
             assert np.isfinite(figures[method, figure])
     assert figures["oracle", "ged"] < figures["background", "ged"]

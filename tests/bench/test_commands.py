@@ -135,16 +135,6 @@ def test_status_clean_and_verify_name_what_is_damaged_or_old(finished: Run, tmp_
     assert not [path for path in out.glob("store/*/*") if path.parent.name != "locks"]
 
 
-def test_report_writes_the_same_page_anew_from_the_folder_alone(finished: Run, tmp_path: Path) -> None:
-    folder = shutil.copytree(finished.folder, tmp_path / "run")
-    (folder / "report.md").unlink()
-    answer = bench("report", folder)
-    assert answer.code == 0, answer.err
-    assert f"Report: {folder / 'report.md'}" in answer.out
-    for file in ("report.md", "tables/figures.csv"):
-        assert (folder / file).read_bytes() == (finished.folder / file).read_bytes()
-
-
 def test_the_record_of_a_run_repeats_it(finished: Run) -> None:
     record = json.loads((finished.folder / "run.json").read_text())
     assert record["command"].startswith("python -m bench run --methods ensemble,")

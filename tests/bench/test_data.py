@@ -93,7 +93,7 @@ def test_the_command_prints_and_draws(folder: Path, tmp_path: Path) -> None:
 
 def ask(folder: Path, *more: str) -> str:
     asked = ["data", f"folder:{folder}", "--size", "32", "--cache", str(folder.parent / "cache")]
-    asked += ["--out", str(folder.parent / "sheet.png"), *more]
+    asked += ["--out", str(folder.parent / "sheet.png"), "--cases", "1", *more]
     answer = CliRunner().invoke(app, asked)
     if answer.exception and not isinstance(answer.exception, SystemExit):
         return f"{answer.output}{type(answer.exception).__name__}: {answer.exception}"

@@ -1,8 +1,5 @@
 """The demonstrations: optima worked out by hand, reached by the exact distribution; the command end to end."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +8,7 @@ import pytest
 import torch
 
 from bench import demonstrations, optima
+from tests.bench.conftest import bench
 from uqseg.data import load
 from uqseg.samples import Samples
 from uqseg.seeds import generator
@@ -62,10 +60,8 @@ def test_draws_follow_the_truth() -> None:
 
 def test_demos_end_to_end(tmp_path: Path) -> None:
     tiny = "--methods unet,mcdropout --size 16 --limit 16 --samples 3 --set training.steps=1 --set training.batch=4"
-    command = f"-m bench demos {tiny} --device cpu --to {tmp_path / 'page'} --out {tmp_path / 'runs'}"
-    env = os.environ | {"UQSEG_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run([sys.executable, *command.split()], capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stderr
+    answer = bench("demos", *tiny.split(), "--device", "cpu", "--to", tmp_path / "page", "--out", tmp_path / "runs")
+    assert answer.code == 0, answer.err
     text = (tmp_path / "page" / "report.md").read_text(encoding="utf-8")
     for name in ("regions", "draws", "toy", "closeness"):
         assert f"(pictures/{name}.png)" in text

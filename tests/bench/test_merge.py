@@ -8,17 +8,24 @@ from pathlib import Path
 
 import pytest
 
+from bench.runs.publish import publish
 from bench.runs.results import read_results, read_run
 from tests.bench.conftest import assert_same, bench, options, results_in, tables
 from tests.bench.synthetic import METHODS, write
 
 
-def halves(tmp_path: Path) -> tuple[Path, Path]:
-    """Two runs that share one method; the second has one repetition."""
-    names = list(METHODS)
-    first = write(tmp_path / "a", methods={n: METHODS[n] for n in names[:2]}, gallery=False)
-    second = write(tmp_path / "b", methods={n: METHODS[n] for n in names[2:4]}, repetitions=1, gallery=False)
-    return first, second
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root, names = tmp_path_factory.mktemp("halves"), list(METHODS)
+    write(root / "a", methods={n: METHODS[n] for n in names[:2]}, gallery=False)
+    write(root / "b", methods={n: METHODS[n] for n in names[2:4]}, repetitions=1, gallery=False)
+    return root
+
+
+@pytest.fixture
+def halves(written: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Two runs of two methods each; the second has one repetition."""
+    return shutil.copytree(written / "a", tmp_path / "a"), shutil.copytree(written / "b", tmp_path / "b")
 
 
 def change(folder: Path, **values: object) -> None:
@@ -26,8 +33,8 @@ def change(folder: Path, **values: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
-def test_methods_and_repetitions_of_two_runs_are_on_one_page(tmp_path: Path) -> None:
-    first, second = halves(tmp_path)
+def test_methods_and_repetitions_of_two_runs_are_on_one_page(halves: tuple[Path, Path], tmp_path: Path) -> None:
+    first, second = halves
     change(second, commit="abcdef", machine={"device": "another CPU"})
     answer = bench("merge", first, second, "--to", tmp_path / "c")
     assert answer.code == 0, answer.err
@@ -47,8 +54,7 @@ def test_methods_and_repetitions_of_two_runs_are_on_one_page(tmp_path: Path) -> 
     again = bench("merge", tmp_path / "c", first, "--to", tmp_path / "d", "--no-report")
     assert again.code == 0, again.err
     assert len(read_run(tmp_path / "d")["merged"]) == 3
-    published = bench("publish", tmp_path / "c", "--to", tmp_path / "e", "--anonymize")
-    assert published.code == 0, published.err
+    assert list(publish(tmp_path / "c", tmp_path / "e", anonymous=True))
     assert str(tmp_path) not in (tmp_path / "e/run.json").read_text()
 
 
@@ -59,14 +65,16 @@ def test_methods_and_repetitions_of_two_runs_are_on_one_page(tmp_path: Path) -> 
         ({"spec": {"recipe_name": "quick", "recipe": {"description": "x"}, "samples": 8}}, "samples 4 → 8"),
     ],
 )  # fmt: skip
-def test_another_protocol_is_refused(tmp_path: Path, changes: dict[str, object], words: str) -> None:
-    first, second = halves(tmp_path)
+def test_another_protocol_is_refused(
+    halves: tuple[Path, Path], tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    first, second = halves
     change(second, **changes)
     refused(first, second, tmp_path, words)
 
 
-def test_other_data_other_cases_and_other_scores_are_refused(tmp_path: Path) -> None:
-    first, second = halves(tmp_path)
+def test_other_data_other_cases_and_other_scores_are_refused(halves: tuple[Path, Path], tmp_path: Path) -> None:
+    first, second = halves
     data = read_run(second)["data"]
     data["splits"]["test"]["key"] = "other"
     change(second, data=data)
@@ -106,8 +114,8 @@ def test_a_merged_run_is_that_of_one_place_and_goes_on(images: Path, tmp_path: P
     assert results_in(tmp_path / "c").name == "run"
 
 
-def test_a_file_in_the_way_of_the_new_folder_is_named(tmp_path: Path) -> None:
-    first, second = halves(tmp_path)
+def test_a_file_in_the_way_of_the_new_folder_is_named(halves: tuple[Path, Path], tmp_path: Path) -> None:
+    first, second = halves
     (tmp_path / "file").write_bytes(b"x")
     merge, publish = ("merge", first, second), ("publish", first)
     for command, place, code in ((merge, "file", 2), (merge, "file/below", 1), (publish, "file", 2)):

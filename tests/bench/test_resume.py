@@ -19,7 +19,7 @@ from bench.runs import work
 from tests.bench.conftest import assert_same, bench, options, tables
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = 200
+STEPS = 120
 STOPPED = "stopped; what is finished is kept, a training up to this step; the same command goes on there\n"
 
 
@@ -63,10 +63,19 @@ def when_saved(process: subprocess.Popen[str], out: Path, after: int = 0) -> Non
 
 
 @pytest.fixture(scope="module")
-def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("whole")
-    assert bench(*words(images, out)).code == 0
-    return out
+def unbroken(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of the same run in one piece, and what it printed while it said often where it stands."""
+    out = tmp_path_factory.mktemp("unbroken")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work, "EVERY", 0.05)
+        answer = bench(*words(images, out))
+    assert answer.code == 0, answer.err
+    return out, answer.out
+
+
+@pytest.fixture
+def whole(unbroken: tuple[Path, str]) -> Path:
+    return unbroken[0]
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
@@ -121,12 +130,8 @@ def test_sigterm_while_nothing_is_trained_says_the_same(tmp_path: Path) -> None:
     assert (process.returncode, err) == (143, STOPPED)
 
 
-def test_without_progress_bars_a_training_says_now_and_then_where_it_stands(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(work, "EVERY", 0.05)
-    out = bench(*words(images, tmp_path)).out
-    assert re.search(rf"  step \d+ of {STEPS}, loss [\d.e-]+, about \d+ s left", out)
+def test_without_progress_bars_a_training_says_now_and_then_where_it_stands(unbroken: tuple[Path, str]) -> None:
+    assert re.search(rf"  step \d+ of {STEPS}, loss [\d.e-]+, about \d+ s left", unbroken[1])
 
 
 def test_a_full_disk_costs_nothing_that_was_finished(images: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from bench.runs.publish import publish
 from bench.runs.results import read_results
 from tests.bench.conftest import SIZE, Run, bench, results_in
 from tests.bench.test_errors import refused
@@ -36,7 +37,7 @@ def words(folder: Path, images: Path, out: Path, report: bool = False) -> list[s
 
 
 def test_a_folder_becomes_a_row(images: Path, theirs: Path, tmp_path: Path) -> None:
-    answer = bench(*words(theirs, images, tmp_path / "runs", report=True))
+    answer = bench(*words(theirs, images, tmp_path / "runs"))
     assert answer.code == 0, answer.err
     results = read_results(results_in(tmp_path / "runs"))
     (cell,) = results.cells["nnunet"]
@@ -46,7 +47,6 @@ def test_a_folder_becomes_a_row(images: Path, theirs: Path, tmp_path: Path) -> N
     for name, values in cell.scores["test"].values.items():
         np.testing.assert_allclose(values, expected.values[name], atol=1e-6, err_msg=name)
     assert (cell.info["samples"], cell.info["drawn"]) == (3, "support")
-    assert "| nnunet " in (results.folder / "report.md").read_text(encoding="utf-8")
     assert bench(*words(theirs, images, tmp_path / "runs")).out.count("done") == 1
     before = results.folder
     Image.fromarray(np.full((SIZE, SIZE), 255, np.uint8)).save(next(theirs.glob("*/0.png")))
@@ -69,9 +69,10 @@ def test_it_stands_beside_trained_methods(finished: Run, theirs: Path, tmp_path:
     assert list(results.cells) == ["unet", "nnunet"]
     text = (results.folder / "report.md").read_text(encoding="utf-8")
     assert "How sure is that?" in text
+    assert "| nnunet " in text
     assert results.gallery is not None
     assert set(results.gallery.samples) == {"unet", "nnunet"}
-    bench("publish", results.folder, "--to", tmp_path / "published")
+    assert list(publish(results.folder, tmp_path / "published", anonymous=False))
     published = "".join(f.read_text(encoding="utf-8") for f in (tmp_path / "published").rglob("*.json"))
     assert str(tmp_path) not in published
 

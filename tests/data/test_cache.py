@@ -169,15 +169,18 @@ def test_a_full_cache_is_named_with_how_to_have_another(tmp_path: Path, largest_
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace", "mkdir"])
-def test_a_cache_that_the_disk_refuses_is_named(tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("source", "call"), [("toy", "fsync"), ("toy", "replace"), ("toy", "mkdir"), ("lidc-sim", "replace")]
+)
+def test_a_cache_that_the_disk_refuses_is_named(
+    tmp_path: Path, source: str, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*words: object, **named: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, call, refuse)
-    for source in ("toy", "lidc-sim"):
-        with pytest.raises(FileError, match=r"cannot write .*: No space left on device; .*\$UQSEG_CACHE"):
-            load(source, size=SIZE, limit=1, split="test", cache=tmp_path)
+    with pytest.raises(FileError, match=r"cannot write .*: No space left on device; .*\$UQSEG_CACHE"):
+        load(source, size=SIZE, limit=1, split="test", cache=tmp_path)
     assert not list(tmp_path.glob(".*")), "nothing half-written"
 
 

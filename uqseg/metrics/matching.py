@@ -3,13 +3,14 @@
 from math import lcm
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment, linprog
 
 from uqseg.metrics.registry import Floats
 
 
 def transport(gain: Floats, rows: Floats, columns: Floats) -> float:
     """Largest Σ π_ij gain_ij over couplings π ≥ 0 with the given row and column sums (each 1 in total)."""
+    from scipy.optimize import linear_sum_assignment, linprog  # a half second that only scoring needs
+
     gain, rows, columns = gain[rows > 0][:, columns > 0], rows[rows > 0], columns[columns > 0]
     n, m = gain.shape
     length = lcm(n, m)
@@ -27,6 +28,8 @@ def transport(gain: Floats, rows: Floats, columns: Floats) -> float:
 
 def assign(gain: Floats, columns: Floats) -> float:
     """Largest Σ_j columns_j gain_ij with another row i for every column j of weight above 0; NaN with too few rows."""
+    from scipy.optimize import linear_sum_assignment
+
     gain, columns = gain[:, columns > 0], columns[columns > 0]
     if len(gain) < len(columns):
         return float("nan")
