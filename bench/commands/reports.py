@@ -175,7 +175,7 @@ def literature(folder: RunFolder) -> None:
 
 
 def _report(folder: Path, pictures: Format) -> None:
-    from bench.report.page import lines
+    from bench.report import lines
 
     for line in lines(folder, pictures.value):
         show(line)

@@ -7,7 +7,7 @@ Its order is that of a reader's questions: which method, how sure, at what cost,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,13 +79,6 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
             path.unlink()
     _write(results, [*warnings_of(results, boot.patients)], body, pictures)
     return markdown([summary]).splitlines()
-
-
-def lines(folder: Path, pictures: Literal["png", "svg"] = "png") -> Iterator[str]:
-    """Write the report in `folder`, and yield what a terminal shows of it: its summary table, and where it is."""
-    yield ""
-    yield from write(folder, pictures=pictures)
-    yield f"Report: {folder / 'report.md'}, and for a browser {folder / 'report.html'}"
 
 
 def _write(results: Results, warnings: Sequence[Block], body: Sequence[Block], pictures: str) -> None:
