@@ -84,9 +84,10 @@ def legend(figure: Figure, axes: Axes) -> None:
     if len(labels) <= 10 and longest <= FOLD:
         figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside right upper")
         return
-    columns = max(1, int(WIDTH / (0.5 + 0.065 * longest)))
+    width = min(figure.get_figwidth(), WIDTH)
+    columns = max(1, int(width / (0.6 + 0.065 * longest)))
     rows = -(-len(labels) // columns)
-    figure.set_size_inches(min(figure.get_figwidth(), WIDTH), figure.get_figheight() + 0.18 * rows)
+    figure.set_size_inches(width, figure.get_figheight() + 0.18 * rows)
     figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside upper center", ncols=columns)
 
 
