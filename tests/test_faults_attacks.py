@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import show
+from bench.console import show
 from bench.runs import results, spec
 from tests.bench import synthetic
 from tests.bench.conftest import bench, options, results_in, write_set

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from tests.conftest import discs
+from uqseg.interrupts import unwinding
 from uqseg.methods import Method, build
 from uqseg.training import DivergenceError, Training, fit, loop
 from uqseg.training.checkpoint import read_tensors
@@ -154,6 +156,22 @@ def test_signals_that_somebody_else_handles_are_left_alone(tmp_path: Path) -> No
         train(tmp_path)
     assert received == [signal.SIGTERM]
     assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_sigterm_is_not_lost_while_an_object_is_thrown_away() -> None:
+    class Ended:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    @unwinding()
+    def wait() -> None:
+        Ended()
+        time.sleep(10)
+
+    with pytest.raises(SystemExit) as end:
+        wait()
+    assert end.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_lines_that_no_checkpoint_knows_of_are_written_again(unstopped: Path, tmp_path: Path) -> None:

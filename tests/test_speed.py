@@ -13,9 +13,12 @@ from baselines.peers import plain
 from bench.timing.measure import Work, in_turns, operations, ratio
 from bench.timing.scale import own_memory
 from bench.timing.sections import blob_samples, channels_first, noise_set, plain_sampling_work, sampling_work
+from uqseg.device import uses_bf16
 from uqseg.methods import build
-from uqseg.metrics import ambiguity, score
+from uqseg.metrics import score
+from uqseg.noise import Noise
 from uqseg.prediction import predict
+from uqseg.training import Training, fit
 
 
 @pytest.fixture(autouse=True)
@@ -26,23 +29,55 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def times_faster(slow: Work, fast: Work) -> float:
-    seconds = in_turns({"slow": slow, "fast": fast}, 5, clock=time.process_time)
+BF16 = uses_bf16("auto", torch.device("cpu"))
+
+
+def times_faster(slow: Work, fast: Work, turns: int = 5) -> float:
+    seconds = in_turns({"slow": slow, "fast": fast}, turns, clock=time.process_time)
     return ratio(seconds["slow"], seconds["fast"]).median
 
 
-@pytest.mark.parametrize(("name", "n", "least"), [("probunet", 50, 1.4), ("mcdropout", 8, 1.2)])
-def test_sampling_is_faster_than_the_plain_way(name: str, n: int, least: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "n", "least", "in_fp32"),
+    [("probunet", 16, 1.3, 1.05), ("probunet", 100, 1.4, 1.25), ("mcdropout", 8, 1.6, 1.1)],
+)  # each about 70 % of what a processor with and one without bf16 measured at this size
+def test_sampling_is_faster_than_the_plain_way(name: str, n: int, least: float, in_fp32: float) -> None:
     images, method = noise_set(2, 64).images, build(name).eval()
     slow = channels_first(method, torch.device("cpu"))
     fast = method.to(memory_format=torch.channels_last)
-    assert times_faster(plain_sampling_work(slow, images, n), sampling_work(fast, images, n)) > least
+    faster = times_faster(plain_sampling_work(slow, images, n), sampling_work(fast, images, n))
+    assert faster > (least if BF16 else in_fp32)
+
+
+def test_training_is_faster_than_the_plain_way() -> None:
+    """Measured 2.1 times in bf16 and 1.25 in fp32 at this size."""
+    batch, device, method = 12, torch.device("cpu"), build("probunet")
+    data, slow = noise_set(batch, 64), channels_first(method, device).train()
+    recipe = Training(steps=1, batch=batch, augment=False)
+
+    def plainly() -> None:
+        z = Noise.for_step(batch, "z", device=device).of_cases((6,))
+        plain.train(slow.parameters(), data, lambda x, y: plain.probunet_loss(slow, x, y, z), 1, batch, device)
+
+    faster = times_faster(plainly, lambda: fit(method, data, recipe=recipe, device="cpu", progress=False), 3)
+    assert faster > (1.4 if BF16 else 0.9)
 
 
 def test_pairwise_metrics_are_faster_than_loops() -> None:
-    hypotheses, readers = blob_samples(1, 40, 64) >= 0.5, torch.from_numpy(noise_set(1, 64).masks)
-    slow = lambda: plain.ged(hypotheses[0].numpy(), readers[0].numpy())  # noqa: E731
-    assert times_faster(slow, lambda: ambiguity.ged(hypotheses, readers)) > 4
+    """Measured 11 times."""
+    hypotheses, masks = blob_samples(1, 40, 64) >= 0.5, noise_set(1, 64).masks
+    names = ["ged_cross", "ged_samples", "ged_readers", "hm_iou", "coverage"]
+    slow = lambda: plain.pairwise(hypotheses.numpy(), masks)  # noqa: E731
+    assert times_faster(slow, lambda: score(hypotheses, torch.from_numpy(masks), statistics=names)) > 7
+
+
+def test_all_statistics_take_less_than_drawing_the_samples() -> None:
+    """Measured 2.3 times in bf16 and 4 without."""
+    method, data, samples = build("probunet").eval(), noise_set(16, 64), blob_samples(16, 16, 64)
+    method.to(memory_format=torch.channels_last)
+    masks = torch.from_numpy(data.masks)
+    faster = times_faster(sampling_work(method, data.images, 16), lambda: score(samples, masks))
+    assert faster > 1.6
 
 
 def test_operations_of_a_product_are_counted() -> None:

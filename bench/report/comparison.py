@@ -17,8 +17,6 @@ from uqseg.errors import UsageError
 from uqseg.files import write as write_file
 from uqseg.metrics import Figure, Scores, figure
 
-DEFAULT = ("dice@0.5", "brier", "ece_active", "ged_limit", "hm_iou")
-
 
 def write(a: Path, b: Path, wanted: Sequence[str], to: Path) -> str:
     """Write comparison.md and comparison.csv of two results folders into `to`; the text of the comparison.

@@ -145,11 +145,8 @@ def without_paths(command: str) -> str:
 def warnings_of(results: Results, patients: int) -> list[str]:
     """What a reader must know before any number: cells still missing, few test patients, older versions."""
     warnings = []
-    scored = {(cell.label, cell.repetition) for cell in results.scored}
-    missing = [f"{e['label']}, repetition {e['repetition']}" for e in results.run["cells"]
-               if (e["label"], e["repetition"]) not in scored]  # fmt: skip
-    if missing := [name for name in missing if name not in results.failed]:
-        warnings.append(f"> **Not finished.** Without scores so far: {'; '.join(map(escape, missing))}.")
+    if results.missing:
+        warnings.append(f"> **Not finished.** Without scores so far: {'; '.join(map(escape, results.missing))}.")
     counts = {label: len(cells) for label, cells in results.cells.items()}
     if len(set(counts.values())) > 1:
         each = ", ".join(f"{escape(label)} {count}" for label, count in counts.items())

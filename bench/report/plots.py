@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ GREYS = ("0.35", "0.6", "0.5", "0.7", "0.45")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.", ":")
 DPI = 130
+WIDTH = 7.8  # inches: a page's 1,012 pixels, so that letters keep their size
+FOLD = 26  # letters of a label's line
 BETTER = {"lower": " (lower is better)", "higher": " (higher is better)", "none": ""}
 
 
@@ -62,11 +65,30 @@ def plain(text: str) -> str:
     return f" {line}" if line.startswith("_") else line
 
 
+def folded(label: str) -> str:
+    """A label in lines of at most FOLD letters, where its options and wrappers allow."""
+    lines = [""]
+    for part in re.split(r"(?=[\[+/])|(?<=,)", plain(label)):
+        if lines[-1] and len(lines[-1]) + len(part) > FOLD:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
 def legend(figure: Figure, axes: Axes) -> None:
-    """Name right of the axes what is drawn in them, if anything is."""
+    """Name what is drawn in the axes, if anything is: beside them a few short names, else in columns above them."""
     handles, labels = axes.get_legend_handles_labels()
-    if handles:
+    if not handles:
+        return
+    longest = max(map(len, labels))
+    if len(labels) <= 10 and longest <= FOLD:
         figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside right upper")
+        return
+    width = min(figure.get_figwidth(), WIDTH)
+    columns = max(1, int(width / (0.6 + 0.065 * longest)))
+    rows = -(-len(labels) // columns)
+    figure.set_size_inches(width, figure.get_figheight() + 0.18 * rows)
+    figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside upper center", ncols=columns)
 
 
 def error_bar(axes: Axes, x: float, estimate: Estimate, look: Mapping[str, Any], *, across: bool = False) -> None:
@@ -126,9 +148,9 @@ def risk_coverage(curves: Mapping[str, tuple[Floats, Floats]], styles: Styles) -
     curves: method to its curve and that of a perfect ranking of the same risks, (N,) each. A ranking at random keeps
     the mean risk of all images throughout.
     """
-    columns = min(4, len(curves))
+    columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
-    figure, axes = canvas(columns, 0.6 + 2.6 * columns, 0.7 + 2.3 * rows, rows)
+    figure, axes = canvas(columns, 0.6 + 2.4 * columns, 0.7 + 2.1 * rows, rows)
     top = 1.05 * max((float(risk.max()) for risk, _ in curves.values()), default=1.0)
     for ax, (label, (risk, ideal)) in zip(axes, curves.items(), strict=False):
         coverage = np.arange(1, len(risk) + 1) / len(risk)
@@ -137,7 +159,7 @@ def risk_coverage(curves: Mapping[str, tuple[Floats, Floats]], styles: Styles) -
         ax.plot(coverage, ideal, color="0.35", linestyle="--", linewidth=1, label="perfect ranking")
         ax.axhline(risk[-1], color="0.6", linestyle=":", linewidth=1.5, label="random ranking")
         ax.set(xlim=(0, 1), ylim=(0, top or 1), xticks=(0, 0.5, 1))
-        ax.set_title(plain(label), fontsize=9)
+        ax.set_title(folded(label), fontsize=9)
     for ax in axes[len(curves) :]:
         ax.set_axis_off()
     handles = axes[0].get_lines()
@@ -157,8 +179,8 @@ def subgroups(table: pd.DataFrame, axis_labels: Mapping[str, str], styles: Style
     """
     methods = list(dict.fromkeys(table["method"]))
     levels = table[["trait", "level", "images"]].drop_duplicates(ignore_index=True)
-    step = max(0.42, 0.11 * len(methods))
-    figure, axes = canvas(len(axis_labels), 10.5, 1.0 + step * len(levels))
+    step = max(0.42, 0.13 * len(methods))
+    figure, axes = canvas(len(axis_labels), WIDTH, 1.0 + step * len(levels))
     for ax, (name, title) in zip(axes, axis_labels.items(), strict=True):
         for k, method in enumerate(methods):
             part = table[(table["method"] == method) & (table["figure"] == name)]
@@ -172,15 +194,15 @@ def subgroups(table: pd.DataFrame, axis_labels: Mapping[str, str], styles: Style
         ax.set(xlabel=title, ylim=(0.5 - len(levels), 0.5))
         ax.set_yticks(-np.arange(len(levels)), [""] * len(levels))
         ax.tick_params(axis="y", length=0, labelsize=8)
-    names = [f"{r['trait']}: {r['level']} (n = {r['images']})" for r in levels.to_dict("records")]
-    axes[0].set_yticklabels(map(plain, names))
+    names = [f"{plain(r['trait'])}:\n{plain(r['level'])}\n(n = {r['images']})" for r in levels.to_dict("records")]
+    axes[0].set_yticklabels(names)
     legend(figure, axes[0])
     return figure
 
 
 def ged_of_samples(curves: Mapping[str, Sequence[Estimate]], counts: Sequence[int], styles: Styles) -> Figure:
     """Expected GED of k samples, with intervals as bands; methods with finite support are level lines."""
-    figure, (axes,) = canvas(1, 8.5, 4.2)
+    figure, (axes,) = canvas(1, WIDTH, 4.2)
     for label, estimates in curves.items():
         value, low, high = np.array(estimates).T
         known = np.isfinite(value)
@@ -202,7 +224,7 @@ def stacked(table: pd.DataFrame, title: str) -> Figure:
 
     table: index the methods, a column for each part.
     """
-    figure, (axes,) = canvas(1, 8.5, 1.2 + 0.32 * len(table))
+    figure, (axes,) = canvas(1, WIDTH, 1.2 + 0.32 * len(table))
     y = np.arange(len(table))[::-1]
     right, left = np.zeros(len(table)), np.zeros(len(table))
     for column, colour, hatch in zip(table, COLOURS, ("", "//", "..", "xx"), strict=False):
@@ -212,7 +234,7 @@ def stacked(table: pd.DataFrame, title: str) -> Figure:
         right, left = right + np.maximum(part, 0), left + np.minimum(part, 0)
     axes.plot(table.sum(axis=1), y, "o", color="black", markersize=5, label="sum")
     axes.axvline(0, color="0.3", linewidth=0.8)
-    axes.set_yticks(y, list(map(plain, table.index)))
+    axes.set_yticks(y, list(map(folded, table.index)), fontsize=8)
     axes.set(xlabel=title)
     legend(figure, axes)
     return figure
@@ -235,7 +257,7 @@ def bars(parts: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     parts: the part's title to {method: its value}.
     """
     methods = list(dict.fromkeys(label for part in parts.values() for label in part))
-    figure, (axes,) = canvas(1, 8.5, 1.0 + 0.17 * (len(parts) + 0.6) * len(methods))
+    figure, (axes,) = canvas(1, WIDTH, 1.0 + 0.17 * (len(parts) + 0.6) * len(methods))
     height = 0.8 / len(parts)
     for k, (title, part) in enumerate(parts.items()):
         y = -np.arange(len(methods)) + 0.4 - (k + 0.5) * height
@@ -245,7 +267,7 @@ def bars(parts: Mapping[str, Mapping[str, Estimate]]) -> Figure:
         for place, label in zip(y, methods, strict=True):
             error_bar(axes, place, part[label], {"color": "0.2", "marker": ""}, across=True)
     axes.axvline(0, color="0.3", linewidth=0.8)
-    axes.set_yticks(-np.arange(len(methods)), list(map(_folded, methods)), fontsize=8)
+    axes.set_yticks(-np.arange(len(methods)), list(map(folded, methods)), fontsize=8)
     axes.set(xlabel="lower is better", ylim=(0.6 - len(methods), 0.6))
     legend(figure, axes)
     return figure
@@ -285,28 +307,27 @@ def quality_of_cost(table: pd.DataFrame, title: str, styles: Styles, direction: 
     return figure
 
 
-def _folded(label: str) -> str:
-    """A label with its options on a line of their own: two lines of ticks leave the axes their room."""
-    return plain(label).replace("[", "\n[", 1)
-
-
 def ranks(ranked: Mapping[str, pd.DataFrame], ties: Mapping[str, Sequence[str]]) -> Figure:
-    """Bootstrapped rank intervals, a column for each figure: its table has method, rank, low, high, first.
+    """Bootstrapped rank intervals: a row for each method, best by the first figure on top, a column for each figure.
 
-    ties: for each figure the methods that tie with the best, drawn hollow.
+    ranked: for each figure a table of method, rank, low, high, first. ties: the methods that tie with its best, drawn
+    hollow.
     """
-    most = max(map(len, ranked.values()))
-    lines = [line for table in ranked.values() for name in table["method"] for line in _folded(name).split("\n")]
-    figure, axes = canvas(len(ranked), (3.0 + 0.065 * max(map(len, lines))) * len(ranked), 1.0 + 0.5 * most)
+    methods = list(dict.fromkeys(method for table in ranked.values() for method in table["method"]))
+    names = list(map(folded, methods))
+    height = 0.24 + 0.06 * max(name.count("\n") for name in names)
+    figure, axes = canvas(len(ranked), WIDTH, 0.9 + height * len(methods))
     for ax, (title, table) in zip(axes, ranked.items(), strict=True):
-        y = np.arange(len(table))[::-1]
+        y = -table["method"].map(methods.index).to_numpy()
         tied = table["method"].isin(list(ties[title])).to_numpy()
         ax.hlines(y, table["low"], table["high"], color="0.4", linewidth=3)
-        ax.scatter(table["rank"], y, s=45, color=np.where(tied, "white", "black"), edgecolor="black", zorder=3)
-        names = [f"{_folded(m)} ({round(100 * p)} %)" for m, p in zip(table["method"], table["first"], strict=True)]
-        ax.set_yticks(y, names, fontsize=8)
-        ax.set(xlabel=f"rank by {title} (1 is best)", xlim=(0.4, most + 0.6))
-        ax.set_xticks(range(1, most + 1, -(-most // 8)))
+        ax.scatter(table["rank"], y, s=36, color=np.where(tied, "white", "black"), edgecolor="black", zorder=3)
+        for row, first in zip(y, table["first"], strict=True):
+            ax.text(1.02, row, f"({round(100 * first)} %)", fontsize=8, va="center", transform=ax.get_yaxis_transform())
+        ax.set(xlabel=f"rank by {title}\n(1 is best)", xlim=(0.4, len(methods) + 0.6), ylim=(0.5 - len(methods), 0.5))
+        ax.set_xticks(range(1, len(methods) + 1, -(-len(methods) // 6)))
+        ax.set_yticks(-np.arange(len(methods)), names if ax is axes[0] else [""] * len(methods), fontsize=8)
+        ax.grid(axis="y", color="0.92")
     return figure
 
 

@@ -13,6 +13,7 @@ from bench.report.blocks import Block, Fold, Live, Table
 from bench.report.context import Report
 from bench.report.tables import escape
 from bench.runs.results import SPLITS
+from bench.runs.store import slug
 from uqseg.metrics import Scores, figure, figures
 from uqseg.metrics import tables as registered_tables
 from uqseg.metrics.ambiguity import hit_counts
@@ -21,6 +22,7 @@ from uqseg.metrics.registry import Columns
 
 RANKED = ("ged_limit", "dice@0.5", "brier")
 SUBGROUPS = ("ged_limit", "dice@0.5")
+IN_ONE_PLOT = 8  # methods with all their subgroups; of more each trait has a plot, and its names above it
 SUBGROUP_RESAMPLES = 1000
 PRESENCE_BINS = 10
 RELIABILITY = ("reliability", "reliability_first_active")
@@ -382,10 +384,16 @@ def subgroup_tables(report: Report) -> list[Block]:
     first, plotted = figure(SUBGROUPS[0]), [figure(name) for name in SUBGROUPS]
     titles = {f.name: f.title + plots.BETTER[f.direction] for f in plotted}
     of_methods = table[table["method"].isin(report.methods)]
-    plot = plots.subgroups(of_methods[of_methods["figure"].isin(SUBGROUPS)], titles, report.styles)
+    drawn = of_methods[of_methods["figure"].isin(SUBGROUPS)]
+    by_trait = {"subgroups": drawn}
+    if len(report.methods) > IN_ONE_PLOT:
+        by_trait = {slug("subgroups", trait): part for trait, part in drawn.groupby("trait", sort=False)}
     text: list[Block] = [
         "## Where does it fail?",
-        report.picture(plot, "subgroups", "Figures by subgroup"),
+        *(
+            report.picture(plots.subgroups(part, titles, report.styles), name, "Figures by subgroup")
+            for name, part in by_trait.items()
+        ),
         f"Groups of test cases with 95 % intervals over patients, from {stats.FEWEST} patients on. Sizes are the "
         f"diameter of a disc with the mean area of the masks drawn. All in {report.csv(table, 'subgroups')}.",
         Live(webpage.choice("Figures of the test cases with", {

@@ -12,6 +12,7 @@ import threading
 def read_cells() -> list[str]:
     """The cells on the first line of standard input. When the input ends, this process gets a Ctrl-C."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in the background
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whoever started it sees that it was killed, and starts another
 
     def stop_at_end() -> None:
         sys.stdin.read()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,16 @@ def publish(folder: Path, to: Path, anonymous: bool) -> Iterator[str]:
     """Copy the results in `folder` to `to` without what may not be shown, and yield what is kept, a line each."""
     if is_taken(to) and not (to / "run.json").exists():
         raise UsageError(f"--to: '{to}' is not empty and holds no published run; choose another folder.")
+    if to.resolve() == folder.resolve():
+        raise UsageError(f"--to: '{to}' is the run itself; choose another folder.")
     run = results.read_results(folder)
+    (to / "finished.json").unlink(missing_ok=True)  # what an earlier copy had, and this run may not have
+    shutil.rmtree(to / "cells", ignore_errors=True)
+    if run.missing:
+        yield (
+            f"NOT FINISHED: without scores so far are {'; '.join(run.missing)}; the copy says so at its head. Give the "
+            "run's command again, and publish anew"
+        )
     cases, patients = (_names(run.cases[column], anonymous) for column in ("case", "patient"))
     yield f"run.json: {_publish_record(run.run, to)}"
     table = run.cases.assign(case=run.cases["case"].map(cases), patient=run.cases["patient"].map(patients))

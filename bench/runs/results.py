@@ -111,6 +111,14 @@ class Results:
         return [*of_methods, *self.yardsticks.values()]
 
     @property
+    def missing(self) -> list[str]:
+        """The cells, as "label, repetition", that have neither scores nor failed so far."""
+        scored = {(cell.label, cell.repetition) for cell in self.scored}
+        cells = [(entry["label"], entry["repetition"]) for entry in self.run["cells"]]
+        names = [f"{label}, repetition {number}" for label, number in cells if (label, number) not in scored]
+        return [name for name in names if name not in self.failed]
+
+    @property
     def statistics(self) -> dict[str, set[int]]:
         """The versions in which each statistic is stored: more than one where cells were scored by different code."""
         versions: dict[str, set[int]] = {}

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.runs import results
+from bench.runs import results, watch, workers
 from bench.runs.record import STORE
 from bench.runs.store import Store
-from bench.runs.watch import left_by_slurm
+from bench.runs.work import in_words
 from uqseg.data import cache
 from uqseg.data.load import default_cache
 from uqseg.errors import FileError, UsageError
 from uqseg.files import read_json
 from uqseg.training.checkpoint import check_fit
 
+QUOTED = 5  # cells of a kind
 OLD = ("fits", "partial", "scores", "failures", "locks", "reports")  # folders that uqseg 0.1 left in --out
 
 
@@ -24,17 +26,20 @@ def runs(out: Path) -> list[Path]:
     return sorted(file.parent for file in out.glob("*/run.json"))
 
 
-def state(out: Path) -> Iterator[str]:
-    """Lines about every run, every training and what uqseg 0.1 left; a damaged file is one of them."""
+def state(out: Path, every: bool = False) -> Iterator[str]:
+    """Lines about each run, what is unfinished or damaged, and what uqseg 0.1 left; `every`: all that is stored."""
     store = Store(out / STORE)
     for folder in runs(out):
-        yield from _described(folder, _state_of_run)
-    for fit in sorted(store.fit("").glob("[!.]*")):
-        yield from _described(fit, _state_of_fit)
-    for partial in sorted(store.partial("").glob("[!.]*")):
-        yield from _described(partial, _state_of_training)
-    for scores in sorted(store.scores("").glob("[!.]*")):
-        yield f"scored      {scores.name}"
+        yield from _described(folder, lambda folder: _state_of_run(folder, every))
+    fits, partial, scores = (sorted(place("").glob("[!.]*")) for place in (store.fit, store.partial, store.scores))
+    for fit in fits:
+        yield from (line for line in _described(fit, _state_of_fit) if every or not line.startswith("trained"))
+    for folder in partial:
+        yield from _described(folder, _state_of_training)
+    if every:
+        yield from (f"scored      {folder.name}" for folder in scores)
+    else:
+        yield f"store       {len(fits)} trainings and {len(scores)} scores are kept: --all lists them"
     for name in OLD:
         if (out / name).is_dir():
             yield f"version 0.1 {out / name}: written by uqseg 0.1, not read any more; delete it when it is not needed"
@@ -59,16 +64,47 @@ def _state_of_training(partial: Path) -> Iterator[str]:
     yield f"unfinished  {partial.name}  {lines[-1]['step'] if lines else 0} steps"
 
 
-def _state_of_run(folder: Path) -> Iterator[str]:
+def state_of_run(folder: Path, every: bool = False) -> Iterator[str]:
+    """A screen about a run: what is done, under way and failed, and what comes next; `every`: a line for each cell."""
+    run, at_work = results.read_run(folder), workers.at_work(folder)
+    entries = results.entries_of(run)
+    done = {name for name in entries if (folder / "cells" / name / "cell.json").exists()}
+    yield from _state_of_run(folder, every)
+    if every:
+        yield from (f"done        {name}" for name in entries if name in done)
+    else:
+        labels = {name: entry["label"] if "repetition" in entry else "yardsticks" for name, entry in entries.items()}
+        total, finished = Counter(labels.values()), Counter(labels[name] for name in done)
+        yield "done        " + ", ".join(f"{label} {finished[label]} of {count}" for label, count in total.items())
+    for worker in at_work:
+        doing = "not heard of any more" if worker.silent else watch.doing(folder, run, entries.get(worker.cell, {}))
+        yield f"running     {worker.cell}  {doing}, for {in_words(worker.seconds)}, {worker.name}"
+    failed = {name for name in entries if (folder / "cells" / name / "failure.json").exists()}
+    left = [name for name in entries if name not in done | failed | {worker.cell for worker in at_work}]
+    quoted = left if every else left[:QUOTED]
+    if left:
+        more = f" and {len(left) - len(quoted)} more" * (len(left) > len(quoted))
+        yield f"to do       {len(left)}: {', '.join(quoted)}{more}"
+    if not left and not failed and not at_work:
+        yield f"next        uqseg view {folder}"
+    elif any(not worker.silent for worker in at_work):
+        yield f"next        uqseg status --watch --out {folder.parent}"
+    else:
+        yield f"next        {'mend what failed, and give' if failed else 'give'} the same command: {run['command']}"
+
+
+def _state_of_run(folder: Path, every: bool) -> Iterator[str]:
     run = results.read_run(folder)
     cells = [folder / "cells" / name for name in results.entries_of(run)]
     done = sum((cell / "cell.json").exists() for cell in cells)
     word = "finished" if (folder / "finished.json").exists() else "unfinished"
     yield f"{word:<11} {folder.name}  {done} of {len(cells)} cells"
-    for cell in cells:
-        if (cell / "failure.json").exists():
-            yield f"failed      {folder.name}/{cell.name}  {results.read_failure(cell / 'failure.json')}"
-    if left := left_by_slurm(folder):
+    failed = [cell for cell in cells if (cell / "failure.json").exists()]
+    for cell in failed if every else failed[:QUOTED]:
+        yield f"failed      {folder.name}/{cell.name}  {results.read_failure(cell / 'failure.json')}"
+    if len(failed) > QUOTED and not every:
+        yield f"failed      {len(failed) - QUOTED} more cells of {folder.name}: --all lists them"
+    if left := watch.left_by_slurm(folder):
         yield (
             f"ended       {folder.name}  Slurm's jobs left {len(left)} cells undone, such as {left[0]}; see the logs "
             f"in {folder / 'slurm'}; if there are none, its machines do not see this folder: choose one that they do"

@@ -35,15 +35,13 @@ def table(folder: Path, record: Mapping[str, Any]) -> Table:
     shown = Table("worker", "cell", "at", "since", title=title, title_justify="left", box=None)
     for worker in workers.at_work(folder):
         at = (
-            "killed, or not heard of any more"
-            if worker.silent
-            else _state(folder, record, entries.get(worker.cell, {}))
+            "killed, or not heard of any more" if worker.silent else doing(folder, record, entries.get(worker.cell, {}))
         )
         shown.add_row(escape(worker.name), escape(worker.cell), at, in_words(worker.seconds))
     return shown
 
 
-def _state(folder: Path, record: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+def doing(folder: Path, record: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
     """What is being done of a cell: "step 40 of 300", or "scoring" once it is trained."""
     store = Store(folder.parent / STORE)
     if "fit" not in entry or store.fit(entry["fit"]).exists():

@@ -16,7 +16,7 @@ from bench.runs.record import machine
 from bench.timing import growth, launch, record, scale
 from bench.timing.measure import limits
 from bench.timing.record import Record
-from bench.timing.sections import SECTIONS, Measured, Setting
+from bench.timing.sections import OVER_LIMIT, SECTIONS, Measured, Setting
 from uqseg.device import pick_device
 from uqseg.errors import unknown
 from uqseg.files import write as write_file
@@ -111,16 +111,29 @@ def _goals(kept: Sequence[Record]) -> str:
             if c.goal is not None:
                 met, middle = c.ratio.median >= c.goal, beside(c.ratio.median, c.goal)
                 measured = f"{middle}× [{c.ratio.low:.3g}, {c.ratio.high:.3g}]"
-                rows.append([f"{c.what}: {c.ours}", f"≥ {c.goal:g}×", measured, met])
+                rows.append([f"{c.what}: {c.ours}", f"≥ {c.goal:g}×", measured, _most(part, c.what), met])
         for s in part.shares:
             if s.goal is not None:
                 measured = f"{beside(100 * s.share, 100 * s.goal)}%"
-                rows.append([f"{s.what}: share of {s.limit}", f"≥ {s.goal:.0%}", measured, s.share >= s.goal])
+                rows.append([f"{s.what}: share of {s.limit}", f"≥ {s.goal:.0%}", measured, "100%", s.share >= s.goal])
     table = pd.DataFrame(
-        [[*r[:3], "met" if r[3] else "**not met**"] for r in rows], columns=["goal", "wanted", "measured", ""]
+        [[*r[:4], "met" if r[4] else "**not met**"] for r in rows],
+        columns=["goal", "wanted", "measured", "at most", ""],
     )
     body = markdown(table) if rows else "None in these sections."
-    return f"## Goals\n\n{body}\n\nWhere a goal is not met, the shares and profiles below show what the time goes to."
+    return f"""## Goals
+
+{body}
+
+*At most*: what would be reached if the matrix products of the same layers ran at the machine's limit and all else took
+no time; –: not measured. Where a goal is not met, the profile of the same name below, if there is one, shows what
+the time goes to."""
+
+
+def _most(part: Measured, what: str) -> str:
+    """How many times faster than the plain way the machine's limits allow `what` to be."""
+    kept = [s for s in part.shares if s.what == f"{what}{OVER_LIMIT}"]
+    return ", ".join(f"{1 / s.share:.1f}× in {s.limit}" for s in kept) or "–"
 
 
 def beside(value: float, goal: float) -> str:

@@ -328,10 +328,13 @@ def sampling(at: Setting) -> Measured:
     return measured
 
 
+OVER_LIMIT = ": plain time over the limit's"
+
+
 def _best_possible(what: str, seconds_plain: float, flops: int, limit: str, at: Setting) -> Share:
     """How many times faster than the plain way anything could be that computes these layers at that limit's rate."""
     times = seconds_plain / (flops / getattr(at.limits, limit))
-    return Share(f"{what}: plain time over the limit's", seconds_plain, f"{times:.2g}× at most", limit, 1 / times)
+    return Share(f"{what}{OVER_LIMIT}", seconds_plain, f"{times:.2g}× at most", limit, 1 / times)
 
 
 def metrics(at: Setting) -> Measured:

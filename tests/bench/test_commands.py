@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 from bench import launchers
-from bench.cli import commit
-from bench.runs import spec
-from bench.runs.results import read_results, write_cell
+from bench.runs import spec, workers
+from bench.runs.results import read_results, write_cell, write_json
+from bench.version import commit
 from tests.bench.conftest import METHODS, SIZE, STEPS, YARDSTICKS, Run, bench, options, results_in
 from uqseg import methods, metrics, wrappers
 from uqseg.data import sources
@@ -62,12 +62,40 @@ def test_a_missing_module_names_the_environment() -> None:
 
 
 def test_status_lists_what_is_finished(finished: Run) -> None:
-    lines = bench("status", "--out", finished.out).out.splitlines()
+    short = bench("status", finished.out).out.splitlines()
+    assert short == bench("status", "--out", finished.out).out.splitlines()
+    assert [line.split()[0] for line in short] == ["finished", "store"]
+    lines = bench("status", "--out", finished.out, "--all").out.splitlines()
     words = [line.split()[0] for line in lines]
     scored = 3 * (len(METHODS) + len(YARDSTICKS))
     assert words == ["finished", *["trained"] * len(METHODS), *["scored"] * scored]
     assert f"{len(METHODS) + len(YARDSTICKS)} of {len(METHODS) + len(YARDSTICKS)} cells" in lines[0]
     assert all(f"{STEPS} steps" in line for line in lines if line.startswith("trained"))
+
+
+def test_status_of_a_run_is_one_screen(finished: Run, tmp_path: Path) -> None:
+    lines = bench("status", finished.folder).out.splitlines()
+    assert [line.split()[0] for line in lines] == ["finished", "done", "next"]
+    assert all(f"{name} 1 of 1" in lines[1] for name in METHODS)
+    assert f"yardsticks {len(YARDSTICKS)} of {len(YARDSTICKS)}" in lines[1]
+    assert lines[2] == f"next        uqseg view {finished.folder}"
+    run = shutil.copytree(finished.folder, tmp_path / "run")
+    (run / "finished.json").unlink()
+    for name in ("unet-r0", "segnet-r0"):
+        shutil.rmtree(run / "cells" / name)
+    write_json(run / "cells/unet-r0/failure.json", {"label": "unet", "error": "no memory", "traceback": []})
+    with workers.shown(run, "mcdropout-r0"):
+        text = bench("status", run).out
+        assert re.search(rf"^running +mcdropout-r0  step 0 of {STEPS}, for 1 s, \S+$", text, re.MULTILINE)
+        assert text.splitlines()[-1] == f"next        uqseg status --watch --out {tmp_path}"
+    lines = bench("status", run).out.splitlines()
+    assert [line.split()[0] for line in lines] == ["unfinished", "failed", "done", "to", "next"]
+    assert "failed      run/unet-r0  no memory" in lines
+    assert "to do       1: segnet-r0" in lines
+    assert lines[-1].startswith(
+        "next        mend what failed, and give the same command: python -m bench run --methods"
+    )
+    assert len(bench("status", run, "--all").out.splitlines()) == len(lines) + len(METHODS) + len(YARDSTICKS) - 3
 
 
 def test_status_clean_and_verify_name_what_is_damaged_or_old(finished: Run, tmp_path: Path) -> None:

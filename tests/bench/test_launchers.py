@@ -24,7 +24,7 @@ from bench.runs.sharing import undone_in
 from bench.runs.workers import at_work
 from tests.bench import slurm
 from tests.bench.conftest import Run, assert_same, bench, options, results_in, tables
-from tests.bench.test_resume import start
+from tests.bench.test_resume import STOPPED, start
 from tests.bench.test_sharing import planned_again
 
 pytestmark = pytest.mark.integration
@@ -109,8 +109,9 @@ def test_two_processes_started_by_hand_each_killed_now_and_then(images: Path, al
     is_like(tmp_path, alone)
 
 
-def test_ctrl_c_stops_all_workers_with_checkpoints_and_the_command_goes_on(
-    images: Path, alone: Path, tmp_path: Path
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_all_workers_with_checkpoints_and_the_command_goes_on(
+    stop: signal.Signals, images: Path, alone: Path, tmp_path: Path
 ) -> None:
     process = start(words(images, tmp_path, "--jobs", 2))
     deadline = time.monotonic() + PATIENCE
@@ -118,9 +119,9 @@ def test_ctrl_c_stops_all_workers_with_checkpoints_and_the_command_goes_on(
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     _, err = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, err) == (130, "stopped; the same command goes on where it stopped\n")
+    assert (process.returncode, err) == (128 + stop, STOPPED)
     assert not at_work(tmp_path / "grid")
     assert bench(*words(images, tmp_path)).code == 0
     is_like(tmp_path, alone)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,23 @@ def test_a_published_run_is_reported_like_the_original(finished: Run, tmp_path: 
     (tmp_path / "other").mkdir()
     (tmp_path / "other/file").write_text("")
     assert bench("publish", finished.folder, "--to", tmp_path / "other").code == 2
+
+
+def test_an_unfinished_run_is_published_as_such_and_nothing_of_an_earlier_copy_stays(
+    finished: Run, tmp_path: Path
+) -> None:
+    run, to = shutil.copytree(finished.folder, tmp_path / "run"), tmp_path / "copy"
+    assert bench("publish", run, "--to", to).code == 0
+    shutil.rmtree(run / "cells/unet-r0")
+    (run / "finished.json").unlink()
+    answer = bench("publish", run, "--to", to)
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith("NOT FINISHED: without scores so far are unet, repetition 0; the copy says so")
+    assert "**Not finished.** Without scores so far: unet, repetition 0." in (to / "report.md").read_text()
+    assert not (to / "finished.json").exists()
+    assert not (to / "cells/unet-r0").exists()
+    assert "is the run itself" in bench("publish", run, "--to", run).err
+    assert (run / "cells/segnet-r0/cell.json").exists()
 
 
 def test_an_anonymous_copy_names_no_case_and_no_patient_and_has_the_same_figures(finished: Run, tmp_path: Path) -> None:

@@ -252,11 +252,28 @@ def collisions(plot: Plot) -> list[str]:
     return crowded
 
 
+LONG = "unet[target=fraction,presence=true]+levels"
+
+
 @pytest.mark.parametrize("methods", [2, 12, 40])
-def test_ranks_of_many_methods_do_not_collide(methods: int) -> None:
+def test_ranks_of_many_methods_do_not_collide_and_fit_a_page(methods: int) -> None:
     place = np.arange(1, methods + 1)
-    table = pd.DataFrame({"method": [f"m{k}" for k in place], "rank": place, "low": place, "high": place, "first": 0.1})
-    assert collisions(plots.ranks({"GED": table, "Dice": table}, {"GED": ["m2"], "Dice": []})) == []
+    names = [LONG, *(f"m{k}" for k in place[1:])]
+    table = pd.DataFrame({"method": names, "rank": place, "low": place, "high": place, "first": 0.1})
+    plot = plots.ranks({"GED": table, "Dice": table, "Brier": table}, {"GED": ["m2"], "Dice": [], "Brier": []})
+    assert collisions(plot) == []
+    assert plot.get_figwidth() <= plots.WIDTH
+
+
+def test_many_or_long_names_stand_above_a_plot_that_fits_a_page() -> None:
+    for names in (["a", LONG], [f"m{k}" for k in range(16)]):
+        curves = {name: [Estimate(0.5, 0.4, 0.6)] * 2 for name in names}
+        plot = plots.ged_of_samples(curves, [1, 2], plots.styles(names))
+        plot.canvas.draw()
+        (shown,) = plot.legends
+        assert plot.get_figwidth() <= plots.WIDTH
+        assert shown.get_window_extent().y0 >= plot.axes[0].get_window_extent().y1
+        assert 0 <= shown.get_window_extent().x0 <= shown.get_window_extent().x1 <= plot.bbox.width
 
 
 @pytest.mark.parametrize("span", [1.2, 3.0, 12.0, 900.0, 4e4])

@@ -20,6 +20,7 @@ from tests.bench.conftest import assert_same, bench, options, tables
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 120
+STOPPED = "stopped; what is finished is kept, a training up to this step; the same command goes on there\n"
 
 
 def start(
@@ -77,13 +78,16 @@ def whole(unbroken: tuple[Path, str]) -> Path:
     return unbroken[0]
 
 
-def test_interrupted_and_killed_it_goes_on_to_the_same_bits(images: Path, whole: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_and_killed_it_goes_on_to_the_same_bits(
+    stop: signal.Signals, images: Path, whole: Path, tmp_path: Path
+) -> None:
     process = start(words(images, tmp_path))
     when_saved(process, tmp_path)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     _, err = process.communicate(timeout=180)
-    assert process.returncode == 130
-    assert err == "stopped; the same command goes on where it stopped\n"
+    assert process.returncode == 128 + stop
+    assert err == STOPPED
     stopped = steps(tmp_path)[-1]
     process = start(words(images, tmp_path))
     when_saved(process, tmp_path, after=stopped)
@@ -112,6 +116,18 @@ def test_interrupted_and_killed_it_goes_on_to_the_same_bits(images: Path, whole:
     assert f"{half}" in bench("clean", "--out", tmp_path).out
     assert not half.exists()
     assert json.loads(next(tmp_path.glob("store/fits/*/fit.json")).read_text())["steps"] == STEPS
+
+
+def test_sigterm_while_nothing_is_trained_says_the_same(tmp_path: Path) -> None:
+    plugin = tmp_path / "sources.py"
+    plugin.write_text(
+        "import signal\nfrom uqseg.data.load import source\n\n"
+        "@source('ending', 'Is stopped while it is read.')\n"
+        "def read(path, size):\n    signal.raise_signal(signal.SIGTERM)\n"
+    )
+    process = start(["run", "--plugin", str(plugin), "--data", "ending", "--out", str(tmp_path / "runs")])
+    _, err = process.communicate(timeout=180)
+    assert (process.returncode, err) == (143, STOPPED)
 
 
 def test_without_progress_bars_a_training_says_now_and_then_where_it_stands(unbroken: tuple[Path, str]) -> None:

@@ -146,5 +146,5 @@ def test_the_table_shows_workers_and_what_they_are_at(finished: Run, tmp_path: P
         shown = table(folder, read_run(folder))
         (worker,) = workers.at_work(folder)
     assert shown.title == "0 of 11 cells done"
-    assert [list(column.cells) for column in shown.columns][:3] == [[worker.name], ["unet-r0"], ["step 0 of 100"]]
+    assert [list(column.cells) for column in shown.columns][:3] == [[worker.name], ["unet-r0"], ["step 0 of 60"]]
     assert not workers.at_work(folder)

@@ -265,3 +265,15 @@ def test_files_far_larger_than_those_of_lidc_are_refused_before_they_are_decoded
     expected = f"claims 1 × 5000×5000 × 1 pixels, expected at most {2**20} numbers"
     assert sum(expected in problem for problem in data.problems) == 2
     assert peak() < 20, "of one file 25 MB"
+
+
+def test_a_copied_reader_is_told_unless_they_differ_once_or_marked_little(tmp_path: Path) -> None:
+    root = plain(tmp_path / "set", cases=6, readers=2)
+    save(root / "readers/r0/c5.png", np.zeros((32, 32), np.uint8))
+    save(root / "readers/r1/c5.png", np.zeros((32, 32), np.uint8))
+    text = "r1 has the masks of r0 in all cases that both read, 5 of them not empty; if one is a copy, leave it out"
+    assert read(root).problems == (f"copied reader: {text}",)
+    save(root / "readers/r2/c0.png", block(10).astype(np.uint8) * 255)
+    assert read(root).problems == (f"copied reader: {text}",), "one case is no proof"
+    save(root / "readers/r1/c5.png", block(3).astype(np.uint8) * 255)
+    assert read(root).problems == ()

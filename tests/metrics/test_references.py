@@ -7,7 +7,7 @@ import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from uqseg.metrics import Scores, figure, figures, score
+from uqseg.metrics import Scored, Scores, figure, figures, score
 from uqseg.metrics.ambiguity import hit_counts
 from uqseg.metrics.calibration import reliability
 from uqseg.metrics.ranks import weighted_augrc
@@ -184,6 +184,41 @@ def test_calibration_sums_do_not_depend_on_the_order_of_pixels() -> None:
     turn = torch.randperm(256, generator=noise)
     turned = [x.flatten(2)[..., turn].view(x.shape) for x in (p, masks)]
     assert torch.equal(reliability(p[:, 0], masks), reliability(turned[0][:, 0], turned[1]))
+
+
+def test_fine_bins_are_those_of_the_log_odds() -> None:
+    """Half is the lower edge of a bin, and so is every number whose log-odds are."""
+    p = np.r_[0, 1e-7, 0.5, 1, np.nextafter(np.float32(0.5), np.float32(0)), np.linspace(0, 1, 995)].astype(np.float32)
+    q = np.clip(p.astype(float), 1e-6, 1 - 1e-6)
+    index = np.clip(np.floor((np.log(q) - np.log1p(-q) + 9) * (60 / 18)), 0, 59).astype(int)
+    samples, masks = torch.from_numpy(p).view(1, 1, 20, 50), torch.ones(1, 1, 20, 50, dtype=torch.bool)
+    n, total, marked = score(samples, masks, statistics=["reliability_fine"]).values["reliability_fine"][0]
+    assert n.tolist() == marked.tolist() == np.bincount(index, minlength=60).tolist()
+    assert total == pytest.approx(np.bincount(index, p, minlength=60))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_what_is_computed_by_blocks_equals_numpy_in_an_image_of_several(weighted: bool) -> None:
+    noise = generator("blocks")
+    p, masks = torch.rand(2, 9, 96, 85, generator=noise), torch.rand(2, 2, 96, 85, generator=noise) > 0.7
+    w = torch.rand(2, 9, generator=noise, dtype=torch.float64) if weighted else torch.ones(2, 9, dtype=torch.float64)
+    w /= w.sum(1, keepdim=True)
+    scored = Scored(p, masks, weights=w if weighted else None)
+    x, share, y = p.flatten(2).double().numpy(), w.numpy()[..., None], masks.flatten(2).numpy()
+    mean = (share * x).sum(1)
+    assert np.allclose(scored.prob, mean, 1e-6)
+    assert np.allclose(scored.std, np.sqrt((share * (x - mean[:, None]) ** 2).sum(1)), 1e-6)
+    likelihood = [[[np.log(np.where(r, s, 1 - s)).sum() for r in ys] for s in xs] for xs, ys in zip(x, y, strict=True)]
+    assert np.allclose(scored.logs.likelihood, likelihood, 1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 25), (16, 3), (11, 10)])
+def test_patches_are_as_large_as_the_image_allows(height: int, width: int) -> None:
+    p = torch.rand(1, 1, height, width, generator=generator("patch", height))
+    a, b = min(height, 10), min(width, 10)
+    means = np.lib.stride_tricks.sliding_window_view(entropy(p[0, 0].double().numpy()), (a, b)).mean((2, 3))
+    value = score(p, p >= 0.5, statistics=["uncertainty_patch"]).values["uncertainty_patch"]
+    assert value == pytest.approx([means.max()], rel=1e-6)
 
 
 def test_all_columns_keep_with_order_batches_weights_and_absent_readers() -> None:

@@ -13,7 +13,7 @@ import pytest
 from uqseg.metrics import Scores, score, statistics
 
 STORED = Path(__file__).parent / "values.npz"
-SINGLE = ("nll_joint", "ncc_samples", "ncc_variance", "mutual_information", "entropy", "uncertainty_patch",
+SINGLE = ("nll", "nll_joint", "ncc_samples", "ncc_variance", "mutual_information", "entropy", "uncertainty_patch",
           "uncertainty_top", "std_mean", "ncc_std")  # fmt: skip
 """Computed in float32 in part, where processors round differently."""
 RENEW = "raise its version and run python -m tests.metrics.test_versions"

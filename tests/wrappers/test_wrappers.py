@@ -12,7 +12,7 @@ from uqseg.errors import UsageError
 from uqseg.noise import Noise
 from uqseg.samples import Batch, Description, Sampler, Samples
 from uqseg.wrappers import Wrapper, build, find, names
-from uqseg.wrappers.levels import level_sets
+from uqseg.wrappers.levels import level_sets, weighted_level_sets
 
 every_wrapper = pytest.mark.parametrize("name", names())
 every_method = pytest.mark.parametrize("method", ["unet", "probunet", "ensemble"])
@@ -55,7 +55,7 @@ def test_wrappers_combine(name: str) -> None:
 def test_unknown_names_and_options_are_refused() -> None:
     with pytest.raises(UsageError, match=r"unknown wrapper 'level'.*Did you mean 'levels'"):
         build("level")
-    with pytest.raises(UsageError, match=r"wrapper 'levels': n.*Allowed: none"):
+    with pytest.raises(UsageError, match=r"wrapper 'levels': n.*Allowed: weighted"):
         build("levels", n=3)
 
 
@@ -92,6 +92,34 @@ def test_level_sets_by_hand() -> None:
     prob = level_sets(torch.tensor([0.7, 0.55, 0.0, 1.0]).view(1, 1, 4), 4)
     expected = torch.tensor([[0, 2.8 / 3, 2.8 / 3, 2.8 / 3], [0.1, 0.1, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]])
     assert torch.allclose(prob[0, :, 0].t(), expected)
+
+
+@pytest.mark.parametrize("n", [2, 5, 16])
+def test_weighted_level_sets_keep_the_mean_and_spend_one_sample_on_nothing(n: int) -> None:
+    mean = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(n)) * torch.tensor([1, 0.3, 0]).view(3, 1, 1)
+    samples = weighted_level_sets(mean, n)
+    assert samples.weights is not None
+    maximum = mean.double().amax((1, 2))
+    assert torch.allclose(samples.mean(), mean.double(), atol=1e-6)
+    assert torch.allclose(samples.weights[:, 0].double(), 1 - maximum)
+    assert torch.allclose(samples.weights[:, 1:].double(), (maximum / (n - 1))[:, None].expand(-1, n - 1))
+    levels = 1 - (torch.arange(n - 1) + 0.5) / (n - 1)
+    expected = mean[:2, None] >= (maximum[:2, None] * levels)[..., None, None]
+    assert not samples.hypotheses()[:, 0].any()
+    assert torch.equal(samples.hypotheses()[:2, 1:], expected)
+    assert not samples.prob[2].any()
+
+
+def test_levels_with_and_without_weights_have_one_mean() -> None:
+    unet = methods.build("unet", seed=2, width=4, depth=3, presence=True)
+    plain, weighted = build("levels"), build("levels", weighted=True)
+    for wrapper in (plain, weighted):
+        wrapper.fit(unet, None)
+    data = discs(4)
+    samples = predict(weighted, data, 5, precision="fp32")
+    assert torch.allclose(samples.mean(), predict(plain, data, 5, precision="fp32").mean(), atol=1e-6)
+    assert samples.weights is not None
+    assert predict(weighted, data, 1, precision="fp32").weights is None
 
 
 def test_levels_keep_the_weighted_mean() -> None:

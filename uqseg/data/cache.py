@@ -20,6 +20,7 @@ from rich.progress import track
 
 from uqseg import files, locks
 from uqseg.data.annotated import AnnotatedSet, Readings, Stored, case_digests, checksum
+from uqseg.data.copies import Copies
 from uqseg.data.names import printable
 from uqseg.data.split import SPLITS
 from uqseg.errors import DamagedError, FileError
@@ -151,7 +152,7 @@ def _write(folder: Path, content: Content, name: str, entry: str, identity: byte
             "format": FORMAT,
             "name": name,
             "entry": entry,
-            "problems": [printable(problem) for problem in content.problems],
+            "problems": [*map(printable, content.problems), *writer.copies.problems(content.reader_names)],
             "reader_names": list(content.reader_names),
             "readings": _count(writer.small["read"], content.lost),
             "bytes": {f.name: f.stat().st_size for f in sorted(folder.iterdir())},
@@ -222,6 +223,7 @@ class _Writer:
             "spacing": np.zeros((n, 2), np.float32),
             "checksums": np.zeros((n, hashlib.sha256().digest_size), np.uint8),
         }
+        self.copies = Copies(self.shapes[2][0])
         self.cache = folder.parent
         self.files: list[BinaryIO] = []
         self.starts = []
@@ -236,6 +238,7 @@ class _Writer:
         for name, part, shape, dtype in zip(Row._fields, parts, self.shapes, self.dtypes, strict=True):
             if part.shape != shape or part.dtype != dtype:
                 raise ValueError(f"{name}: expected {dtype} {shape} in every row, got {part.dtype} {part.shape}")
+        self.copies.look(row.masks, row.read)
         with writing(self.cache):
             for part, file, start in zip(parts, self.files, self.starts, strict=False):
                 file.seek(start + place * part.nbytes)

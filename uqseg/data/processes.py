@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -49,7 +50,8 @@ def in_order(
 
 
 def _end_with_parent() -> None:
-    """End this process once the one that started it is gone: a killed parent cannot tell it to stop waiting."""
+    """End this process by SIGTERM at once, and when the one that started it is gone: a killed parent cannot tell it."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -359,7 +359,9 @@ def _dice_max(x: Columns, drawn: Drawn) -> Floats:
 
 @statistic("soft_dice")
 def _soft_dice(scored: Scored) -> Tensor:
-    both = (scored.cuts * scored.reader_cuts).sum(2).double()
+    import torch
+
+    both = torch.bmm(scored.cuts, scored.reader_cuts.mT).diagonal(dim1=1, dim2=2).double()
     total = scored.cuts.sum(2).double() + scored.reader_cuts.sum(2).double()
     dice = (2 * both / total.clamp_min(1)).masked_fill(total == 0, 1)
     # Added one after the other: a sum over the axis may add in another order in another batch.
@@ -410,11 +412,14 @@ def _ncc_std(scored: Scored) -> Tensor:
 
 @statistic("ncc_samples")
 def _ncc_samples(scored: Scored) -> Tensor:
+    import torch
+
     from uqseg.metrics.maps import pearson
 
     yes, no = scored.logs.yes, scored.logs.no
     own = scored.prob * yes + (1 - scored.prob) * no
-    value = pearson(own[:, None], yes[:, None].where(scored.masks, no[:, None]))  # of both with the other sign
+    marks = scored.references[:, :-1].float()
+    value = pearson(own[:, None], torch.lerp(no[:, None], yes[:, None], marks))  # of both with the other sign
     weight = scored.reader_weights * ~value.isnan()
     total = weight.sum(1)
     return (weight * value.nan_to_num()).sum(1) / total.masked_fill(total == 0, float("nan"))

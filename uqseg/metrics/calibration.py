@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import log, log1p
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,8 @@ BINS = 15
 FINE = 60
 ACTIVE = 0.01
 """From here on a pixel is active; the bound lies in the first bin."""
+CLIPPED = log(1e-6), log1p(-1e-6)
+"""Logarithms of the lowest and the highest probability that likelihoods are computed with."""
 _ECE = "Naeini et al. 2015, doi:10.1609/aaai.v29i1.9602"
 _GNEITING = "Gneiting and Raftery 2007, doi:10.1198/016214506000001437"
 
@@ -32,6 +35,7 @@ def reliability(prob: Array, masks: Array, bins: int = BINS, *, read: Array | No
     Bins are [b/bins, (b+1)/bins), the last closed. prob (B,H,W) in [0,1]; masks bool (B,R,H,W); read bool (B,R),
     default everybody. ValueError naming the argument for anything else.
     """
+    from uqseg.metrics.bins import equal_width
     from uqseg.metrics.scored import Scored, tensor
 
     if not isinstance(bins, int) or isinstance(bins, bool) or bins < 1:
@@ -39,31 +43,31 @@ def reliability(prob: Array, masks: Array, bins: int = BINS, *, read: Array | No
     given = tensor("prob", prob)
     if given.dim() != 3:
         raise ValueError(f"prob: expected shape (B,H,W), got {tuple(given.shape)}")
-    return Scored(given[:, None], masks, read).reliability(bins)
+    return Scored(given[:, None], masks, read).histogram(equal_width(bins))
 
 
 @statistic("reliability", shape=(3, BINS), summed=True)
 def _reliability(scored: Scored) -> Tensor:
     """Pixels, Σ p̄ and Σ ȳ in 15 bins of equal width."""
-    return scored.reliability(BINS)
+    from uqseg.metrics.bins import WIDTHS, merged
+
+    return merged(scored.fine_histogram, WIDTHS)
 
 
 @statistic("reliability_first_active", shape=(3,), summed=True)
 def _first_active(scored: Scored) -> Tensor:
     """The same of the active pixels in the first bin: in all other bins every pixel is active."""
-    active = (scored.prob >= ACTIVE) & (scored.prob < 1 / BINS)
-    parts = (active, scored.prob * active, scored.fraction * active)
-    total = scored.weights.new_empty((scored.B, 3))
-    for k, part in enumerate(parts):
-        total[:, k] = part.double().sum(1)
-    return total
+    from uqseg.metrics.bins import FIRST_ACTIVE, merged
+
+    return merged(scored.fine_histogram, FIRST_ACTIVE)[:, :, 1]
 
 
 @statistic("reliability_fine", shape=(3, FINE), summed=True)
 def _fine(scored: Scored) -> Tensor:
     """Pixels, Σ p̄ and Σ ȳ in 60 bins of equal width in log-odds from -9 to 9, to be merged after summing."""
-    odds = scored.prob.double().logit(eps=1e-6)
-    return scored.histogram(((odds + 9) * (FINE / 18)).long().clamp(0, FINE - 1), FINE)
+    from uqseg.metrics.bins import ODDS, merged
+
+    return merged(scored.fine_histogram, ODDS)
 
 
 def active(sums: Columns) -> Floats:
@@ -130,19 +134,19 @@ _binned("mce", "largest CE", _largest, tables=_home, formula="largest |mean p̄ 
 
 @statistic("brier")
 def brier(scored: Scored) -> Tensor:
-    p, y = scored.prob.double(), scored.fraction.double()
-    return (p * p - 2 * p * y + y).mean(1)
+    return scored.misfit + scored.reader_variance.mean(1)  # p² − 2 p ȳ + ȳ
 
 
 @statistic("brier_excess")
 def brier_excess(scored: Scored) -> Tensor:
-    return (scored.prob.double() - scored.fraction.double()).square().mean(1)
+    return scored.misfit
 
 
 @statistic("nll")
 def nll(scored: Scored) -> Tensor:
-    p, y = scored.prob.double().clamp(1e-6, 1 - 1e-6), scored.fraction.double()
-    return -(y * p.log() + (1 - y) * (-p).log1p()).mean(1)
+    y, (least, most) = scored.fraction, CLIPPED
+    yes, no = (x.clamp_(least, most) for x in (scored.prob.log(), (-scored.prob).log1p_()))
+    return -(y * yes + (1 - y) * no).double().mean(1).clamp_min(least)  # below it is a rounding of float32
 
 
 @statistic("nll_joint")
@@ -157,7 +161,7 @@ declare(_mean_of_draws("brier", "Brier", ("brier",), tables=("calibration", "sum
 declare(_mean_of_draws("brier_excess", "Brier, excess", ("brier_excess",), tables=_home,
                        formula="mean over pixels of (p̄ − ȳ)²; brier less the readers' own variance ȳ(1−ȳ)",
                        reference="Brier 1950; Murphy 1973"))  # fmt: skip
-declare(_mean_of_draws("nll", "NLL", ("nll",), tables=_home, range=(0, -float(np.log(1e-6))),
+declare(_mean_of_draws("nll", "NLL", ("nll",), tables=_home, range=(0, -CLIPPED[0]),
                        formula="mean over pixels of −ȳ log p̄ − (1−ȳ) log(1−p̄), p̄ clipped to [1e-6, 1−1e-6], nats",
                        reference=_GNEITING, degenerate="clipped at 0 and 1"))  # fmt: skip
 declare(_mean_of_draws("nll_joint", "joint NLL (nats)", ("nll_joint",), tables=("presence",), range=(0, np.inf),

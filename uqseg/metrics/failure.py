@@ -76,17 +76,29 @@ def _patch(scored: Scored) -> Tensor:
     """The largest mean of a 10×10 patch, or of the whole side where it is shorter."""
     sums = scored.entropy.double().view(-1, *scored.shape)
     sides = [min(PATCH, side) for side in scored.shape]
-    for axis, side in enumerate(sides, 1):  # rows are added, then columns: 18 additions in place of 99
-        shifts = [sums.narrow(axis, k, sums.shape[axis] - side + 1) for k in range(side)]
-        sums = sum(shifts[1:], shifts[0].clone())
+    for axis, side in enumerate(sides, 1):  # rows are added, then columns
+        sums = _neighbours(sums, axis, side)
     return sums.amax((1, 2)) / prod(sides)
+
+
+def _neighbours(x: Tensor, axis: int, side: int) -> Tensor:
+    """Sums of `side` neighbours along an axis: those of 1, 2, 4, … are added to one another, 10 = 2 + 8."""
+    parts, start, width, places = [], 0, 1, x.shape[axis] - side + 1
+    while width <= side:
+        if side & width:
+            parts.append(x.narrow(axis, start, places))
+            start += width
+        if 2 * width <= side:
+            x = x.narrow(axis, 0, x.shape[axis] - width) + x.narrow(axis, width, x.shape[axis] - width)
+        width *= 2
+    return sum(parts[1:], parts[0])
 
 
 @statistic("uncertainty_top")
 def _top(scored: Scored) -> Tensor:
     """The mean above the foreground quantile: of the K highest pixels, K the number of pixels with p̄ ≥ 0.5, or 1."""
-    k = (scored.prob >= 0.5).sum(1).clamp_min(1)
-    highest = scored.entropy.topk(int(k.max()), 1).values.double()
+    k = scored.above.sum(1).clamp_min(1)
+    highest = scored.ascending[:, -int(k.max()) :].flip(1).double()
     return highest.cumsum(1).gather(1, k[:, None] - 1)[:, 0] / k
 
 
@@ -94,7 +106,7 @@ def _top(scored: Scored) -> Tensor:
 def _error_auprc(scored: Scored) -> Tensor:
     from uqseg.metrics.maps import average_precision
 
-    return average_precision(scored.entropy, (scored.prob >= 0.5) != scored.majority)
+    return average_precision(scored.entropy, scored.above != scored.majority, scored.ascending)
 
 
 def _failed(uncertainty: Floats, risk: Floats, weights: Floats) -> Floats:

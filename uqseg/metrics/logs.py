@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BLOCK = 2**16
-"""Samples times pixels that are worked on at a time: they stay in a processor's cache."""
+from uqseg.metrics.maps import blocks
+
 TINY = torch.finfo(torch.float32).tiny
 LOW, HIGH = (float(torch.tensor(p).log()) for p in (1e-6, 1 - 1e-6))
 
@@ -28,20 +28,23 @@ def logs(samples: Tensor, masks: Tensor, weights: Tensor, entropy: Tensor) -> Lo
     B, S, P = samples.shape
     yes, no, information = (samples.new_empty(B, P) for _ in range(3))
     likelihood, share = weights.new_zeros(B, S, masks.shape[1]), weights.float()
-    step = min(P, max(1, BLOCK // S))
-    buffers = [samples.new_empty(S * step) for _ in range(4)]  # new memory for each block would take longer
-    for b, at in ((b, slice(start, start + step)) for b in range(B) for start in range(0, P, step)):
-        p, y = samples[b, :, at], masks[b, :, at]
-        log_yes, log_no, q, gain = (x[: p.numel()].view(p.shape) for x in buffers)
+    pieces = blocks(samples)
+    buffers = [torch.empty_like(samples[pieces[0]]) for _ in range(4)]  # new memory for each block would take longer
+    for b, every, at in pieces:
+        p, y, w = samples[b, every, at], masks[b, :, at], share[b]
+        log_yes, log_no, q, gain = (x[:, : p.shape[1]] for x in buffers)
         torch.sub(1, p, out=q)
         torch.clamp_min(p, TINY, out=log_yes).log_()
         torch.clamp_min(q, TINY, out=log_no).log_()
         torch.mul(p, log_yes, out=gain).add_(q.mul_(log_no)).add_(entropy[b, at])  # 0 where all samples are equal
-        information[b, at] = share[b] @ gain
-        yes[b, at] = share[b] @ log_yes.clamp_(LOW, HIGH)
-        no[b, at] = share[b] @ log_no.clamp_(LOW, HIGH)
+        torch.mv(gain.T, w, out=information[b, at])
+        torch.mv(log_yes.clamp_(LOW, HIGH).T, w, out=yes[b, at])
+        torch.mv(log_no.clamp_(LOW, HIGH).T, w, out=no[b, at])
         marked = y.view(torch.uint8).amax(0).nonzero()[:, 0]  # numbers much faster than bool
-        odds = log_yes.index_select(1, marked).sub_(log_no.index_select(1, marked))
+        log_no_there = log_no.index_select(1, marked)
+        odds = log_yes.index_select(1, marked).sub_(log_no_there)
         likelihood[b] += odds.double() @ y.index_select(1, marked).double().T
-        likelihood[b] += log_no.sum(1, dtype=torch.float64)[:, None]  # where nobody marks anything, it is all
+        # Where nobody marks anything, log(1 - p) is all; in float32 its sum is as exact as its terms, which are all
+        # negative, but not where the odds take most of it away.
+        likelihood[b] += (log_no_there.double().sum(1) + log_no.index_fill_(1, marked, 0).sum(1))[:, None]
     return Logs(yes, no, likelihood, information)

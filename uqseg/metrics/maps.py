@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+import numpy as np
 import torch
 from torch import Tensor
 
+BLOCK = 2**16
+"""Samples times pixels that are worked on at a time: they stay in a processor's cache."""
 
-def _each(samples: Tensor, weights: Tensor | None) -> Iterator[tuple[Tensor, Tensor | float]]:
-    """The samples one after the other, each with its weight: what is added up in this order is the same in any batch,
-    and all maps at once would need as much memory as all samples."""
-    for k, sample in enumerate(samples.unbind(1)):
-        yield sample, 1.0 if weights is None else weights[:, k].view(-1, *[1] * (sample.dim() - 1))
+
+def blocks(samples: Tensor) -> list[tuple[int, slice, slice]]:
+    """Where the blocks of samples (B,S,P) are: an image, all of its samples, some of its pixels; none is larger than
+    the first.
+
+    They are the same for an image in any batch, and so is what is added up within them.
+    """
+    B, S, P = samples.shape
+    step = max(1, BLOCK // S)
+    return [(b, slice(None), slice(start, start + step)) for b in range(B) for start in range(0, P, step)]
 
 
 def mean(samples: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean probability: float64 (B,...) in [0,1]. Equal weights: a sum, then one division, so that k of S is k/S."""
-    total = torch.zeros_like(samples[:, 0], dtype=torch.float64)
-    for sample, weight in _each(samples, weights):
-        total += sample if weights is None else weight * sample.double()
-    return total / samples.shape[1] if weights is None else total.clamp(0, 1)
+    flat, S = samples.flatten(2), samples.shape[1]
+    total = torch.empty_like(flat[:, 0], dtype=torch.float64)
+    factors = total.new_ones(len(flat), S) if weights is None else weights.double()
+    for b, every, at in blocks(flat):
+        total[b, at] = factors[b] @ flat[b, every, at].double()
+    return (total / S if weights is None else total.clamp(0, 1)).view_as(samples[:, 0])
 
 
 def std(samples: Tensor, weights: Tensor | None = None, centre: Tensor | None = None) -> Tensor:
@@ -28,12 +36,13 @@ def std(samples: Tensor, weights: Tensor | None = None, centre: Tensor | None = 
 
     centre: their mean, where it is known.
     """
-    centre = mean(samples, weights).to(samples.dtype) if centre is None else centre
-    variance, square = torch.zeros_like(centre, dtype=torch.float64), torch.empty_like(centre)
-    for sample, weight in _each(samples, weights):
-        torch.sub(sample, centre, out=square).square_()
-        variance += square if weights is None else weight * square
-    return (variance / samples.shape[1] if weights is None else variance).sqrt().to(samples.dtype)
+    kind, S = torch.promote_types(samples.dtype, torch.float32), samples.shape[1]
+    flat, middle = samples.flatten(2), (mean(samples, weights) if centre is None else centre).flatten(1).to(kind)
+    variance = torch.empty_like(middle)
+    shares = middle.new_full((len(flat), S), 1 / S) if weights is None else weights.to(kind)
+    for b, every, at in blocks(flat):
+        variance[b, at] = shares[b] @ (flat[b, every, at] - middle[b, at]).square_()
+    return variance.sqrt().to(samples.dtype).view_as(samples[:, 0])
 
 
 def binary_entropy(prob: Tensor) -> Tensor:
@@ -46,12 +55,14 @@ def binary_entropy(prob: Tensor) -> Tensor:
 def pearson(a: Tensor, b: Tensor) -> Tensor:
     """Pearson correlation over the last axis, float64, NaN where one of the two is constant up to float32 rounding.
 
-    The other axes are broadcast.
+    a is broadcast to b.
     """
     constant = _constant(a) | _constant(b)
-    a, b = a.double(), b.double()
-    a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
-    value = (a * b).sum(-1) / (torch.linalg.vector_norm(a, dim=-1) * torch.linalg.vector_norm(b, dim=-1))
+    a, b = (x.to(torch.float64, copy=True) for x in (a, b))  # then in place: new memory would take longer than the sums
+    a -= a.mean(-1, keepdim=True)
+    b -= b.mean(-1, keepdim=True)
+    lengths = torch.linalg.vector_norm(a, dim=-1) * torch.linalg.vector_norm(b, dim=-1)
+    value = b.mul_(a).sum(-1) / lengths
     return torch.where(constant, torch.nan, value.clamp(-1, 1))
 
 
@@ -61,18 +72,21 @@ def _constant(x: Tensor) -> Tensor:
     return high - low <= 1e-6 * torch.maximum(high.abs(), low.abs())
 
 
-def average_precision(scores: Tensor, positive: Tensor) -> Tensor:
-    """Average precision float64 (B,) over the last axis, equal scores taken together; NaN without a positive."""
-    lowest = scores.masked_fill(~positive, torch.inf).amin(-1, keepdim=True)
-    wanted = scores >= lowest  # what scores below every positive changes nothing
-    most = max(1, int(wanted.sum(-1).max()))
-    values, order = scores.topk(most, -1)
-    hits = positive.gather(-1, order).double()
-    place = torch.arange(most, device=values.device)
-    last = torch.ones_like(values, dtype=torch.bool)
-    last[..., :-1] = values[..., :-1] != values[..., 1:]
-    end = torch.where(last, place, most).flip(-1).cummin(-1).values.flip(-1)  # where each score's tie ends
-    precision = hits.cumsum(-1) / (place + 1)
-    total = hits.sum(-1)
-    # Added one after the other: how many zeros follow, and so the order of a sum, depends on the batch.
-    return torch.where(total > 0, (hits * precision.gather(-1, end)).cumsum(-1)[..., -1] / total, torch.nan)
+def ascending(x: Tensor) -> Tensor:
+    """The values of the last axis in ascending order. NumPy sorts numbers by vector instructions, torch does not on a
+    processor: 7 µs where that takes 177, for 4,096 of them."""
+    return x.sort(-1).values if x.is_cuda else torch.from_numpy(np.sort(x.numpy()))
+
+
+def average_precision(scores: Tensor, positive: Tensor, ordered: Tensor | None = None) -> Tensor:
+    """Average precision float64 (B,) over the last axis of scores (B,P), equal scores taken together; NaN without a
+    positive. ordered: the scores in ascending order, where that is known."""
+    ordered = ascending(scores) if ordered is None else ordered
+    total = positive.sum(-1)
+    most = max(1, int(total.max()))
+    hits = ascending(scores.masked_fill(~positive, -torch.inf))[..., -most:].contiguous()
+    reached = most - torch.searchsorted(hits, hits)  # positives that score as high or higher
+    accepted = scores.shape[-1] - torch.searchsorted(ordered, hits)
+    precision = (reached / accepted.double()).where(hits > -torch.inf, 0)
+    # Added one after the other: how many zeros there are, and so the order of a sum, depends on the batch.
+    return torch.where(total > 0, precision.cumsum(-1)[..., -1] / total, torch.nan)

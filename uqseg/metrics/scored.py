@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uqseg.metrics import maps
+from uqseg.metrics.bins import FINEST
 from uqseg.metrics.logs import Logs, logs
 from uqseg.metrics.scores import EXACT
 from uqseg.metrics.threshold import THRESHOLDS
@@ -57,7 +58,8 @@ class Scored:
         self.weights = _weights("weights", weights, torch.ones(self.B, self.S, dtype=torch.bool, device=device))
         self.reader_weights = _weights("reader_weights", reader_weights, self.read)
         self._given = given.flatten(2)
-        self.masks = drawn.flatten(2) & (self.reader_weights > 0)[:, :, None]
+        counts = self.reader_weights > 0
+        self.masks = drawn.flatten(2) if bool(counts.all()) else drawn.flatten(2) & counts[:, :, None]
         self.spacing = torch.full((self.B, 2), torch.nan, dtype=torch.float64, device=device)
         if spacing is not None:
             self.spacing = tensor("spacing", spacing, device).double()
@@ -95,7 +97,7 @@ class Scored:
         """Reader fraction: float32 (B,P), the weighted share of readers who marked a pixel."""
         scale = self.reader_weights.amax(1)  # equal weights become 1 exactly, so that k of R readers is k/R
         relative = self.reader_weights / scale[:, None]
-        total = torch.bmm(relative[:, None], self.masks.double())[:, 0]
+        total = torch.bmm(relative[:, None], _numbers(self.masks).double())[:, 0]
         return (total / relative.sum(1)[:, None]).float()
 
     @cached_property
@@ -104,13 +106,20 @@ class Scored:
         fraction = self.fraction.double()
         return fraction * (1 - fraction)
 
+    @cached_property
+    def misfit(self) -> Tensor:
+        """Mean over pixels of (p̄ − ȳ)²: float64 (B,)."""
+        return (self.prob.double() - self.fraction).square_().mean(1)
+
     @property
     def _counting(self) -> torch.dtype:
         """A type of numbers in which all pixels of an image can be counted."""
         return torch.float32 if self.pixels <= EXACT else torch.float64
 
     def _cut(self, map_: Tensor) -> Tensor:
-        return (map_[:, None] >= map_.new_tensor(THRESHOLDS)[:, None]).to(self._counting)
+        cuts = map_.new_empty(self.B, len(THRESHOLDS), self.pixels)
+        torch.ge(map_[:, None], map_.new_tensor(THRESHOLDS)[:, None], out=cuts)  # numbers much faster than bool
+        return cuts.to(self._counting)
 
     @cached_property
     def cuts(self) -> Tensor:
@@ -123,6 +132,11 @@ class Scored:
         return self._cut(self.fraction)
 
     @cached_property
+    def above(self) -> Tensor:
+        """Pixels whose mean probability is at least one half: bool (B,P)."""
+        return self.prob >= 0.5
+
+    @cached_property
     def majority(self) -> Tensor:
         """Pixels that at least half of the readers marked: bool (B,P)."""
         return self.fraction >= 0.5
@@ -130,7 +144,7 @@ class Scored:
     @cached_property
     def references(self) -> Tensor:
         """The readers' masks and last the majority: 0 or 1, (B,R+1,P)."""
-        return torch.cat([self.masks, self.majority[:, None]], 1).to(self._counting)
+        return _numbers(torch.cat([self.masks, self.majority[:, None]], 1)).to(self._counting)
 
     @cached_property
     def overlaps(self) -> Tensor:
@@ -143,11 +157,6 @@ class Scored:
         return values.masked_fill(absent[:, None], torch.nan)
 
     @cached_property
-    def hypotheses(self) -> Tensor:
-        """Samples thresholded at 0.5: bool (B,S,P)."""
-        return self._given if self._given.dtype == torch.bool else self._given >= 0.5
-
-    @cached_property
     def touches(self) -> Tensor:
         """Whether each hypothesis has a pixel in common with the majority: bool (B,S)."""
         return self._in_common[:, : self.S, -1] > 0
@@ -155,8 +164,12 @@ class Scored:
     @cached_property
     def _in_common(self) -> Tensor:
         """Pixels in common of all pairs of hypotheses, then readers, and last the majority: float64 (B,S+R+1,S+R+1)."""
-        marked = torch.cat([self.masks, self.majority[:, None]], 1)
-        return torch.stack([_in_common(h, y) for h, y in zip(self.hypotheses, marked, strict=True)])
+        sets = [_numbers(x) for x in (self._given, torch.cat([self.masks, self.majority[:, None]], 1))]
+        marked = _numbers((sets[0].amax(1) >= 0.5) | (sets[1].amax(1) > 0))
+        run = gcd(RUN, self.pixels)
+        used = marked.view(self.B, -1, run).amax(2)
+        runs = (x.view(*x.shape[:2], -1, run) for x in sets)
+        return torch.stack([_in_common(*x) for x in zip(*runs, used, strict=True)])
 
     @property
     def intersections(self) -> Tensor:
@@ -209,49 +222,58 @@ class Scored:
         return maps.binary_entropy(self.prob)
 
     @cached_property
+    def ascending(self) -> Tensor:
+        """The entropies of each image in ascending order: float32 (B,P)."""
+        return maps.ascending(self.entropy)
+
+    @cached_property
     def logs(self) -> Logs:
         """What figures need of log p and log(1 - p)."""
         return logs(self.samples, self.masks, self.weights, self.entropy)
 
-    def reliability(self, bins: int) -> Tensor:
-        """Pixels, Σ p̄ and Σ ȳ in bins of equal width: float64 (B,3,bins)."""
-        edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=self.prob.device)[1:-1]
-        return self.histogram(torch.bucketize(self.prob, edges.to(self.prob.dtype), right=True), bins)
+    def histogram(self, edges: Tensor) -> Tensor:
+        """Pixels, Σ p̄ and Σ ȳ in the bins of p̄ between the ascending edges float32 (E,): float64 (B,3,E+1).
 
-    def histogram(self, index: Tensor, bins: int) -> Tensor:
-        """Pixels, Σ p̄ and Σ ȳ by bin index (B,P): float64 (B,3,bins)."""
-        offset = bins * torch.arange(self.B, device=index.device)[:, None]
-        flat, size = (index + offset).flatten(), self.B * bins
-        n = torch.bincount(flat, minlength=size).double()
-        sums = [torch.bincount(flat, numbers, minlength=size) / self._scale for numbers in self._whole_numbers]
-        return torch.stack([part.view(self.B, bins) for part in (n, *sums)], 1)
-
-    @property
-    def _scale(self) -> float:
-        return 2.0 ** (53 - self.pixels.bit_length())
+        An edge belongs to the bin above it. p̄ and ȳ are added as whole numbers below 2^53 in all: so the sums are exact
+        in any order and the same on every device and in every run, which CUDA's bincount of fractions does not promise.
+        A value is rounded by at most 2^-42 in an image of 64×64.
+        """
+        bins, scale = len(edges) + 1, 2.0 ** (53 - self.pixels.bit_length())
+        index = torch.bucketize(self.prob, edges.to(self.prob.device), right=True)
+        flat = index.add_(bins * torch.arange(self.B, device=index.device)[:, None]).flatten()
+        parts = [torch.bincount(flat, minlength=self.B * bins).double()]
+        for x in (self.prob, self.fraction):
+            whole = x.double().mul_(scale).round_().flatten()
+            parts.append(torch.bincount(flat, whole, minlength=self.B * bins) / scale)
+        return torch.stack([part.view(self.B, bins) for part in parts], 1)
 
     @cached_property
-    def _whole_numbers(self) -> list[Tensor]:
-        """p̄ and ȳ as whole numbers below 2^53 in all, float64 (B·P,): they add up exactly in any order, so the sums are
-        the same on every device and in every run, which CUDA's bincount of fractions does not promise. A value is
-        rounded by at most 2^-42 in an image of 64×64."""
-        return [(x.double() * self._scale).round().flatten() for x in (self.prob, self.fraction)]
+    def fine_histogram(self) -> Tensor:
+        """The histogram of all bins that statistics ask for, to be merged: float64 (B,3,len(FINEST)+1)."""
+        return self.histogram(FINEST)
 
 
-def _in_common(hypotheses: Tensor, masks: Tensor) -> Tensor:
-    """Pixels in common of all pairs among hypotheses bool (S,P), then masks bool (R,P): float64 (S+R,S+R).
+def _in_common(samples: Tensor, masks: Tensor, used: Tensor) -> Tensor:
+    """Pixels in common of all pairs among the hypotheses of samples (S,runs,RUN), then masks (R,runs,RUN): float64
+    (S+R,S+R).
 
-    Only the runs of 16 pixels in which some set marks one are multiplied, a part of them at a time: what one product
-    counts is exact in float32.
+    Only the runs of pixels that are `used` (runs,), in which some set marks one, are multiplied, a part of them at a
+    time: what one product counts is exact in float32.
     """
-    run = gcd(RUN, masks.shape[1])
-    sets = [x.view(torch.uint8).view(len(x), -1, run) for x in (hypotheses, masks)]  # numbers much faster than bool
-    used = (sets[0].amax(0) | sets[1].amax(0)).amax(1).nonzero()[:, 0]
-    products, step = [], max(1, PART // (run * (len(hypotheses) + len(masks))))
-    for start in range(0, max(1, len(used)), step):
-        numbers = torch.cat([x.index_select(1, used[start : start + step]) for x in sets]).flatten(1).float()
-        products.append((numbers @ numbers.T).double())
+    S, run = samples.shape[0], samples.shape[2]
+    chosen, step = used.nonzero()[:, 0], max(1, PART // (run * (S + len(masks))))
+    products = []
+    for some in torch.split(chosen, step):
+        numbers = torch.empty(S + len(masks), len(some), run, device=samples.device)
+        torch.ge(samples.index_select(1, some), 0.5, out=numbers[:S])
+        numbers[S:] = masks.index_select(1, some)
+        products.append((numbers.flatten(1) @ numbers.flatten(1).T).double())
     return products[0] if len(products) == 1 else torch.stack(products).sum(0)
+
+
+def _numbers(x: Tensor) -> Tensor:
+    """The same as numbers, which are compared, added and copied much faster than bool."""
+    return x.view(torch.uint8) if x.dtype == torch.bool else x
 
 
 def tensor(name: str, given: object, device: torch.device | None = None) -> Tensor:

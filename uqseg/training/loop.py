@@ -30,6 +30,7 @@ from uqseg.data.split import evenly
 from uqseg.device import peak_memory, pick_device, uses_bf16
 from uqseg.errors import DamagedError, FileError, UsageError
 from uqseg.files import read_json, sha256, write
+from uqseg.interrupts import Interrupts
 from uqseg.methods import Method, source_hash
 from uqseg.methods.method import normalise
 from uqseg.noise import Noise
@@ -51,7 +52,6 @@ from uqseg.training.checkpoint import (
     write_tensors,
 )
 from uqseg.training.facts import facts_of
-from uqseg.training.interrupts import Interrupts
 from uqseg.training.parallel import Ranks, together
 from uqseg.training.recipe import TRAINING_VERSION, Training, rate
 

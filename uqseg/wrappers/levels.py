@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from uqseg.noise import Noise
@@ -35,17 +36,41 @@ def rescaled(mean: Tensor, presence: Tensor) -> Tensor:
     return (mean * factor[:, None, None]).clamp(0, 1)
 
 
+def weighted_level_sets(mean: Tensor, n: int) -> Samples:
+    """n ≥ 2 weighted samples of a mean map (B,H,W) in [0,1]: an empty one, and level sets of the map over its maximum.
+
+    The empty one weighs 1 − the maximum, the others share the rest, so their mean is the map. No sample is spent on
+    saying how often nothing is drawn, and that share is exact where n equal samples round it to a multiple of 1/n.
+    """
+    maximum = mean.double().amax((1, 2))
+    marked = level_sets(rescaled(mean.double(), torch.ones_like(maximum)), n - 1)
+    weights = torch.cat([(1 - maximum)[:, None], maximum[:, None].expand(-1, n - 1) / (n - 1)], 1)
+    return Samples(torch.cat([torch.zeros_like(marked[:, :1]), marked], 1), weights.float(), "stratified")
+
+
+class LevelsOptions(Options):
+    weighted: bool = Field(
+        False,
+        description="one sample is empty and weighs the share of readers who draw nothing; the others share the rest",
+    )
+
+
 @wrapper("levels")
-class Levels(Wrapper[Options]):
+class Levels(Wrapper[LevelsOptions]):
     """Level sets of the mean map, one at each of n evenly spaced levels: nested samples with the same mean.
 
     Where the method predicts how many readers draw anything, the map is first scaled so that its maximum, which is the
     share of level sets that mark anything, is that prediction.
     """
 
+    Options = LevelsOptions
     version, varies = 1, "outcome"
 
     def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:
         """n stratified samples; the wrapped sampler is asked for n samples, whose mean decides."""
         mean, presence = self.sampler.sample(batch, n, noise).mean(), self.predicted_presence(batch)
-        return Samples(level_sets(mean if presence is None else rescaled(mean, presence), n), None, "stratified")
+        if presence is not None:
+            mean = rescaled(mean, presence)
+        if self.options.weighted and n > 1:
+            return weighted_level_sets(mean, n)
+        return Samples(level_sets(mean, n), None, "stratified")

@@ -115,7 +115,7 @@ def stamp(path: Path) -> list[Stamp]:
     "folder",
     "any images/<case>.<ext> and readers/<reader>/<case>.<ext>",
     stamp=stamp,
-    version=3,
+    version=4,
     readers_are_persons=True,
 )
 def read(path: Path, size: int) -> Content:

@@ -1,0 +1,29 @@
+"""What the command line is called, was given and prints; nothing else of this project prints."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import typer
+
+
+def show(text: object = "", err: bool = False) -> None:
+    """Print a line; what a terminal would obey rather than show (names come from anybody's files) becomes escapes."""
+    typer.echo("".join(c if c.isprintable() or c in "\t\xa0" else ascii(c)[1:-1] for c in str(text)), err=err)
+
+
+def program() -> str:
+    return "uqseg" if Path(sys.argv[0]).stem == "uqseg" else "python -m bench"
+
+
+def command() -> str:
+    """The command as it was typed."""
+    return f"{program()} {shlex.join(word for word in sys.argv[1:] if word != '--debug')}"
+
+
+def debug() -> bool:
+    """Whether errors are to show their tracebacks."""
+    return "--debug" in sys.argv or bool(os.environ.get("UQSEG_DEBUG"))
