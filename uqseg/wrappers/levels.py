@@ -42,8 +42,9 @@ def weighted_level_sets(mean: Tensor, n: int) -> Samples:
     The empty one weighs 1 − the maximum, the others share the rest, so their mean is the map. No sample is spent on
     saying how often nothing is drawn, and that share is exact where n equal samples round it to a multiple of 1/n.
     """
-    maximum = mean.double().amax((1, 2))
-    marked = level_sets(rescaled(mean.double(), torch.ones_like(maximum)), n - 1)
+    mean = mean.double()
+    maximum = mean.amax((1, 2))
+    marked = level_sets(rescaled(mean, torch.ones_like(maximum)), n - 1)
     weights = torch.cat([(1 - maximum)[:, None], maximum[:, None].expand(-1, n - 1) / (n - 1)], 1)
     return Samples(torch.cat([torch.zeros_like(marked[:, :1]), marked], 1), weights.float(), "stratified")
 
