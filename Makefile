@@ -7,7 +7,7 @@ BIN := .venv/bin
 bench: .venv/installed
 	$(BIN)/uqseg run --methods ensemble,mcdropout --jobs 2
 
-# Format, lint, types and all tests that need no service: about five minutes on two cores.
+# Format, lint, types and all tests that need no service: about four minutes on two cores.
 test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
