@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import linear_sum_assignment
 
 from uqseg.metrics import Scores, figure, figures, score
-from uqseg.metrics.ranks import weighted_aurc, weighted_eaurc
+from uqseg.metrics.ranks import failure_areas
 from uqseg.metrics.registry import Drawn
 from uqseg.seeds import generator
 
@@ -170,20 +170,20 @@ levels = st.integers(0, 4)
        arrays(int, st.shared(st.integers(1, 12), key="n"), elements=levels))  # fmt: skip
 def test_the_excess_is_never_negative_and_that_of_the_right_order_is_nothing(risk: np.ndarray, u: np.ndarray) -> None:
     risk, weights = risk / 4, np.ones((1, len(risk)))
-    assert weighted_eaurc(u, risk, weights)[0] >= 0
+    assert failure_areas(u, risk, weights)[0, 1] >= 0
     best = np.empty(len(risk))
     best[np.argsort(risk, kind="stable")] = np.arange(len(risk))
-    assert weighted_eaurc(best, risk, weights)[0] == pytest.approx(0, abs=1e-12)
+    assert failure_areas(best, risk, weights)[0, 1] == pytest.approx(0, abs=1e-12)
     orders = itertools.islice(itertools.permutations(range(len(risk))), 100)
-    least = min(weighted_aurc(np.array(order), risk, weights)[0] for order in orders)
-    assert least >= weighted_aurc(best, risk, weights)[0] - 1e-12
+    least = min(failure_areas(np.array(order), risk, weights)[0, 0] for order in orders)
+    assert least >= failure_areas(best, risk, weights)[0, 0] - 1e-12
 
 
 def test_the_optimum_does_not_group_equal_risks_and_takes_light_ones_first() -> None:
     risk, u = np.array([0.0, 1, 1]), np.array([0.0, 1, 2])
     weights = np.array([[1.0, 1, 1], [2, 1, 3], [2, 3, 1], [0, 0, 0]])
-    assert weighted_eaurc(u, risk, weights)[[0, 1]] == pytest.approx([0, 0], abs=1e-15)
+    assert failure_areas(u, risk, weights)[[0, 1], 1] == pytest.approx([0, 0], abs=1e-15)
     first_light = (1 * 1 / 3 + 3 * 4 / 6) / 6  # by hand: covers 2, 3, 6; risks 0, 1/3, 4/6
-    assert weighted_aurc(u, risk, weights)[1] == pytest.approx(first_light)
-    assert weighted_eaurc(u, risk, weights)[2] == pytest.approx((3 * 3 / 5 + 1 * 4 / 6) / 6 - first_light)
-    assert np.isnan(weighted_eaurc(u, risk, weights)[3])
+    assert failure_areas(u, risk, weights)[1, 0] == pytest.approx(first_light)
+    assert failure_areas(u, risk, weights)[2, 1] == pytest.approx((3 * 3 / 5 + 1 * 4 / 6) / 6 - first_light)
+    assert np.isnan(failure_areas(u, risk, weights)[3, 1])

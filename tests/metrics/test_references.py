@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from uqseg.metrics import Scored, Scores, figure, figures, score
 from uqseg.metrics.ambiguity import hit_counts
 from uqseg.metrics.calibration import reliability
-from uqseg.metrics.ranks import weighted_augrc
+from uqseg.metrics.ranks import failure_areas
 from uqseg.metrics.registry import derivations
 from uqseg.seeds import generator
 
@@ -97,7 +97,7 @@ def test_augrc_equals_the_area_under_the_generalised_risk() -> None:
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"risk": rng.random(50), "score": rng.random(50)}).sort_values("score")
     generalised = np.concatenate([[0], np.cumsum(table["risk"]) / 50])
-    found = weighted_augrc(table["score"].to_numpy(), table["risk"].to_numpy(), np.ones((1, 50)))[0]
+    found = failure_areas(table["score"].to_numpy(), table["risk"].to_numpy(), np.ones((1, 50)))[0, 2]
     assert found == pytest.approx(np.trapezoid(generalised, dx=1 / 50))
 
 

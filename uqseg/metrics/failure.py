@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from uqseg.metrics.ranks import weighted_augrc, weighted_aurc, weighted_auroc, weighted_eaurc
+from uqseg.metrics.ranks import failure_areas
 from uqseg.metrics.registry import Columns, Direction, Drawn, Figure, Floats, declare, derived, statistic
 from uqseg.metrics.threshold import THRESHOLDS
 
@@ -109,26 +109,22 @@ def _error_auprc(scored: Scored) -> Tensor:
     return average_precision(scored.entropy, scored.above != scored.majority, scored.ascending)
 
 
-def _failed(uncertainty: Floats, risk: Floats, weights: Floats) -> Floats:
-    return weighted_auroc(uncertainty, risk > 0.5, weights)
+def _areas(column: str) -> Callable[[Columns, Floats], Floats]:
+    return lambda values, weights: failure_areas(values[column], values["risk"], weights)
 
 
-def _over(function: Callable[[Floats, Floats, Floats], Floats], column: str) -> Callable[[Columns, Floats], Floats]:
-    return lambda values, weights: function(values[column], values["risk"], weights)
-
-
-_AREAS: dict[str, tuple[str, Direction, str, str, Callable[[Floats, Floats, Floats], Floats], str, str]] = {
-    "aurc": ("AURC", "lower", "mean over images of the mean risk of all at most as uncertain", _JAEGER, weighted_aurc,
+_BY = {how: _areas(f"uncertainty_{how}") for how in AGGREGATIONS}
+_AREAS: dict[str, tuple[str, Direction, str, str, str, str]] = {
+    "aurc": ("AURC", "lower", "mean over images of the mean risk of all at most as uncertain", _JAEGER,
              "the stated mean", "fd-shifts, ValUES (trapezoids: 0.004 apart above 40 cases)"),
     "eaurc": ("excess AURC", "lower", "aurc less that of taking the images one by one in the order of risk",
-              "Geifman et al. 2019, arXiv:1805.08206", weighted_eaurc, "", ""),
+              "Geifman et al. 2019, arXiv:1805.08206", "", ""),
     "augrc": ("AUGRC", "lower", "area under accepted risk over all images against coverage, trapezoids",
-              "Traub et al. 2024, arXiv:2407.01032", weighted_augrc, "fd-shifts, exactly, ties too",
+              "Traub et al. 2024, arXiv:2407.01032", "fd-shifts, exactly, ties too",
               "torch-uncertainty (starts at coverage 1/N and ignores ties)"),
-    "failure_auroc": ("AUROC of failure", "higher", "AUROC of the uncertainty for Dice < 0.5", _JAEGER, _failed,
-                      "", ""),
+    "failure_auroc": ("AUROC of failure", "higher", "AUROC of the uncertainty for Dice < 0.5", _JAEGER, "", ""),
 }  # fmt: skip
-for _area, (_title, _direction, _formula, _source, _function, _same, _unlike) in _AREAS.items():
+for _place, (_area, (_title, _direction, _formula, _source, _same, _unlike)) in enumerate(_AREAS.items()):
     for _how, _by in AGGREGATIONS.items():
         _tables = (("failure",) if _how == "mean" else ()) + (("aggregations",) if _area == "aurc" else ())
         declare(Figure(f"{_area}_{_how}", f"{_title}, {_by}" if _how != "mean" else _title,
@@ -138,7 +134,7 @@ for _area, (_title, _direction, _formula, _source, _function, _same, _unlike) in
                        "equal uncertainties are accepted together", same_as=_same,
                        unlike="; ".join(filter(None, (_unlike, "ValUES takes one threshold for the whole data set"
                                                       if _how == "top" else ""))),
-                       from_cases=_over(_function, f"uncertainty_{_how}")))  # fmt: skip
+                       from_cases=_BY[_how], place=_place))  # fmt: skip
 declare(Figure("error_auprc", "AUPRC of wrong pixels", ("error_auprc",), "higher", ("failure",),
                "average precision over an image's pixels of the uncertainty for [p̄ ≥ 0.5] ≠ [ȳ ≥ 0.5]",
                "Davis and Goadrich 2006", degenerate="undefined where no pixel is wrong"))  # fmt: skip

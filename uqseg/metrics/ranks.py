@@ -1,6 +1,7 @@
 """Rank statistics over images, for K sets of image weights at once: Spearman, AUROC, risk-coverage areas."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,21 +9,32 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-def _groups(values: Floats, weights: Floats, *also: Floats) -> tuple[NDArray[np.intp], list[Floats]]:
-    """Tie group of each value (ascending) and, of weights (K,N) and more of that shape, the sums (K,U) by group."""
+def _running(values: Floats, weights: Floats, *factors: NDArray[Any]) -> tuple[NDArray[np.intp], list[Floats]]:
+    """Place (N,) of each value's tie group, ascending, and the sums (K,U) up to the end of each group of the products
+    of weights (K,N) with factors (N,)."""
     _, inverse = np.unique(values, return_inverse=True)
     order = np.argsort(inverse, kind="stable")
-    starts = np.flatnonzero(np.diff(inverse[order], prepend=-1))
-    sorted_ = [x[:, order] for x in (weights, *also)]
-    if len(starts) == len(order):  # no ties, nothing to sum
-        return inverse, sorted_
-    return inverse, [np.add.reduceat(x, starts, axis=1) for x in sorted_]
+    ends = np.flatnonzero(np.diff(inverse[order], append=len(order)))
+    ordered = weights.take(order, 1)
+    sums = [np.cumsum(ordered * factor[order], 1) for factor in factors]
+    return inverse, sums if len(ends) == len(order) else [x.take(ends, 1) for x in sums]
+
+
+def _before(sums: Floats) -> Floats:
+    """Of sums (K,U) up to each group those up to the one before, 0 for the first."""
+    return np.pad(sums[:, :-1], ((0, 0), (1, 0)))
+
+
+def _product(x: Floats, y: Floats) -> Floats:
+    """Sums (K,) over each row of the products of x and y (K,U)."""
+    product: Floats = np.einsum("kn,kn->k", x, y)
+    return product
 
 
 def _midranks(values: Floats, weights: Floats) -> Floats:
     """Weighted mid-ranks (K,N): weight below plus half the weight of the tie."""
-    inverse, (mass,) = _groups(values, weights)
-    return (np.cumsum(mass, 1) - mass / 2)[:, inverse]
+    inverse, (upto,) = _running(values, weights, np.ones(len(values)))
+    return ((_before(upto) + upto) / 2).take(inverse, 1)
 
 
 def weighted_spearman(x: Floats, y: Floats, weights: Floats) -> Floats:
@@ -41,49 +53,55 @@ def weighted_auroc(scores: Floats, positive: NDArray[np.bool_], weights: Floats)
     """Area under the ROC curve (K,), ties count one half; NaN where a class has no weight."""
     if len(scores) == 0:
         return np.full(len(weights), np.nan)
-    _, (pos, neg) = _groups(scores, weights * positive, weights * ~positive)
-    won = (pos * (np.cumsum(neg, 1) - neg / 2)).sum(1)
-    pairs = pos.sum(1) * neg.sum(1)
+    return _auroc(*_running(scores, weights, positive, ~positive)[1])
+
+
+def failure_areas(uncertainty: Floats, risk: Floats, weights: Floats) -> Floats:
+    """Four areas of images accepted in the order of their uncertainty (N,), the surest first, equal ones together.
+
+    Columns of (K,4): AURC, the mean over images of the mean risk of all that are as sure or surer; its excess over that
+    of taking the images one by one in the order of risk, never negative; AUGRC, the area under the risk of the accepted
+    over all images, by trapezoids; the AUROC of the uncertainty for a risk above one half. NaN where undefined.
+    """
+    if len(risk) == 0:
+        return np.full((len(weights), 4), np.nan)
+    _, (cover, loss, failed) = _running(uncertainty, weights, np.ones(len(risk)), risk, risk > 0.5)
+    total, area = cover[:, -1], _aurc(cover, loss)
+    augrc = _product(np.diff(cover, prepend=0), _before(loss) + loss) / 2
+    return np.stack(
+        [
+            area,
+            np.maximum(area - _least_aurc(risk, weights), 0.0),
+            np.where(total > 0, augrc / np.where(total > 0, total, 1) ** 2, np.nan),
+            _auroc(failed, cover - failed),
+        ],
+        axis=1,
+    )
+
+
+def _auroc(positive: Floats, negative: Floats) -> Floats:
+    """Area (K,) of the weights of both classes (K,U) up to each group."""
+    won = _product(np.diff(positive, prepend=0), _before(negative) + negative) / 2
+    pairs = positive[:, -1] * negative[:, -1]
     return np.where(pairs > 0, won / np.where(pairs > 0, pairs, 1), np.nan)
 
 
-def weighted_aurc(uncertainty: Floats, risk: Floats, weights: Floats) -> Floats:
-    """Area under the risk-coverage curve (K,): mean over images of the mean risk of all that are as sure or surer.
-
-    Images of equal uncertainty are accepted together.
-    """
-    if len(risk) == 0:
-        return np.full(len(weights), np.nan)
-    _, (mass, loss) = _groups(uncertainty, weights, weights * risk)
-    cover, total = np.cumsum(mass, 1), mass.sum(1)
-    selective = np.cumsum(loss, 1) / np.where(cover > 0, cover, 1)
-    return np.where(total > 0, (mass * selective).sum(1) / np.where(total > 0, total, 1), np.nan)
+def _aurc(cover: Floats, loss: Floats) -> Floats:
+    """Mean (K,), by weight, of the selective risk loss / cover, of both (K,U) up to each group."""
+    total = cover[:, -1]
+    selective = loss / np.where(cover > 0, cover, 1)
+    return np.where(total > 0, _product(np.diff(cover, prepend=0), selective) / np.where(total > 0, total, 1), np.nan)
 
 
-def weighted_eaurc(uncertainty: Floats, risk: Floats, weights: Floats) -> Floats:
-    """Excess of the area over that of taking the images one by one in the order of risk (K,), never negative.
+def _least_aurc(risk: Floats, weights: Floats) -> Floats:
+    """AURC (K,) of taking the images one by one in the order of risk.
 
     Images of equal risk are not grouped in that order; the lighter ones come first. With unequal weights another order
-    may be better by a little (a heavy image late); an excess that would be negative for that is 0.
+    may be better by a little (a heavy image late).
     """
-    if len(risk) == 0:
-        return np.full(len(weights), np.nan)
     order = np.argsort(risk, kind="stable")
-    ordered, w = risk[order], weights[:, order]
+    ordered, w = risk[order], weights.take(order, 1)
     for start, end in pairwise([*np.flatnonzero(np.diff(ordered, prepend=np.nan)), len(ordered)]):
         if end - start > 1:
             w[:, start:end] = np.sort(w[:, start:end], axis=1)
-    cover, total = np.cumsum(w, 1), w.sum(1)
-    selective = np.cumsum(w * ordered, 1) / np.where(cover > 0, cover, 1)
-    best = np.where(total > 0, (w * selective).sum(1) / np.where(total > 0, total, 1), np.nan)
-    return np.maximum(weighted_aurc(uncertainty, risk, weights) - best, 0.0)
-
-
-def weighted_augrc(uncertainty: Floats, risk: Floats, weights: Floats) -> Floats:
-    """Area under the generalised risk-coverage curve (K,): risk of the accepted over all images, trapezoids."""
-    if len(risk) == 0:
-        return np.full(len(weights), np.nan)
-    _, (mass, loss) = _groups(uncertainty, weights, weights * risk)
-    total = mass.sum(1)
-    area = (mass * (np.cumsum(loss, 1) - loss / 2)).sum(1)
-    return np.where(total > 0, area / np.where(total > 0, total, 1) ** 2, np.nan)
+    return _aurc(np.cumsum(w, 1), np.cumsum(w * ordered, 1))

@@ -130,7 +130,8 @@ class Figure:
     of: the statistics, stored or derived, it is finished from. By default it is the mean of the only one over the
     cases where that is defined. from_sums: a function of their sums over cases (undefined ones as 0) and of the number
     of cases where they are defined, both (...,*shape). from_cases: a function of all cases at once, of columns (N,) and
-    weights (K,N), to (K,); cases with an undefined value are left out.
+    weights (K,N), to (K,); cases with an undefined value are left out. place: from_cases gives (K,J), what J figures of
+    the same statistics share, and this is the one at that place.
     tables: where it stands in the report, its home first. family: figures that share a row of the definitions page.
     depends_on_samples: comparable only between equal kinds and numbers of samples.
     common_cases: methods are compared over the cases where it is defined for all of them.
@@ -153,6 +154,7 @@ class Figure:
     common_cases: bool = False
     from_sums: Callable[[Columns, Columns], Floats] | None = field(default=None, repr=False, compare=False)
     from_cases: Callable[[Columns, Floats], Floats] | None = field(default=None, repr=False, compare=False)
+    place: int = 0
 
     @property
     def table(self) -> str:
@@ -182,6 +184,10 @@ class Figure:
 
     def of_cases(self, values: Columns, weights: Floats) -> Floats:
         """Values (K,) from columns (N,) and weights of the cases (K,N), one row a resample."""
+        return self.shared_of_cases(values, weights)[:, self.place]
+
+    def shared_of_cases(self, values: Columns, weights: Floats) -> Floats:
+        """Values (K,J) of this figure and of those that share its `from_cases`."""
         if self.from_cases is None:
             raise TypeError(f"figure '{self.name}' is finished from sums: call of_sums(sums, counts)")
         columns = {c: np.asarray(values[c], float) for c in self.of}
@@ -189,9 +195,7 @@ class Figure:
         columns = {c: x[keep] for c, x in columns.items()}
         kept = np.atleast_2d(np.asarray(weights, float))
         kept = kept if keep.all() else kept[:, keep]
-        step = 64  # rows whose intermediate results stay in a core's cache
-        parts = [self.from_cases(columns, kept[start : start + step]) for start in range(0, len(kept), step)]
-        return np.concatenate(parts) if parts else np.empty(0)
+        return self.from_cases(columns, kept).reshape(len(kept), -1)
 
     def value(self, scores: Scores, weights: Floats | None = None) -> float:
         """Value over all cases, each counted once or `weights` (N,) times; NaN where a statistic was not scored."""
