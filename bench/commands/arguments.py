@@ -42,6 +42,8 @@ Methods = Annotated[str, Option(
 Assignments = Annotated[Wanted, Option("--set", help="method.option=value or training.key=value; repeatable.")]
 Samples = Annotated[int | None, Option(help="Samples per image.", show_default="the recipe's")]
 Limit = Annotated[int | None, Option(help="At most this many images in each split.", show_default="all")]
+SIZE = 64  # of the recipe quick, which is that of `run` by default
+FixedSize = Annotated[int, Option(help="Images are SIZE×SIZE pixels; by default as `run` sees them.")]
 Size = Annotated[int | None, Option(help="Images are SIZE×SIZE pixels.", show_default="the recipe's")]
 Device = Annotated[str, Option(help="auto, cpu, cuda or cuda:1.")]
 Out = Annotated[Path, Option(help="Folder of all runs, with the store of weights and scores.")]

@@ -14,8 +14,6 @@ from bench.commands.arguments import BEGIN, Plugins
 from bench.console import program, show
 from uqseg.errors import UsageError
 
-SIZE = 64  # of the recipe quick, which is that of `run` by default
-
 
 class NewKind(StrEnum):
     method = "method"
@@ -71,9 +69,7 @@ def list_(
 @app.command(rich_help_panel=BEGIN)
 def data(
     source: Annotated[str, Argument(help="Data source, see `list data`, such as folder:PATH.")],
-    size: Annotated[
-        int, Option(help="Images are SIZE×SIZE pixels. Default: as `uqseg run` sees them unless told otherwise.")
-    ] = SIZE,
+    size: arguments.FixedSize = arguments.SIZE,
     split: Annotated[str | None, Option(help="train, val or test.", show_default="all")] = None,
     limit: Annotated[
         int | None, Option(help="At most this many images, drawn evenly over patients.", show_default="all")

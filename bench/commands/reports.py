@@ -63,7 +63,7 @@ def compare(
     b: Annotated[Path, Argument(metavar="B", help="Another one.")],
     figures: Annotated[
         str, Option(help="Comma-separated figures, see `list metrics`.")
-    ] = "dice@0.5,brier,ece_active,ged,hm_iou",
+    ] = "ged_limit,hm_iou,dice@0.5,brier,ece_active",
     to: Annotated[
         Path | None,
         Option(help="Folder to write the comparison to.", show_default="runs/comparison/A-B of their names"),

@@ -90,7 +90,7 @@ def score(
     samples: Annotated[
         int | None, Option(help="Draws of the yardstick `oracle`, and independent draws used.", show_default="all")
     ] = None,
-    size: Annotated[int, Option(help="Images are SIZE×SIZE pixels.")] = 128,
+    size: args.FixedSize = args.SIZE,
     limit: args.Limit = None,
     out: args.Out = Path("runs"),
     name: args.Name = None,

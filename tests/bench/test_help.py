@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from inspect import signature
 
 import pytest
 import typer
@@ -11,6 +12,7 @@ from bench.cli import app
 from bench.commands.arguments import HEADINGS
 from bench.runs import spec
 from tests.bench.conftest import bench
+from uqseg.data import load
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 WORTH_READING = 22  # letters on a line
@@ -37,6 +39,6 @@ def test_commands_and_options_are_in_groups_with_defaults_and_examples() -> None
         assert words in text
 
 
-def test_data_is_shown_as_a_run_sees_it_by_default() -> None:
-    sizes = {p.name: p.default for p in COMMANDS["data"].params}
-    assert sizes["size"] == spec.recipe("quick").size
+def test_images_have_one_size_unless_told_otherwise() -> None:
+    of_commands = [p.default for name in ("data", "score") for p in COMMANDS[name].params if p.name == "size"]
+    assert [*of_commands, signature(load).parameters["size"].default] == [spec.recipe("quick").size] * 3

@@ -213,7 +213,7 @@ def load(
     source: str,
     *,
     split: str | None = None,
-    size: int = 128,
+    size: int = 64,
     limit: int | None = None,
     seed: int = 0,
     cache: str | Path | None = None,
