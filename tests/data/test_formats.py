@@ -225,7 +225,7 @@ def test_palettes_in_the_lidc_tree(tmp_path: Path) -> None:
     for r in range(4):
         (nodule / f"mask-{r}").mkdir()
         indexed([[255] * 3, [0] * 3], 1 - drawn).save(nodule / f"mask-{r}/slice-0.png")
-    data = load(f"lidc-slices:{tmp_path / 'tree'}", cache=tmp_path / "cache")
+    data = load(f"lidc-slices:{tmp_path / 'tree'}", size=128, cache=tmp_path / "cache")
     assert np.array_equal(data.images[0, 0], grey)
     assert data.masks.sum() == 4 * 400
 

@@ -35,7 +35,7 @@ def tree(root: Path, first: int = 0) -> Path:
 @pytest.mark.parametrize("first", [0, 1])
 def test_published_splits_and_slots_are_kept(tmp_path: Path, first: int) -> None:
     root = tree(tmp_path / "tree", first)
-    data = load(f"lidc-crops:{root}", cache=tmp_path / "cache")
+    data = load(f"lidc-crops:{root}", size=128, cache=tmp_path / "cache")
     assert data.images.shape == (12, 1, 128, 128)
     assert data.table["split"].tolist() == ["train"] * 4 + ["val"] * 4 + ["test"] * 4
     assert (data.table["patient"].str.split("-").str[0] == data.table["split"]).all()
@@ -60,7 +60,7 @@ def test_traps_are_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
     picture(root / "test/images/test-1/slice7.png", np.zeros((180, 180), np.uint8))
     shutil.copy(root / "test/images/test-1/z-30.0_c0.png", root / "test/images/test-1/z--120.5_c0.png")
     shutil.copy(root / "test/images/test-1/z-30.0_c0.png", root / "test/images/test-1/z-31.5_c0.png")
-    data = load(f"lidc-crops:{root}", cache=tmp_path / "cache")
+    data = load(f"lidc-crops:{root}", size=128, cache=tmp_path / "cache")
     assert len(data) == 10
     assert data.readings == (37, 2 + 4, 1)
     for text, count in {
@@ -84,10 +84,10 @@ def test_leakage_and_mixed_releases_are_refused(tmp_path: Path) -> None:
     for kind in ("images", "gt"):
         shutil.copytree(root / f"train/{kind}/train-0", root / f"test/{kind}/train-0")
     with pytest.raises(FileError, match=r"train-0 \(test/train-0/z-.* in test, train/train-0/z-.* in train"):
-        load(f"lidc-crops:{root}", cache=tmp_path / "cache")
+        load(f"lidc-crops:{root}", size=128, cache=tmp_path / "cache")
     shutil.rmtree(root / "test/images/train-0")
     picture(root / "val/gt/val-0/z-30.0_c0_l4.png", np.zeros((180, 180), np.uint8))
     with pytest.raises(FileError, match="both _l0 and _l4"):
-        load(f"lidc-crops:{root}", cache=tmp_path / "cache")
+        load(f"lidc-crops:{root}", size=128, cache=tmp_path / "cache")
     with pytest.raises(UsageError, match="give the tree's root"):
-        load(f"lidc-crops:{tmp_path / 'tree/train'}", cache=tmp_path / "cache")
+        load(f"lidc-crops:{tmp_path / 'tree/train'}", size=128, cache=tmp_path / "cache")

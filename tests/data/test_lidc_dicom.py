@@ -174,7 +174,7 @@ def test_what_cannot_be_used_is_listed_and_the_rest_goes_on(tmp_path: Path) -> N
     write_slice(root / TRAIN / "other/ct/1.dcm", "1.2.4", 0.0, np.zeros((512, 512)))
     (root / "empty").mkdir()
     (root / "empty/0.dcm").write_bytes(b"")
-    loaded = load(f"lidc-dicom:{root}", cache=tmp_path / "cache")
+    loaded = load(f"lidc-dicom:{root}", size=128, cache=tmp_path / "cache")
     left = {patient: part["z"].tolist() for patient, part in loaded.table.groupby("patient")}
     assert left == {TRAIN: heights[TRAIN][1:], VAL: heights[VAL][:1]}
     # A slice that TRAIN has no file for is absent; what VAL, TEST and TWO have and cannot be used is lost.
@@ -263,10 +263,10 @@ def test_the_number_of_processes_changes_nothing(tmp_path: Path) -> None:
 def test_a_folder_without_lidc_is_an_error_that_says_so(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     with pytest.raises(UsageError, match=r"no <patient>/<study>/<series>/\*\.dcm below"):
-        load(f"lidc-dicom:{tmp_path / 'set'}", cache=tmp_path / "cache")
+        load(f"lidc-dicom:{tmp_path / 'set'}", size=128, cache=tmp_path / "cache")
     write_slice(tmp_path / "set/a/1.dcm", "1.2.4", 0.0, np.zeros((512, 512)))
     with pytest.raises(FileError, match=r"(?s)no CT series of LIDC-IDRI.*a: CT series 1\.2\.4"):
-        load(f"lidc-dicom:{tmp_path / 'set'}", cache=tmp_path / "cache")
+        load(f"lidc-dicom:{tmp_path / 'set'}", size=128, cache=tmp_path / "cache")
     with pytest.raises(UsageError, match="even size up to 180"):
         load(f"lidc-dicom:{tmp_path / 'set'}", size=192, cache=tmp_path / "cache")
 
@@ -306,6 +306,6 @@ def test_of_two_files_at_one_place_the_first_by_number_is_taken(tmp_path: Path) 
     again = pydicom.dcmread(one)
     again.InstanceNumber, again.PixelData = 2, bytes(len(again.PixelData))
     again.save_as(one.with_name("0-000.dcm"))
-    data = load(f"lidc-dicom:{tmp_path / 'set'}", cache=tmp_path / "cache")
+    data = load(f"lidc-dicom:{tmp_path / 'set'}", size=128, cache=tmp_path / "cache")
     assert (data.images.max((1, 2, 3)) == 182).all()
     assert f"2 files at z {min(scan.outlines):g}: 1-001.dcm was taken" in "\n".join(data.problems)

@@ -103,7 +103,7 @@ def test_a_pickle_that_runs_code_is_refused_before_it_runs(tmp_path: Path, proto
         held["1.2.3_slice1"]["extra"] = payload
         file = write(tmp_path / "data.pickle", held, protocol)
         with pytest.raises(FileError, match=rf"data\.pickle: refused: the pickle asks for \S*({name})"):
-            load(f"lidc-pickle:{file}", cache=tmp_path / "cache")
+            load(f"lidc-pickle:{file}", size=128, cache=tmp_path / "cache")
         assert not trace.exists()
         assert not list((tmp_path / "cache").glob("*"))
 
@@ -161,7 +161,7 @@ def test_slices_patients_and_problems(tmp_path: Path) -> None:
     held["three"] = held[first] | {"masks": held[first]["masks"][:3]}
     held["soft"] = held[first] | {"masks": [np.full((128, 128), 0.5)] * 4}
     held["no series"] = {"image": held[first]["image"], "masks": held[first]["masks"]}
-    data = load(f"lidc-pickle:{write(tmp_path / 'data.pickle', held)}", cache=tmp_path / "cache")
+    data = load(f"lidc-pickle:{write(tmp_path / 'data.pickle', held)}", size=128, cache=tmp_path / "cache")
     assert len(data) == 6
     assert set(data.table["patient"]) == {pair["patient"].iloc[0], "1.2.3"}
     assert data.table.groupby("patient")["split"].nunique().eq(1).all()
@@ -187,7 +187,7 @@ def test_without_the_database_a_series_is_a_patient(tmp_path: Path, monkeypatch:
         raise importlib.metadata.PackageNotFoundError(name)
 
     file = write(tmp_path / "data.pickle", entries(["1.2.3", "1.2.4"]))
-    known = load(f"lidc-pickle:{file}", cache=tmp_path / "cache")
+    known = load(f"lidc-pickle:{file}", size=128, cache=tmp_path / "cache")
     monkeypatch.setattr(importlib.metadata, "distribution", missing)
     data = load(f"lidc-pickle:{file}", size=64, cache=tmp_path / "cache")
     assert data.images.shape == (4, 1, 64, 64)
@@ -198,8 +198,8 @@ def test_without_the_database_a_series_is_a_patient(tmp_path: Path, monkeypatch:
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="expected a dict of slices, got list"):
-        load(f"lidc-pickle:{write(tmp_path / 'a', [1])}", cache=tmp_path)
+        load(f"lidc-pickle:{write(tmp_path / 'a', [1])}", size=128, cache=tmp_path)
     with pytest.raises(FileError, match="no usable image"):
-        load(f"lidc-pickle:{write(tmp_path / 'b', {'a': 1})}", cache=tmp_path)
+        load(f"lidc-pickle:{write(tmp_path / 'b', {'a': 1})}", size=128, cache=tmp_path)
     with pytest.raises(UsageError, match="expected a file, got the folder"):
-        load(f"lidc-pickle:{tmp_path}", cache=tmp_path)
+        load(f"lidc-pickle:{tmp_path}", size=128, cache=tmp_path)

@@ -26,7 +26,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def table(cache: Path) -> pd.DataFrame:
     """All cases; grouping the annotations into nodules takes seconds, so it is done once and kept in `cache`."""
-    load("lidc-sim", split="test", limit=LIMIT, cache=cache)
+    load("lidc-sim", split="test", size=128, limit=LIMIT, cache=cache)
     (kept,) = cache.glob("lidc-sim-cases-*.parquet")
     return pd.read_parquet(kept)
 
@@ -87,7 +87,7 @@ def test_the_same_pixels_from_one_process_or_two(jobs: list[lidc_sim.Job]) -> No
 
 def test_a_case_has_the_same_pixels_in_any_company_and_size(table: pd.DataFrame, cache: Path) -> None:
     small = load("lidc-sim", split="test", limit=10, size=64, cache=cache)
-    whole = load("lidc-sim", split="test", limit=LIMIT, cache=cache)
+    whole = load("lidc-sim", split="test", size=128, limit=LIMIT, cache=cache)
     assert (small.simulated, whole.simulated) == (True, True)
     assert small.read.all()
     assert whole.masks.any((1, 2, 3)).mean() > 0.9, "a few outlines are too small to have an interior"
@@ -101,7 +101,7 @@ def test_a_case_has_the_same_pixels_in_any_company_and_size(table: pd.DataFrame,
 
 def test_a_second_load_takes_no_time(table: pd.DataFrame, cache: Path) -> None:
     started = time.process_time()  # not the wall clock: others may be busy
-    again = load("lidc-sim", split="test", limit=LIMIT, cache=cache)
+    again = load("lidc-sim", split="test", size=128, limit=LIMIT, cache=cache)
     assert time.process_time() - started < 1
     assert isinstance(again.images, np.memmap)
 

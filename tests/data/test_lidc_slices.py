@@ -60,12 +60,12 @@ def test_the_tree_is_read_checked_and_kept(tmp_path: Path) -> None:
 
 def test_splits_share_no_patient_and_add_up(tmp_path: Path) -> None:
     root, cache = tree(tmp_path / "tree", patients=20), tmp_path / "cache"
-    whole = load(f"lidc-slices:{root}", cache=cache)
-    parts = [load(f"lidc-slices:{root}", split=s, cache=cache) for s in ("train", "val", "test")]
+    whole = load(f"lidc-slices:{root}", size=128, cache=cache)
+    parts = [load(f"lidc-slices:{root}", split=s, size=128, cache=cache) for s in ("train", "val", "test")]
     patients = [set(p.table["patient"]) for p in parts]
     assert sum(map(len, parts)) == len(whole)
     assert len(set.union(*patients)) == sum(map(len, patients)) == 20
-    few = load(f"lidc-slices:{root}", split="train", limit=len(patients[0]), cache=cache)
+    few = load(f"lidc-slices:{root}", split="train", size=128, limit=len(patients[0]), cache=cache)
     assert set(few.table["patient"]) == patients[0]
     assert few.key != parts[0].key
 
@@ -78,7 +78,7 @@ def test_bad_slices_are_listed_and_left_out(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((128, 127), np.uint8)).save(nodules[0] / "mask-2/slice-0.png")
     Image.fromarray(np.full((128, 128), 7, np.uint8)).save(nodules[2] / "mask-3/slice-2.png")
     (nodules[3] / "mask-1/slice-0.png").unlink()
-    data = load(f"lidc-slices:{root}", cache=cache)
+    data = load(f"lidc-slices:{root}", size=128, cache=cache)
     assert len(data) == 11
     assert data.readings == (41, 2 + 4, 1)
     assert data.images.shape == (11, 1, 128, 128)
@@ -101,9 +101,9 @@ def test_processes_find_what_one_finds(tmp_path: Path, monkeypatch: pytest.Monke
     root = tree(tmp_path / "tree", patients=6)
     cut = root / "LIDC-IDRI-0003/nodule-0/images/slice-1.png"
     cut.write_bytes(cut.read_bytes()[:100])
-    one = load(f"lidc-slices:{root}", cache=tmp_path / "one")
+    one = load(f"lidc-slices:{root}", size=128, cache=tmp_path / "one")
     monkeypatch.setattr(lidc_slices, "FEW", 2)
-    many = load(f"lidc-slices:{root}", cache=tmp_path / "many")
+    many = load(f"lidc-slices:{root}", size=128, cache=tmp_path / "many")
     assert len(many) == 17
     assert (many.key, many.problems) == (one.key, one.problems)
     assert many.table.equals(one.table)
@@ -118,13 +118,13 @@ def test_nothing_usable_is_named_and_a_broken_cache_is_built_anew(tmp_path: Path
     for file in images:
         file.write_bytes(b"no picture")
     with pytest.raises(FileError, match=r"no usable image(.|\n)*images/slice-1\.png"):
-        load(f"lidc-slices:{root}", cache=cache)
+        load(f"lidc-slices:{root}", size=128, cache=cache)
     assert not list(cache.iterdir()), "nothing is left behind"
     images[0].write_bytes(whole)
-    masks = np.array(load(f"lidc-slices:{root}", cache=cache).masks)
+    masks = np.array(load(f"lidc-slices:{root}", size=128, cache=cache).masks)
     (folder,) = cache.iterdir()
     (folder / "masks.npy").write_bytes(b"short")
-    assert np.array_equal(load(f"lidc-slices:{root}", cache=cache).masks, masks)
+    assert np.array_equal(load(f"lidc-slices:{root}", size=128, cache=cache).masks, masks)
 
 
 def test_bad_requests_say_what_exists(tmp_path: Path) -> None:

