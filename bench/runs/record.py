@@ -24,7 +24,7 @@ from bench.runs.spec import Cell, Run, cells, shown_label
 from bench.runs.splits import Splits
 from bench.runs.store import Store, named, slug
 from uqseg import methods
-from uqseg.data import sources
+from uqseg.data.load import description_of
 from uqseg.errors import DamagedError, FileError, UsageError
 from uqseg.methods import Method
 from uqseg.predictions import Predictions
@@ -271,12 +271,11 @@ def _score_names(sampler: str, splits: Splits, n: int, *parts: str) -> dict[str,
 
 def _facts(run: Run, splits: Splits) -> dict[str, Any]:
     test, parts = splits.test, {split: getattr(splits, split) for split in results.SPLITS}
-    known = sources()
     read = np.concatenate([part.read.sum(1) for part in parts.values()])
     return {
         "source": test.name,
         "text": without_folders(run.data),
-        "description": known.get(test.name) or known.get(f"{test.name}:PATH", ""),
+        "description": description_of(test.name),
         "simulated": test.simulated,
         "folder": test.folder,
         "size": run.size,

@@ -162,6 +162,12 @@ def sources() -> dict[str, str]:
     return {s.typed: s.description for _, s in sorted(_sources.items())}
 
 
+def description_of(name: str) -> str:
+    """The line of description of the source `name` that was loaded before, "" where there is none of that name."""
+    definition = _sources.get(name)
+    return definition.description if definition is not None else ""
+
+
 def original_side(name: str) -> int | None:
     """The side of the pictures of which the images of the source `name` are the centre; None where that is unknown."""
     definition = _sources.get(name)
