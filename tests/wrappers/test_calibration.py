@@ -171,6 +171,40 @@ def test_presence_of_an_image_without_any_probability_is_nothing() -> None:
     assert samples.weights.tolist() == [[0, 1]]
 
 
+def test_presence_where_no_sample_that_marks_has_weight() -> None:
+    """Only the empty sample weighs anything, as inside +presence whose share is 0: the mean map, 0, stands for them."""
+    images = np.zeros((6, 2, 8, 8), np.uint8)
+    images[:, 0, 2, 2] = 255
+    masks = np.arange(4)[None, :, None, None] < np.full((6, 4, 8, 8), 3)
+    sampler = build("presence")
+    sampler.fit(Shown(2, torch.tensor([0.0, 1.0])), cases(images, masks))
+    assert sampler.shares == pytest.approx([0.75])
+    samples = predict(sampler, images, 2)
+    assert samples.weights is not None
+    assert samples.weights[0].tolist() == [0, 0, 1]
+    soft = images.copy()
+    soft[:, 1, 4, 4] = 51
+    samples = predict(sampler, soft, 2)
+    assert samples.weights is not None
+    assert samples.weights[0].tolist() == pytest.approx([0.75, 0, 0.25])
+    assert samples.hypotheses()[0, 0].nonzero().tolist() == [[4, 4]]
+
+
+def test_presence_twice_has_weights_of_sum_one() -> None:
+    """Nobody drew anything where the samples are weak: the inner share is 0 there."""
+    images = np.zeros((20, 1, 8, 8), np.uint8)
+    images[:10, 0, 2, 2], images[10:, 0, 2, 2] = 200, 255
+    masks = np.zeros((20, 4, 8, 8), bool)
+    masks[10:, :, 2, 2] = True
+    data, inner, outer = cases(images, masks), build("presence"), build("presence")
+    inner.fit(Shown(1), data)
+    assert inner.shares[0] == 0
+    outer.fit(inner, data)
+    samples = predict(outer, data, 1)
+    assert samples.weights is not None
+    assert torch.allclose(samples.weights.sum(1), torch.ones(20))
+
+
 def test_the_threshold_is_the_highest_that_keeps_the_risk() -> None:
     """Nine lesion pixels of one tenth each at 0.1 … 0.9, 19 patients, alpha 0.3: R ≤ (0.3 × 20 − 1) / 19 = 0.263."""
     prob, risk = np.arange(1, 10) / 10, np.full(9, 0.1)

@@ -52,9 +52,13 @@ def test_what_a_wrapper_learnt_passes_through_json(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in names() if issubclass(find(name), Calibration)])
-def test_without_validation_cases_a_wrapper_that_learns_says_so(name: str) -> None:
+def test_without_cases_or_readers_a_wrapper_that_learns_says_so(name: str) -> None:
     with pytest.raises(UsageError, match=f"wrapper '{name}' learns from validation cases, and there are none"):
         build(name).fit(trained("unet"), None)
+    data = discs(24, seed=3)
+    data.read[3] = False
+    with pytest.raises(UsageError, match=f"wrapper '{name}': expected a reader of every case, got none of case '"):
+        build(name, **find(name).small).fit(trained("unet"), data)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ class Presence(Calibration[CalibrationOptions]):
 
     g is a rising function of `strength`. As the weights say whether, the samples only say where: each that marks
     anything is divided by its maximum, which changes soft ones alone (whose mean would hold the doubt about presence
-    twice). Where no sample marks anything, the mean map divided by its maximum stands for them.
+    twice). Where no sample of any weight marks anything, the mean map divided by its maximum stands for them.
     """
 
     Options = CalibrationOptions
@@ -59,7 +59,7 @@ class Presence(Calibration[CalibrationOptions]):
         share = torch.from_numpy(g).to(samples.prob)
         marks = samples.hypotheses().flatten(2).any(2)
         weights = marks / samples.prob.shape[1] if samples.weights is None else marks * samples.weights
-        silent = ~marks.any(1)
+        silent = weights.sum(1) == 0  # nothing marks, or only what weighs nothing
         prob, mean = samples.prob.clone(), samples.mean().to(samples.prob)
         prob[silent, 0], weights[silent, 0] = mean[silent], 1
         largest = prob.amax((2, 3), keepdim=True)

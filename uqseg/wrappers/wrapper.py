@@ -109,6 +109,9 @@ class Calibration(Wrapper[C]):
         super().fit(sampler, val)
         if val is None or not len(val):
             raise UsageError(f"wrapper '{self.label()}' learns from validation cases, and there are none")
+        if not val.read.any(1).all():
+            case = val.cases[~val.read.any(1)][0]
+            raise UsageError(f"wrapper '{self.label()}': expected a reader of every case, got none of case '{case}'")
         self.calibrate(val.take(evenly(val.table["patient"].tolist(), self.options.cases, 0)))
 
     @abstractmethod
