@@ -23,7 +23,7 @@ from bench.runs.predicted import remarks as remarks_on
 from bench.runs.spec import Cell, Run, cells, shown_label
 from bench.runs.splits import Splits
 from bench.runs.store import Store, named, slug
-from uqseg import methods
+from uqseg import methods, wrappers
 from uqseg.data.load import description_of
 from uqseg.errors import DamagedError, FileError, UsageError
 from uqseg.methods import Method
@@ -211,8 +211,14 @@ def new_method(cell: Cell, splits: Splits) -> Method[Any]:
 
 
 def declines(cell: Cell, splits: Splits) -> str | None:
-    """Why the cell's method cannot be used on these data, or None; what fails here fails in its cell too, and is told
-    there."""
+    """Why the cell's method cannot be used on these data, or its wrappers with its training, or None; what fails here
+    fails in its cell too, and is told there."""
+    held_out = [name for name, _ in cell.wrappers if wrappers.find(name).holds_out]
+    if held_out and cell.training.keep == "best":
+        return (
+            f"+{held_out[0]} calibrates on patients that nothing before it has used, but keep=best chooses the "
+            "weights on all of validation; give --set training.keep=last"
+        )
     try:
         return new_method(cell, splits).declines(splits.train)
     except Exception:

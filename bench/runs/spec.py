@@ -314,8 +314,23 @@ def _cell(run: Run, label: str, repetition: int) -> Cell:
     for wrapper, _ in chain[:-1]:
         if wrappers.find(wrapper).gives == "set":
             raise UsageError(f"--methods: '{label}' wraps the one set of pixels of +{wrapper}; put +{wrapper} last.")
-    wrapped = tuple((wrapper, wrappers.options(wrapper, **values)) for wrapper, values in chain)
+    wrapped = tuple((wrapper, _of_wrapper(label, wrapper, values, run.samples)) for wrapper, values in chain)
     return Cell(shown_label(label), name, options, checked, wrapped, repetition)
+
+
+def _of_wrapper(label: str, name: str, given: Mapping[str, Any], samples: int) -> Options:
+    """The options of a wrapper. One that holds cases out gives a guarantee, which is for the number of samples that it
+    was calibrated with: that of the run."""
+    wrapper = wrappers.find(name)
+    options = wrappers.options(name, **given)
+    if not (wrapper.holds_out and "samples" in wrapper.Options.model_fields):
+        return options
+    if given.get("samples", samples) != samples:
+        raise UsageError(
+            f"--methods: '{label}' calibrates +{name} with another number of samples than the {samples} of the run, "
+            f"for which its guarantee would not hold; leave samples={given['samples']} out, or give --samples."
+        )
+    return options.model_copy(update={"samples": samples})
 
 
 def _part(label: str, text: str) -> tuple[str, dict[str, Any]]:

@@ -88,3 +88,12 @@ def test_sets_alone_have_their_page(patients: Path, tmp_path: Path) -> None:
         text = (folder / "report.md").read_text(encoding="utf-8")
         assert "No method has scores" in text
         assert "Sets that hold a lesion" in text
+
+
+def test_a_set_is_declined_where_validation_has_chosen_the_weights(patients: Path, tmp_path: Path) -> None:
+    answer = bench(*options(patients, tmp_path, "unet", LABEL), "--set", "training.keep=best")
+    assert answer.code == 0, answer.err
+    assert f"{LABEL} declined: +conformal calibrates on patients that nothing before it has used" in answer.out
+    assert "give --set training.keep=last" in answer.out
+    results = read_results(results_in(tmp_path))
+    assert (list(results.cells), list(results.sets)) == (["unet"], [])

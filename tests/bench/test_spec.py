@@ -8,6 +8,7 @@ import pytest
 
 from bench.runs import spec
 from bench.runs.record import cell_folder, differences, without_folders
+from uqseg.errors import UsageError
 
 
 def cells(label: str, **keywords: object) -> list[spec.Cell]:
@@ -42,6 +43,17 @@ def test_a_seed_depends_on_what_differs_from_the_defaults_alone() -> None:
     (default,) = cells("unet[width=16,depth=5]")
     assert type(default.options)() == default.options
     assert default.seed("toy") == cells("unet[depth=5,width=16,training.lr=1e-2]+levels")[0].seed("toy")
+
+
+def test_a_guarantee_is_calibrated_with_the_number_of_samples_of_the_run() -> None:
+    (sets,), (few,) = cells("mcdropout+conformal[alpha=0.2]"), cells("mcdropout+presence+conformal", samples=2)
+    assert sets.wrappers[0][1].model_dump(exclude_defaults=True) == {"alpha": 0.2}
+    assert [options.samples for _, options in few.wrappers] == [16, 2]  # type: ignore[attr-defined]
+    assert cells("unet+conformal[samples=2]", samples=2)[0].wrappers[0][1].samples == 2  # type: ignore[attr-defined]
+    with pytest.raises(
+        UsageError, match=r"'unet\+conformal\[samples=4\]'.*than the 16 of the run.*leave samples=4 out"
+    ):
+        cells("unet+conformal[samples=4]")
 
 
 def test_all_stands_for_every_method_beside_others() -> None:

@@ -238,6 +238,26 @@ def test_the_risk_of_conformal_sets_is_alpha_on_average_over_calibrations() -> N
     assert alpha - 2 / (n + 1) - 3 * error <= np.mean(risks) <= alpha + 3 * error
 
 
+class Drawing(Shown):
+    """A sampler of independent hard masks, whose mean map is rough where they are few."""
+
+    def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:
+        prob = batch.images / 255.0
+        return Samples((noise.of_cases((n, *prob.shape[2:]), "uniform") < prob).float(), None, "independent")
+
+
+def test_sets_are_refused_with_another_number_of_samples_than_they_were_calibrated_with() -> None:
+    """Calibrated with 16 and drawn with 2, the mean risk of 100 trials was 0.207 at alpha 0.2."""
+    rng = np.random.default_rng(0)
+    data, sampler = readers_of(rng, 40), Conformal(Conformal.Options(alpha=0.4))
+    sampler.fit(Drawing(), data)
+    assert predict(sampler, data, 16).prob.shape[:2] == (len(data), 1)
+    with pytest.raises(UsageError, match=r"'conformal': calibrated with 16 samples.*2 are asked for.*samples=2"):
+        predict(sampler, data, 2)
+    sampler.fit(Shown(1), data)
+    assert torch.equal(predict(sampler, data, 2).prob, predict(sampler, data, 16).prob)
+
+
 def test_figures_of_sets_are_means_over_patients_of_means_over_cases() -> None:
     """Patient a: two cases, one lesion of two pixels half missed and one empty; b: a lesion of one pixel inside."""
     images, masks = np.zeros((3, 1, 8, 8)), np.zeros((3, 2, 8, 8), bool)

@@ -36,7 +36,7 @@ def wrapped(name: str, inner: str) -> Wrapper[Any]:
 @pytest.mark.parametrize("inner", ["unet", "mcdropout", "deepensemble"])
 def test_a_finite_support_has_the_number_of_samples_that_was_declared(name: str, inner: str) -> None:
     sampler = wrapped(name, inner)
-    samples = predict(sampler, discs(5), 6, precision="fp32")
+    samples = predict(sampler, discs(5), 16, precision="fp32")
     assert (samples.drawn == "support") == (sampler.describes.support is not None)
     assert sampler.describes.support in (None, samples.prob.shape[1])
 
@@ -46,7 +46,7 @@ def test_what_a_wrapper_learnt_passes_through_json(name: str) -> None:
     fitted, data = wrapped(name, "mcdropout"), discs(3)
     restored = build(name, **find(name).small)
     restored.load_state(fitted.sampler, json.loads(json.dumps(fitted.state())))
-    first, second = predict(fitted, data, 4), predict(restored, data, 4)
+    first, second = predict(fitted, data, 16), predict(restored, data, 16)
     assert torch.equal(first.prob, second.prob)
     assert first.weights is None or torch.equal(first.weights, second.weights)
 
@@ -64,17 +64,17 @@ def test_without_cases_or_readers_a_wrapper_that_learns_says_so(name: str) -> No
 @pytest.mark.parametrize(
     ("chain", "count", "drawn"),
     [
-        (["tta", "levels"], 6, "stratified"),
-        (["tta", "presence"], 7, "stratified"),
-        (["temperature", "tta", "levels"], 6, "stratified"),
-        (["presence", "levels"], 6, "stratified"),
-        (["levels", "presence"], 7, "stratified"),
+        (["tta", "levels"], 16, "stratified"),
+        (["tta", "presence"], 17, "stratified"),
+        (["temperature", "tta", "levels"], 16, "stratified"),
+        (["presence", "levels"], 16, "stratified"),
+        (["levels", "presence"], 17, "stratified"),
         (["temperature", "conformal"], 1, "support"),
     ],
 )
 def test_wrappers_combine(chain: list[str], count: int, drawn: str) -> None:
     sampler = wrap(trained("mcdropout"), [build(name, **find(name).small) for name in chain], discs(40, seed=3))
-    samples = predict(sampler, discs(3), 6)
+    samples = predict(sampler, discs(3), 16)
     assert samples.prob.shape == (3, count, 32, 32)
     assert samples.drawn == drawn
     assert sampler.describes.name == "+".join(["mcdropout", *chain])

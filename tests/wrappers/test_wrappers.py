@@ -30,13 +30,13 @@ def wrapped(name: str, method: str) -> tuple[Sampler, Wrapper[Any]]:
 def test_a_wrapped_method_is_a_sampler(name: str, method: str) -> None:
     data = discs(6)
     sampler, wrapper = wrapped(name, method)
-    samples = predict(wrapper, data, 5, batch=6, precision="fp32")
+    samples = predict(wrapper, data, 16, batch=6, precision="fp32")
     assert samples.prob.shape[0::2] == (6, 32)
     assert samples.prob.dtype == torch.float32
     assert 0 <= samples.prob.min() <= samples.prob.max() <= 1
     if samples.weights is not None:
         assert torch.allclose(samples.weights.sum(1), torch.ones(6))
-    again = predict(wrapper, data.take(np.arange(6)[::-1]), 5, batch=4, precision="fp32")
+    again = predict(wrapper, data.take(np.arange(6)[::-1]), 16, batch=4, precision="fp32")
     assert torch.allclose(samples.prob, again.prob.flip(0), atol=1e-6)
     assert wrapper.describes.name == f"{method}+{name}"
     assert wrapper.describes.varies == (type(wrapper).varies or sampler.describes.varies)

@@ -80,7 +80,17 @@ class Conformal(Calibration[ConformalOptions]):
         self.threshold = highest_threshold(*joined, len(names), self.options.alpha)
 
     def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:
-        """The set as one mask. It is no sample of what a reader would draw; `set_figures` judges it."""
+        """The set as one mask. It is no sample of what a reader would draw; `set_figures` judges it.
+
+        Raises UsageError where n is not the number of samples that it was calibrated with: the mean map of fewer is
+        rougher, and the sets miss more. A finite support is the same map whatever n is.
+        """
+        calibrated = self.options.samples
+        if self.sampler.describes.support is None and n != calibrated:
+            raise UsageError(
+                f"wrapper 'conformal': calibrated with {calibrated} samples, for which its guarantee holds, and {n} "
+                f"are asked for; ask for {calibrated}, or fit it with samples={n}"
+            )
         mean = self.sampler.sample(batch, n, noise).mean()
         return Samples((mean >= self.threshold).float()[:, None], None, "support")
 
