@@ -21,7 +21,7 @@ from bench.report.demonstrations import Demonstrations, Examples, Regions
 from bench.runs.record import machine
 from bench.runs.work import BATCH, Job, make_sampler
 from uqseg.data import AnnotatedSet
-from uqseg.data.sources import toy
+from uqseg.data.sources import toy, toy_crossing
 from uqseg.device import pick_device
 from uqseg.metrics import Figure, Scored, Scores, ambiguity, score
 from uqseg.metrics.calibration import ACTIVE, reliability
@@ -35,6 +35,7 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64, 100)
 LEVEL = 0.99  # of the intervals around the optima: about forty are looked at together
 ROUNDING = 1e-9  # a sum of weights that is 1 in exact arithmetic
 YARDSTICKS = ("background", "prevalence", "consensus", "oracle")  # those that can be held against the truth
+TRUTHS = {"toy": toy.truth, toy_crossing.NAME: toy_crossing.truth}
 TRUTH = "truth"  # the label of draws from the exact distribution
 EXAMPLES = 6  # images of toy on the page
 REGIONS = {
@@ -121,8 +122,8 @@ def _facts(job: Job, settings: Settings) -> dict[str, str]:
 
 
 def truth_of(data: AnnotatedSet) -> Truth:
-    """The truth about the images of toy."""
-    masks, p = toy.truth(data.table, data.images.shape[-1])
+    """The truth about the images of toy or toy-crossing."""
+    masks, p = TRUTHS[data.name](data.table, data.images.shape[-1])
     return Truth(torch.from_numpy(masks), torch.from_numpy(p))
 
 
@@ -243,7 +244,7 @@ def _column(scores: Scores, figure: str) -> Tensor:
 
 
 def closeness(data: AnnotatedSet, samples: Samples) -> Scores:
-    """How far samples (N,S,H,W) of the images of toy are from the truth, by the names in CLOSENESS; 0 is perfect."""
+    """How far samples (N,S,H,W) of images whose truth is known are from it, by the names in CLOSENESS; 0 is perfect."""
     return _scores(data, distances_to(truth_of(data), samples), samples.prob.shape[1], samples.drawn)
 
 

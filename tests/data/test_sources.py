@@ -13,7 +13,7 @@ from uqseg.data.load import _sources
 from uqseg.errors import UsageError
 
 PATIENTS = 24
-ELSEWHERE = {"lidc-sim", "lidc-dicom", "toy"}  # their smallest sets are large: see their own tests
+ELSEWHERE = {"lidc-sim", "lidc-dicom", "toy", "toy-crossing"}  # their smallest sets are large: see their own tests
 
 
 def picture(file: Path, size: int, low: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,9 @@ READERS = 4
 KINDS = ("nothing", "core", "disc", "disc + satellite")
 BACKGROUND, FAINTEST, RANGE, NOISE = 40.0, 30.0, 130.0, 4.0  # grey levels
 AT_ONCE = 100  # images drawn at once
+Masks = NDArray[np.bool_]
+Truth = Callable[[pd.DataFrame, int], tuple[Masks, NDArray[np.float64]]]
+Light = Callable[[pd.DataFrame, Masks], NDArray[np.float64]]
 
 
 @source(
@@ -33,7 +36,7 @@ def read(path: None, size: int) -> Content:
     The same scenes and readers' choices at every size; spacing NaN, since a pixel has no size in mm.
     """
     table = cases()
-    return Content(table, _rows(table, size))
+    return Content(table, rows("toy", table, size, choices(table), truth, light))
 
 
 def cases() -> pd.DataFrame:
@@ -43,23 +46,24 @@ def cases() -> pd.DataFrame:
     contrast, rim, satellite: brightness of the core between faintest and brightest, and of rim and satellite relative
     to the core, all in [0,1]; satellite is 0 in half of the images
     """
-    n = PATIENTS * IMAGES
-    u = np.random.default_rng(seed_of("toy", "scenes")).random((n, 8))
-    patient = [f"toy-{i // IMAGES:04d}" for i in range(n)]
-    return pd.DataFrame(
-        {
-            "patient": patient,
-            "case": [f"{p}/{i % IMAGES}" for i, p in enumerate(patient)],
-            "split": [split_of(p) for p in patient],
-            "row": 0.42 + 0.16 * u[:, 0],
-            "column": 0.42 + 0.16 * u[:, 1],
-            "radius": 0.15 + 0.05 * u[:, 2],
-            "angle": 2 * np.pi * u[:, 3],
-            "contrast": u[:, 4],
-            "rim": u[:, 5],
-            "satellite": np.where(u[:, 6] < 0.5, 0.0, 0.2 + 0.8 * u[:, 7]),
-        }
+    table = patients("toy")
+    u = np.random.default_rng(seed_of("toy", "scenes")).random((len(table), 8))
+    return table.assign(
+        row=0.42 + 0.16 * u[:, 0],
+        column=0.42 + 0.16 * u[:, 1],
+        radius=0.15 + 0.05 * u[:, 2],
+        angle=2 * np.pi * u[:, 3],
+        contrast=u[:, 4],
+        rim=u[:, 5],
+        satellite=np.where(u[:, 6] < 0.5, 0.0, 0.2 + 0.8 * u[:, 7]),
     )
+
+
+def patients(source: str) -> pd.DataFrame:
+    """The patient, case and split of all 2,000 images of a source of this kind."""
+    patient = [f"{source}-{i // IMAGES:04d}" for i in range(PATIENTS * IMAGES)]
+    case = [f"{p}/{i % IMAGES}" for i, p in enumerate(patient)]
+    return pd.DataFrame({"patient": patient, "case": case, "split": [split_of(p) for p in patient]})
 
 
 def probabilities(table: pd.DataFrame) -> NDArray[np.float64]:
@@ -73,7 +77,7 @@ def probabilities(table: pd.DataFrame) -> NDArray[np.float64]:
     return np.stack([1 - seen, seen * (1 - rim), seen * rim * (1 - second), seen * rim * second], 1)
 
 
-def truth(table: pd.DataFrame, size: int) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+def truth(table: pd.DataFrame, size: int) -> tuple[Masks, NDArray[np.float64]]:
     """The exact distribution of a reader's mask: masks bool (N,4,size,size) in the order of KINDS, probabilities (N,4).
 
     table: rows of the table of a loaded set; size: of its images.
@@ -86,32 +90,36 @@ def truth(table: pd.DataFrame, size: int) -> tuple[NDArray[np.bool_], NDArray[np
     return np.stack([np.zeros_like(disc), core, disc, disc | satellite], 1), probabilities(table)
 
 
+def light(table: pd.DataFrame, masks: Masks) -> NDArray[np.float64]:
+    """Core, rim and satellite in their brightness: grey levels above the background, (N,H,W)."""
+    _, core, disc, both = masks.swapaxes(0, 1)
+    contrast, rim, satellite = (table[c].to_numpy()[:, None, None] for c in ("contrast", "rim", "satellite"))
+    brightness = core + rim * (disc & ~core) + satellite * (both & ~disc)
+    return np.asarray((FAINTEST + RANGE * contrast) * brightness)
+
+
 def choices(table: pd.DataFrame) -> NDArray[np.intp]:
-    """Which of KINDS each reader draws, independently of the others: (N,4) for the table of all cases."""
-    u = np.random.default_rng(seed_of("toy", "readers")).random((len(table), READERS))
-    steps = np.cumsum(probabilities(table), 1)[:, None, :-1]
+    """Which of KINDS each reader draws: (N,4) for the table of all cases."""
+    return draws("toy", probabilities(table))
+
+
+def draws(source: str, p: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Which of K masks each reader draws, independently of the others: (N,4), for their probabilities (N,K)."""
+    u = np.random.default_rng(seed_of(source, "readers")).random((len(p), READERS))
+    steps = np.cumsum(p, 1)[:, None, :-1]
     return np.asarray((u[:, :, None] >= steps).sum(2), np.intp)
 
 
-def _rows(table: pd.DataFrame, size: int) -> Iterator[Row]:
-    chosen = choices(table)
+def rows(
+    source: str, table: pd.DataFrame, size: int, chosen: NDArray[np.intp], truth: Truth, light: Light
+) -> Iterator[Row]:
+    """The images of a source, bright on a dark ground with white noise, with the masks that the readers have chosen."""
     read, spacing = np.ones(READERS, bool), np.full(2, np.nan, np.float32)
     for start in range(0, len(table), AT_ONCE):
         part = table.iloc[start : start + AT_ONCE]
         masks, _ = truth(part, size)
-        images = _images(part, masks)
-        for image, kinds, drawn in zip(images, masks, chosen[start:], strict=False):
+        grey = BACKGROUND + light(part, masks)
+        for case, clean, kinds, drawn in zip(part["case"], grey, masks, chosen[start:], strict=False):
+            noise = np.random.default_rng(seed_of(source, "noise", size, case)).standard_normal((size, size))
+            image = (clean + NOISE * noise).round().clip(0, 255).astype(np.uint8)
             yield Row(image[None], kinds[drawn], read, spacing)
-
-
-def _images(table: pd.DataFrame, masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Core, rim and satellite in their brightness on a dark ground, with white noise: uint8 (N,H,W)."""
-    _, core, disc, both = masks.swapaxes(0, 1)
-    contrast, rim, satellite = (table[c].to_numpy()[:, None, None] for c in ("contrast", "rim", "satellite"))
-    brightness = core + rim * (disc & ~core) + satellite * (both & ~disc)
-    size = masks.shape[-1]
-    noise = [
-        np.random.default_rng(seed_of("toy", "noise", size, c)).standard_normal((size, size)) for c in table["case"]
-    ]
-    light = BACKGROUND + (FAINTEST + RANGE * contrast) * brightness + NOISE * np.array(noise)
-    return np.asarray(light.round().clip(0, 255), np.uint8)
