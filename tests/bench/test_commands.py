@@ -13,10 +13,12 @@ import pandas as pd
 import pytest
 
 from bench import launchers
-from bench.runs import spec, workers
+from bench.runs import record, spec, workers
 from bench.runs.results import read_results, write_cell, write_json
+from bench.runs.splits import Splits
 from bench.version import commit
 from tests.bench.conftest import METHODS, SIZE, STEPS, YARDSTICKS, Run, bench, options, results_in
+from tests.conftest import discs
 from uqseg import methods, metrics, wrappers
 from uqseg.data import sources
 from uqseg.errors import UsageError
@@ -198,6 +200,20 @@ def test_every_recipe_makes_a_run_of_every_method(name: str) -> None:
     cells = spec.cells(request)
     assert len({cell.title for cell in cells}) == len({cell.seed("x") for cell in cells}) == 2 * len(methods.names())
     assert request.recipe.description
+
+
+@pytest.mark.parametrize("name", [n for n in spec.recipe_names() if "as published" in spec.recipe(n).description])
+def test_a_published_protocol_plans_the_one_method_that_it_is_of(name: str) -> None:
+    protocol = spec.recipe(name)
+    assert protocol.description.startswith("for a GPU: ")
+    ((method, options),) = protocol.options.items()
+    request = spec.make_run(data="discs", recipe_name=name, labels=[method], seeds=[0])
+    (cell,) = spec.cells(request)
+    assert options.items() <= cell.options.model_dump(mode="json").items()
+    splits = Splits(*[discs(4)] * 3)
+    planned = record.make_record(request, splits, None, f"bench run --recipe {name}", "")
+    assert [entry["label"] for entry in planned["cells"]] == [method]
+    assert sum(p.numel() for p in record.new_method(cell, splits).parameters()) > 1e6
 
 
 @pytest.mark.parametrize(
