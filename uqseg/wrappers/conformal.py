@@ -20,6 +20,9 @@ Floats = NDArray[np.float64]
 
 class ConformalOptions(CalibrationOptions):
     alpha: float = Field(0.1, gt=0, lt=1, description="bound of the expected share of a reader's lesion that is missed")
+    samples: int = Field(
+        16, ge=1, le=10_000, description="samples of each of them, and of what it answers; in a run those of --samples"
+    )
 
 
 def lesion_pixels(mean: Tensor, masks: Tensor, read: Tensor) -> tuple[Floats, Floats, NDArray[np.intp]]:

@@ -133,7 +133,8 @@ def halves(val: AnnotatedSet) -> tuple[AnnotatedSet, AnnotatedSet]:
 def wrap(sampler: Sampler, wrappers: Sequence[Wrapper[Any]], val: AnnotatedSet | None) -> Sampler:
     """The sampler inside the wrappers, the first innermost, each fitted on `val`.
 
-    Where one of them holds cases out, it has the second of `halves` of the patients, the others have the first.
+    Where one of them holds cases out, it has the second of `halves` of the patients, the others have the first; nothing
+    may have chosen the sampler on `val` then, as a training with keep="best" does.
     """
     held_out = val is not None and any(wrapper.holds_out for wrapper in wrappers)
     first, second = halves(val) if val is not None and held_out else (val, val)
