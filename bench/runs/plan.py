@@ -95,7 +95,7 @@ def _trial(cell: Cell, splits: Splits, n: int, device: str, steps: int) -> tuple
     few = splits.train.take(np.arange(min(TRIAL, len(splits.train))))
     method = new_method(cell, splits)
     batch = min(TRIAL, cell.training.batch)  # a larger one might not fit into memory where the cell's does
-    trial = {"steps": steps, "epochs": None, "batch": batch, "validate_every": 1}
+    trial = {"steps": steps, "epochs": None, "batch": batch, "validate_every": 1, "keep": "last"}
     recipe = Training(**(cell.training.model_dump() | trial))
     seconds = []
     for _ in range(2):  # the first one also warms up
