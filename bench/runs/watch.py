@@ -30,13 +30,13 @@ def table(folder: Path, record: Mapping[str, Any]) -> Table:
     done, failed = (sum((folder / "cells" / cell / file).exists() for cell in entries)
                     for file in ("cell.json", "failure.json"))  # fmt: skip
     title = f"{done} of {len(entries)} cells done" + (f", {failed} failed" if failed else "")
-    shown = Table("worker", "cell", "at", "since", title=title, title_justify="left", box=None)
+    rows = Table("worker", "cell", "at", "since", title=title, title_justify="left", box=None)
     for worker in workers.at_work(folder):
         at = (
             "killed, or not heard of any more" if worker.silent else doing(folder, record, entries.get(worker.cell, {}))
         )
-        shown.add_row(escape(worker.name), escape(worker.cell), at, in_words(worker.seconds))
-    return shown
+        rows.add_row(escape(worker.name), escape(worker.cell), at, in_words(worker.seconds))
+    return rows
 
 
 def doing(folder: Path, record: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
@@ -67,9 +67,9 @@ def unfinished(out: Path) -> list[Path]:
 
 def _with_queue(folder: Path) -> Table:
     """The table of a run with its name and what Slurm says of it."""
-    lines, shown = queue(folder), table(folder, read_run(folder))
-    shown.title = f"{escape(folder.name)}: {shown.title}" + (f"; Slurm: {', '.join(lines)}" if lines else "")
-    return shown
+    lines, rows = queue(folder), table(folder, read_run(folder))
+    rows.title = f"{escape(folder.name)}: {rows.title}" + (f"; Slurm: {', '.join(lines)}" if lines else "")
+    return rows
 
 
 def left_by_slurm(folder: Path) -> list[str]:

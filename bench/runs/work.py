@@ -256,9 +256,9 @@ def _is_fit(folder: Path) -> bool:
 
 def _train(cell: Cell, splits: Splits, folder: Path, settings: Settings) -> None:
     facts = cell.options.model_dump(mode="json") | cell.training.model_dump(mode="json")
-    shown = curves(settings.curves, cell_folder(cell.label.partition("+")[0], cell.repetition), facts)
+    drawn = curves(settings.curves, cell_folder(cell.label.partition("+")[0], cell.repetition), facts)
     telling = _telling(folder / "history.jsonl", cell.training.total_steps(len(splits.train)), settings)
-    with telling, together.training(cell, folder), shown as watch:
+    with telling, together.training(cell, folder), drawn as watch:
         train_cell(cell, splits, folder, settings, watch)
 
 
