@@ -101,7 +101,7 @@ def _loss(label: str, cls: type[Method[Any]]) -> str:
     loss = method.loss(*arrays, Noise.for_step(CASES, "check"))
     if not isinstance(loss, Tensor) or loss.shape != (CASES,):
         got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        raise BrokenError(f"loss: expected one value an image, ({CASES},), got {got}; the loop averages")
+        raise BrokenError(f"loss: expected one value for each image, ({CASES},), got {got}; the loop averages")
     if not bool(loss.isfinite().all()):
         raise BrokenError(f"loss: expected finite numbers, got {loss.tolist()}")
     if not torch.equal(loss, method.loss(*arrays, Noise.for_step(CASES, "check"))):

@@ -57,7 +57,7 @@ def scores_of(label: str) -> Scores:
 
 
 def column_of(scores: Scores, old: str) -> np.ndarray:
-    """What version 0.1 called `old`: one number a case."""
+    """What version 0.1 called `old`: one number for each case."""
     name, _, at = old.partition("@")
     cell, _, reference = name.partition("_")
     prefix, bin_ = name[:6], name[6:]

@@ -48,9 +48,9 @@ def run_in_processes(folder: Path, cells: Sequence[str], settings: Settings) -> 
     record, kills, failed = read_run(folder), Counter[str | None](), {cell: failed_at(folder, cell) for cell in cells}
     at_work = [_started(number, folder, cells, settings) for number in range(1, min(settings.jobs, len(cells)) + 1)]
     console = Console(stderr=True)
-    shown = Live(get_renderable=lambda: table(folder, record), console=console, refresh_per_second=1, transient=True)
+    live = Live(get_renderable=lambda: table(folder, record), console=console, refresh_per_second=1, transient=True)
     try:
-        with shown if settings.progress else nullcontext():
+        with live if settings.progress else nullcontext():
             while at_work:
                 time.sleep(LOOK)
                 for worker in [worker for worker in at_work if worker.process.poll() is not None]:

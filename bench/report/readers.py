@@ -42,10 +42,10 @@ class Study:
     """What the masks say about R readers.
 
     names: the readers'. persons: whether a reader is the same person in every case; if not, `pairs` and `biases` are
-    empty. readers: a row a reader: reader, read, marked, area (mean of what they drew). overall: the FIGURES, mean
-    over all pairs. pairs: of the readers' places, FIGURES and `cases` that both read. biases: reader, cases, bias, low,
+    empty. readers: a row for each: reader, read, marked, area (mean of what they drew). overall: the FIGURES, mean over
+    all pairs. pairs: of the readers' places, FIGURES and `cases` that both read. biases: reader, cases, bias, low,
     high, below, above (limits of agreement); areas: per reader the means and the differences behind them. cases: a row
-    a case, the most disputed first. unit: of areas.
+    for each case, the most disputed first. unit: of areas.
     """
 
     names: Sequence[str]

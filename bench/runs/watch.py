@@ -15,13 +15,11 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from bench.console import in_words
 from bench.runs import workers
-from bench.runs.record import STORE
 from bench.runs.results import entries_of, read_run
-from bench.runs.store import Store
-from bench.runs.work import in_words, steps_done
+from bench.runs.store import STORE, Store
 from uqseg.files import read_json
-from uqseg.training import Training
 
 EVERY = 2.0  # seconds between two looks
 
@@ -32,13 +30,13 @@ def table(folder: Path, record: Mapping[str, Any]) -> Table:
     done, failed = (sum((folder / "cells" / cell / file).exists() for cell in entries)
                     for file in ("cell.json", "failure.json"))  # fmt: skip
     title = f"{done} of {len(entries)} cells done" + (f", {failed} failed" if failed else "")
-    shown = Table("worker", "cell", "at", "since", title=title, title_justify="left", box=None)
+    rows = Table("worker", "cell", "at", "since", title=title, title_justify="left", box=None)
     for worker in workers.at_work(folder):
         at = (
             "killed, or not heard of any more" if worker.silent else doing(folder, record, entries.get(worker.cell, {}))
         )
-        shown.add_row(escape(worker.name), escape(worker.cell), at, in_words(worker.seconds))
-    return shown
+        rows.add_row(escape(worker.name), escape(worker.cell), at, in_words(worker.seconds))
+    return rows
 
 
 def doing(folder: Path, record: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
@@ -46,8 +44,10 @@ def doing(folder: Path, record: Mapping[str, Any], entry: Mapping[str, Any]) -> 
     store = Store(folder.parent / STORE)
     if "fit" not in entry or store.fit(entry["fit"]).exists():
         return "scoring"
+    from uqseg.training import Training
+
     total = Training(**entry["training"]).total_steps(record["data"]["splits"]["train"]["images"])
-    return f"step {steps_done(store, entry['fit'])} of {total}"
+    return f"step {store.steps_done(entry['fit'])} of {total}"
 
 
 def watch(out: Path) -> None:
@@ -67,9 +67,9 @@ def unfinished(out: Path) -> list[Path]:
 
 def _with_queue(folder: Path) -> Table:
     """The table of a run with its name and what Slurm says of it."""
-    lines, shown = queue(folder), table(folder, read_run(folder))
-    shown.title = f"{escape(folder.name)}: {shown.title}" + (f"; Slurm: {', '.join(lines)}" if lines else "")
-    return shown
+    lines, rows = queue(folder), table(folder, read_run(folder))
+    rows.title = f"{escape(folder.name)}: {rows.title}" + (f"; Slurm: {', '.join(lines)}" if lines else "")
+    return rows
 
 
 def left_by_slurm(folder: Path) -> list[str]:

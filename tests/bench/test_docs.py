@@ -74,7 +74,7 @@ def test_the_claims_of_the_page_are_answered(tmp_path: Path, monkeypatch: pytest
         (("(n,))).sigmoid()", "(n,)))"), "draw: expected (2,4,64,64) in [0,1], got numbers from -"),
         (("noise.of_cases((n,))", "torch.randn(len(images), n)"), "draw: differs for the same images and noise"),
         (("(n,))", "(n,)) * 0"), "draw: another seed gives the same samples after training"),
-        (("return -likelihood /", "return -likelihood.mean() /"), "loss: expected one value an image, (2,), got ()"),
+        (("return -likelihood /", "return -likelihood.mean() /"), "expected one value for each image, (2,), got ()"),
         (("return -likelihood /", "return -likelihood * likelihood.mean() /"), "the other images of its batch"),
         (("random_reader(read, noise)", "masks[:, 2, 0, 0].long()"), "a reader who has not read the image"),
         (("random_reader(read, noise)", "torch.full((len(masks),), 1)"), "a reader who has not read the image"),

@@ -235,7 +235,7 @@ def test_cases_csv_adds_what_it_knows(tmp_path: Path) -> None:
     {
         "leak": ("cases.csv", "case,patient,split\nc0,p,train\nc1,p,test", r"p \(c0 in train, c1 in test\)"),
         "column": ("cases.csv", "name,patient\nc0,p", "expected a column case"),
-        "twice": ("cases.csv", "case,patient\nc0,p\nc0,q", "one line a case, got several for c0"),
+        "twice": ("cases.csv", "case,patient\nc0,p\nc0,q", "one line for each case, got several for c0"),
         "split": ("cases.csv", "case,split\nc0,training", "expected train, val, test or nothing, got training"),
         "spacing": ("cases.csv", "case,spacing_x\nc0,-1", "spacing_x: expected mm above 0"),
         "word": ("cases.csv", "case,spacing_y\nc0,one", "line 2: spacing_y: expected mm above 0 or nothing, got 'one'"),

@@ -38,7 +38,7 @@ def read_cases(file: Path) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=pd.Index(header), dtype=str)
     if doubled := sorted(set(table["case"][table["case"].duplicated()])):
         raise FileError(
-            f"{file}: expected one line a case, got several for {', '.join(doubled[:QUOTED])}; keep one each"
+            f"{file}: expected one line for each case, got several for {', '.join(doubled[:QUOTED])}; keep one each"
         )
     if "split" in table:
         for line, name in zip(lines, table["split"], strict=True):

@@ -243,8 +243,8 @@ class Scored:
         flat = index.add_(bins * torch.arange(self.B, device=index.device)[:, None]).flatten()
         parts = [torch.bincount(flat, minlength=self.B * bins).double()]
         for x in (self.prob, self.fraction):
-            whole = x.double().mul_(scale).round_().flatten()
-            parts.append(torch.bincount(flat, whole, minlength=self.B * bins) / scale)
+            scaled = x.double().mul_(scale).round_().flatten()
+            parts.append(torch.bincount(flat, scaled, minlength=self.B * bins) / scale)
         return torch.stack([part.view(self.B, bins) for part in parts], 1)
 
     @cached_property

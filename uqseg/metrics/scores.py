@@ -137,7 +137,7 @@ class Scores:
 
 
 def write_scores(folder: Path, scores: Mapping[str, Scores]) -> None:
-    """Write scores by split into folder/scores.parquet, a row a case, and folder/sums.parquet, a row a patient.
+    """Write scores by split into folder: scores.parquet has a row for each case, sums.parquet one for each patient.
 
     Statistics declared as summed are kept as sums per patient alone; the others as float32, or as float64 where they
     count more than that can hold. What a split was not scored with is null.

@@ -295,7 +295,9 @@ def _table(file: Path | None, slices: dict[str, list[str]], problems: list[str])
     names = {*own["case"], *own[FILE]}
     known["case"] = [case if case in names else stem(case)[0] for case in known["case"]]
     if (doubled := known["case"].duplicated()).any():
-        raise FileError(f"{file}: expected one line a case, got several for {known['case'][doubled].iloc[0]}; keep one")
+        raise FileError(
+            f"{file}: expected one line for each case, got several for {known['case'][doubled].iloc[0]}; keep one"
+        )
     problems += [f"cases.csv: case '{case}' has no usable image" for case in sorted(set(known["case"]) - names)]
     given = set(known["case"])
     own[LINE] = [case if case in given else name for case, name in zip(own["case"], own[FILE], strict=True)]
