@@ -31,7 +31,7 @@ def section(at: Setting) -> Measured:
         again, _ = _seconds(words, Path(root))
         happened = json.loads(finished.read_bytes())["seconds"]
     expected = expectation(answer)
-    measured.notes.append(f"Expected by its plan: {expected:.0f} s; its cells and gallery took {happened:.0f} s.")
+    measured.notes.append(f"Expected by its plan: {expected:.0f} s; its cells took {happened:.0f} s.")
     what = " ".join(["uqseg run", *words])
     measured.budgets += [
         Budget(f"{what}: from the command to its report", first, 150 if uses_bf16("auto", at.device) else 240),
