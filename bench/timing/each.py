@@ -44,7 +44,9 @@ def section(at: Setting) -> Measured:
     return measured
 
 
-def _measure(measured: Measured, at: Setting, what: str, ours: Work, plainly: Work | None, steps: int, flops: int) -> None:
+def _measure(
+    measured: Measured, at: Setting, what: str, ours: Work, plainly: Work | None, steps: int, flops: int
+) -> None:
     """What a work and its plain way, if there is one, take for one of its `steps`, which does `flops` operations."""
     works = ({} if plainly is None else {"plain": plainly}) | {"ours": ours}
     middle = measured.add(what, works, ROUNDS, {"ours": 1}, repeats=steps)

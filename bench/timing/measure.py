@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.autograd import DeviceType
 from torch.utils.flop_counter import FlopCounterMode
 
 Work = Callable[[], Any]
@@ -102,7 +101,7 @@ def profile(work: Work, rows: int = 8) -> list[dict[str, Any]]:
         work()
         _finish()
     # A kernel stands in the list too, beside the operator that called it and has its time.
-    events = [e for e in profiler.key_averages() if e.device_type == DeviceType.CPU]
+    events = [e for e in profiler.key_averages() if e.device_type.name == "CPU"]
     device = "self_device_time_total" if any(e.self_device_time_total for e in events) else "self_cpu_time_total"
     events.sort(key=lambda e: -float(getattr(e, device)))
     total = sum(float(getattr(e, device)) for e in events)

@@ -77,8 +77,8 @@ def page(folder: Path) -> None:
 HEAD = (
     "# Time and memory\n\nMedians of measurements in turns (plain, ours, plain, …) after one unmeasured turn, short "
     "works repeated to 50 ms a turn; "
-    "a ratio is the median over turns with the smallest and the largest in brackets. *Clock*: *wall* is the time that passes, "
-    "*processor* what all threads compute, which on two threads is up to twice as much. *Plain* is "
+    "a ratio is the median over turns with the smallest and the largest in brackets. *Clock*: *wall* is the time that "
+    "passes, *processor* what all threads compute, which on two threads is up to twice as much. *Plain* is "
     "`baselines/peers/plain.py`: float32, channels first, loops; tests hold both ways equal. What stands here, and "
     "more digits of it, is in the JSON file of each section."
 )
@@ -106,7 +106,8 @@ def _conditions(kept: Sequence[Record]) -> str:
         at = r.limits
         busy = " **busy**" if r.load > 2 * r.processors else ""
         rows.append([
-            r.kind + (" (imitated)" if r.imitated else ""), r.section + (" (--quick)" if r.quick else ""), r.when, r.commit,
+            r.kind + (" (imitated)" if r.imitated else ""), r.section + (" (--quick)" if r.quick else ""),
+            r.when, r.commit,
             f"{r.machine['device']}, {r.machine['threads']} threads", f"{r.load:.1f}{busy}",
             f"{at.fp32 / 1e9:,.0f}", f"{at.bf16 / 1e9:,.0f}", f"{at.bandwidth / 1e9:.1f}",
             f"Python {r.machine['python']}, torch {r.machine['torch']}, NumPy {r.machine['numpy']}",
@@ -161,13 +162,13 @@ GROUPS = {
 
 
 def _obstacle(part: Measured, what: str) -> str:
-    """A sentence of the two things that most of the profiled time went to."""
+    """A sentence of the two things that took most of the profiled time; – without a profile."""
     shares: Counter[str] = Counter()
     for row in part.profiles.get(what, []):
         operator = row["operator"].removeprefix("aten::")
         shares[next((group for letters, group in GROUPS.items() if letters in operator), operator)] += row["share"]
-    parts = ", ".join(f"{share:.0%} {group}" for group, share in shares.most_common(2))
-    return f"Of its time are {parts}." if parts else "–"
+    parts = [f"{group} {share:.0%}" for group, share in shares.most_common(2)]
+    return f"Its time goes to {', '.join(parts)}." if parts else "–"
 
 
 def _most(part: Measured, what: str) -> str:

