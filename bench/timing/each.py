@@ -51,4 +51,5 @@ def _measure(
     works = ({} if plainly is None else {"plain": plainly}) | {"ours": ours}
     middle = measured.add(what, works, ROUNDS, {"ours": 1}, repeats=steps)
     measured.computed(what, middle["ours"], flops, "bf16" if uses_bf16("auto", at.device) else "fp32", at)
-    measured.profiles[what] = profile(ours)
+    if plainly is not None:
+        measured.profiles[what] = profile(ours)

@@ -65,7 +65,7 @@ def test_energy_of_draws_does_not_depend_on_their_number() -> None:
 def test_the_head_in_pieces_has_the_values_and_gradients_of_the_plain_one(
     pieces: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conditioned, "CACHED", 5 * 32 * pieces)
+    monkeypatch.setattr(conditioned, "CACHED", 4 * 5 * 32 * pieces)
     head = ConditionedHead(4, 3)
     features = uniform(2, 4, 6, 7).float().requires_grad_()
     pixels, (scale, shift) = head.of_features(features), head.of_latent(uniform(2, 5, 3).float() - 0.5).chunk(2, -1)
