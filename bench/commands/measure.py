@@ -17,25 +17,34 @@ def time_(
     only: Annotated[
         str,
         Option(
-            help="Comma-separated: training, sampling, metrics, peers, start, data, scale, launch.", show_default="all"
+            help="Comma-separated: training, sampling, metrics, peers, start, data, scale, launch, methods, bench.",
+            show_default="all",
         ),
     ] = "",
     quick: Annotated[bool, Option("--quick", help="Small sizes and few turns, to see that it works.")] = False,
     device: Device = "auto",
     to: Annotated[Path, Option(help="Folder to write the report to.")] = Path("reports/timing"),
+    page: Annotated[bool, Option("--page", help="Measure nothing: only write the page anew.")] = False,
 ) -> None:
     """Measure speed against the plain way, other packages and the machine's limits, and write a report.
 
-    Each section is kept as soon as it is measured. The page shows all that
-    are in the folder, so --only measures some again, or those that are
-    missing, and leaves the others.
+    Each section is kept as soon as it is measured, beside those of other
+    devices and other processors' instructions. The page shows all that are in
+    the folder, so --only measures some again, or those that are missing, and
+    leaves the others.
 
-    Example: uqseg time --only sampling,metrics --quick --to /tmp/timing
+    Examples:
+      uqseg time --only sampling,metrics --quick --to /tmp/timing
+      uqseg time --page
     """
     from bench.runs.spec import split
     from bench.timing import report
     from bench.version import commit
 
+    if page:
+        report.page(to)
+        show(f"Report: {to / 'report.md'}")
+        return
     report.write(to, split(only), device, quick, commit(), show)
 
 

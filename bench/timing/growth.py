@@ -45,8 +45,8 @@ def points(curves: Sequence[Curve]) -> str:
     return markdown(pd.DataFrame(rows, columns=["what", "at", "seconds", "MB"]))
 
 
-def plot(curves: Sequence[Curve], folder: Path) -> list[str]:
-    """Draw one picture per axis into `folder`, time beside memory; the files' names."""
+def plot(curves: Sequence[Curve], folder: Path, kind: str) -> list[str]:
+    """Draw one picture per axis into `folder`, time beside memory; the files' names, which end in `kind`."""
     names = []
     for axis in dict.fromkeys(c.axis for c in curves):
         part = [c for c in curves if c.axis == axis]
@@ -61,6 +61,6 @@ def plot(curves: Sequence[Curve], folder: Path) -> list[str]:
         axes[1].set_yscale("symlog", linthresh=1)  # memory may not grow at all
         axes[1].set_ylim(bottom=0)
         axes[0].legend(frameon=False, fontsize=8)
-        names.append(f"scale-{axis.replace(' ', '-')}.png")
+        names.append(f"scale-{axis.replace(' ', '-')}-{kind}.png")
         plots.save(figure, folder / names[-1])
     return names

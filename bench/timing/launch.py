@@ -20,7 +20,7 @@ from bench.runs.sharing import take
 from bench.runs.splits import load_splits
 from bench.runs.work import Job, wanted
 from bench.timing.measure import in_turns
-from bench.timing.sections import Curve, Measured, Point, Setting
+from bench.timing.sections import Budget, Curve, Measured, Point, Setting
 from uqseg.files import write
 from uqseg.metrics import score
 
@@ -135,9 +135,9 @@ def _overhead(measured: Measured, cells: int, rounds: int) -> None:
     for name, goal in OVERHEAD.items():
         if name in seconds:
             more = (seconds[name] - seconds["alone"]) / cells
+            measured.budgets.append(Budget(f"overhead of a cell by {name}, start of the worker included", more, goal))
             measured.notes.append(
-                f"Overhead of a cell by {name}: {more:.2f} s (wanted: below {goal:g} s), the start of the worker "
-                f"included; {cells} cells took {seconds[name]:.1f} s, in the command's own process "
+                f"By {name} {cells} cells took {seconds[name]:.1f} s, in the command's own process "
                 f"{seconds['alone']:.1f} s."
             )
         else:

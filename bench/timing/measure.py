@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,24 +14,28 @@ from torch.utils.flop_counter import FlopCounterMode
 
 Work = Callable[[], Any]
 Seconds = dict[str, NDArray[np.float64]]
+Clock = Literal["wall", "processor"]
+CLOCKS: dict[Clock, Callable[[], float]] = {"wall": time.perf_counter, "processor": time.process_time}
+"""Seconds that pass; or that all threads of this process compute, so that what else runs counts little."""
 SHORT = 0.05
 """Seconds that a work is measured for in each turn at least."""
 
 
-def in_turns(works: Mapping[str, Work], rounds: int, clock: Callable[[], float] = time.perf_counter) -> Seconds:
+def in_turns(works: Mapping[str, Work], rounds: int, clock: Clock = "wall") -> Seconds:
     """Seconds of each work in each round, after one unmeasured call of each: a, b, a, b, ... so that what else the
     machine does falls on all alike. A work that takes less than SHORT is called until that is full: its first call
     after a long other work finds the caches cold, which in use it does not."""
+    now = CLOCKS[clock]
     for work in works.values():
         work()
     measured: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
-            started, calls, took = clock(), 0, 0.0
+            started, calls, took = now(), 0, 0.0
             while took < SHORT:
                 work()
                 _finish()
-                calls, took = calls + 1, clock() - started
+                calls, took = calls + 1, now() - started
             measured[name].append(took / calls)
     return {name: np.array(seconds) for name, seconds in measured.items()}
 
@@ -90,13 +94,16 @@ def operations(work: Work) -> int:
 
 
 def profile(work: Work, rows: int = 8) -> list[dict[str, Any]]:
-    """The `rows` operators that took most time themselves, with calls, milliseconds and share."""
+    """The `rows` operators that took most time themselves, with calls, milliseconds and share: time of the CUDA device
+    where the work used one."""
     work()
     with torch.profiler.profile() as profiler:
         work()
         _finish()
-    device = "self_device_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
-    events = sorted(profiler.key_averages(), key=lambda e: -float(getattr(e, device)))
+    # A kernel stands in the list too, beside the operator that called it and has its time.
+    events = [e for e in profiler.key_averages() if e.device_type.name == "CPU"]
+    device = "self_device_time_total" if any(e.self_device_time_total for e in events) else "self_cpu_time_total"
+    events.sort(key=lambda e: -float(getattr(e, device)))
     total = sum(float(getattr(e, device)) for e in events)
     return [
         {"operator": e.key, "calls": e.count, "ms": getattr(e, device) / 1000, "share": getattr(e, device) / total}

@@ -65,7 +65,7 @@ def test_energy_of_draws_does_not_depend_on_their_number() -> None:
 def test_the_head_in_pieces_has_the_values_and_gradients_of_the_plain_one(
     pieces: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conditioned, "CACHED", 5 * 32 * pieces)
+    monkeypatch.setattr(conditioned, "CACHED", 4 * 5 * 32 * pieces)
     head = ConditionedHead(4, 3)
     features = uniform(2, 4, 6, 7).float().requires_grad_()
     pixels, (scale, shift) = head.of_features(features), head.of_latent(uniform(2, 5, 3).float() - 0.5).chunk(2, -1)
@@ -96,3 +96,11 @@ def test_learned_codes_are_the_whole_support() -> None:
     assert method.support == method.describes.support == 5
     with torch.no_grad():
         assert torch.equal(method.eval().draw(images, 3, noise()), method.draw(images, 9, noise()))
+
+
+@pytest.mark.parametrize(("width", "dtype"), [(32, torch.float32), (64, torch.bfloat16)])
+def test_the_head_rounds_to_bf16_only_where_that_saves_time(width: int, dtype: torch.dtype) -> None:
+    """Of 100 samples in bf16, 32 channels take 1.1 times as long as in float32, 64 as long, 128 two thirds."""
+    layers = [torch.nn.Conv2d(width, 1, 1)]
+    pixels, shift = torch.randn(2, width, 4, 4).bfloat16(), torch.randn(2, 3, width).bfloat16()
+    assert decode_in_cache(pixels, shift, layers).dtype == dtype

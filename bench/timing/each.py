@@ -1,0 +1,55 @@
+"""What every method costs: a step of training and the samples of a batch, beside plain and the machine's limit."""
+
+from __future__ import annotations
+
+import torch
+
+from bench.timing.measure import Work, operations, profile
+from bench.timing.sections import (
+    PLAIN_SAMPLES,
+    Measured,
+    Setting,
+    channels_first,
+    drawing_operations,
+    noise_set,
+    plain_sampling_work,
+    plain_training_work,
+    sampling_work,
+    training_work,
+)
+from uqseg import methods
+from uqseg.device import uses_bf16
+
+STEPS, SAMPLES, ROUNDS = 10, 16, 3
+
+
+def section(at: Setting) -> Measured:
+    """Every method with its default options at 64×64, batch 24 (--quick: 32×32, batch 4): a training step, of ten, so
+    that what a training does once weighs little; and 16 samples of each image of a batch. A method without a plain way
+    stands beside the machine's limit alone."""
+    measured, (size, batch) = Measured(), (32, 4) if at.quick else (64, 24)
+    data = noise_set(batch, size)
+    for name in methods.names():
+        method = methods.build(name, seed=0)
+        step = training_work(method, data, STEPS, batch, at.device)
+        plain_step = plain_training_work(channels_first(method, at.device).train(), data, STEPS, batch, at.device)
+        what = f"training step, {name}, batch {batch}, {size}²"
+        _measure(measured, at, what, step, plain_step, STEPS, operations(step) // STEPS)
+        method.to(at.device).eval()
+        slow = channels_first(method, at.device).eval()
+        plain_draw = plain_sampling_work(slow, data.images, SAMPLES) if name in PLAIN_SAMPLES else None
+        draw = sampling_work(method.to(memory_format=torch.channels_last), data.images, SAMPLES)  # type: ignore[call-overload]
+        what = f"{SAMPLES} samples an image, {name}, {batch} images, {size}²"
+        _measure(measured, at, what, draw, plain_draw, 1, drawing_operations(method, data.images, SAMPLES))
+    return measured
+
+
+def _measure(
+    measured: Measured, at: Setting, what: str, ours: Work, plainly: Work | None, steps: int, flops: int
+) -> None:
+    """What a work and its plain way, if there is one, take for one of its `steps`, which does `flops` operations."""
+    works = ({} if plainly is None else {"plain": plainly}) | {"ours": ours}
+    middle = measured.add(what, works, ROUNDS, {"ours": 1}, repeats=steps)
+    measured.computed(what, middle["ours"], flops, "bf16" if uses_bf16("auto", at.device) else "fp32", at)
+    if plainly is not None:
+        measured.profiles[what] = profile(ours)
