@@ -18,7 +18,6 @@ from bench.stats import Estimate
 from uqseg.errors import UsageError
 from uqseg.files import write as write_file
 
-
 REPORT = "seed2020"  # the claims of the 2020 student report
 LEVELS = "levels"
 
@@ -54,8 +53,8 @@ def of_levels(results: Results) -> tuple[list[Block], pd.DataFrame | None]:
         return [], None
     table = claims.examine(own, evidence)
     text = (
-        "Level sets of a mean map cost nothing; the 0.01 is part of each difference, so below 0 no sampler is that much "
-        "better. Where a method was trained once, its interval is that of the patients alone."
+        "Level sets of a mean map cost nothing. The 0.01 is part of each difference: below 0 the sampler is not that "
+        "much better. Where a method was trained once, the interval is that of the patients alone."
     )
     return [*section(title, own, table), text], table
 
