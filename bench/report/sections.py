@@ -363,23 +363,29 @@ def thresholds(report: Report) -> list[Block]:
     for row in theirs.to_dict("records"):
         place = [row["method"], row["split"], ends.get(f"@{row['threshold']}", "average")]
         at = (texts[["method", "split", "threshold"]] == place).all(axis=1)
-        texts.loc[at, measures[row["metric"]]] += f" ({row['value']:g})"
-    of_report = {
-        label: f"In brackets what {escape('; '.join(dict.fromkeys(part['source'])))} published, of another protocol: "
-        f"{escape('; '.join(dict.fromkeys(part['protocol'])))}. Images, splits and references are others, so a "
-        "difference is no test."
-        for label, part in theirs.groupby("method")
-    }
+        value = f"{row['value']:.4f}" if "Table" in row["source"] else f"{row['value']:g}"
+        texts.loc[at, measures[row["metric"]]] += f" ({value})"
+    notes = {label: _in_brackets(part) for label, part in theirs.groupby("method")}
     return [
         "## Thresholds",
         "Pooled over images: true and false positives and negatives are summed before the ratio; each reader in "
         "turn is the reference. With the threshold, sensitivity can only fall and specificity only rise. Much "
         f"better figures on train than on test are overfitting. All in {report.csv(table, 'thresholds')}.",
         *(
-            Fold(escape(label), [Table(part.drop(columns="method"), 2), of_report.get(label, "")])
+            Fold(escape(label), [Table(part.drop(columns="method"), 2), notes.get(label, "")])
             for label, part in texts.groupby("method", sort=False)
         ),
     ]
+
+
+def _in_brackets(rows: pd.DataFrame) -> str:
+    """Whose the published values of a method are, and that they are no test."""
+    places = ", ".join(source.rpartition(", ")[2] for source in dict.fromkeys(rows["source"]))
+    return (
+        f"In brackets what the 2020 student report published ({places}), of another protocol: "
+        f"{escape('; '.join(dict.fromkeys(rows['protocol'])))}. Images, splits and references are others, so a "
+        "difference is no test."
+    )
 
 
 def subgroup_tables(report: Report) -> list[Block]:
