@@ -15,6 +15,13 @@ def show(text: object = "", err: bool = False) -> None:
     typer.echo("".join(c if c.isprintable() or c in "\t\xa0" else ascii(c)[1:-1] for c in str(text)), err=err)
 
 
+def in_words(seconds: float) -> str:
+    """About 40 s, 7 min, 3 h."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def program() -> str:
     return "uqseg" if Path(sys.argv[0]).stem == "uqseg" else "python -m bench"
 

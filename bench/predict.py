@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.runs import results, spec
-from bench.runs.record import STORE
 from bench.runs.splits import load_splits
-from bench.runs.store import Store
+from bench.runs.store import STORE, Store
 from uqseg import trained, wrappers
 from uqseg.data.formats import Volume, is_dicom, read_volume
 from uqseg.data.names import VOLUMES, ignored, plain, stem

@@ -27,7 +27,7 @@ from uqseg.samples import Drawn, Sampler, Samples
 OVERLAP = 0.25  # of neighbouring tiles, as a share of their side
 LEVELS = 5.0  # grey levels by which an image may differ from all training images
 APART = 1.5  # ratio of spacings from which on an image is unlike the training images
-SHOWN = 512  # pixels of the side of a picture, about
+SIDE = 512  # pixels of the side of a picture, about
 OUTLINES = ((255, 200, 0), (0, 200, 255), (255, 90, 160), (120, 230, 90))  # colours of the samples
 MASK = (255, 40, 40)
 
@@ -44,14 +44,19 @@ class Segmentation:
     remarks: tuple[str, ...]
 
     @property
+    def samples(self) -> Samples:
+        """The samples as of a batch of this one image."""
+        return Samples(torch.from_numpy(self.prob)[None], torch.from_numpy(self.weights)[None], self.drawn)
+
+    @property
     def mean(self) -> NDArray[np.float64]:
         """Probability of each pixel, (H,W)."""
-        return np.asarray(np.tensordot(self.weights, self.prob, 1).clip(0, 1))
+        return self.samples.mean()[0].numpy()
 
     @property
     def std(self) -> NDArray[np.float64]:
         """Standard deviation over the samples, (H,W) in [0, 0.5]."""
-        return np.asarray(np.sqrt(np.tensordot(self.weights, np.square(self.prob - self.mean), 1)))
+        return self.samples.std()[0].numpy()
 
     @property
     def entropy(self) -> NDArray[np.float64]:
@@ -80,7 +85,7 @@ class Segmentation:
     def picture(self) -> Image.Image:
         """The image; the image with the outlines of the mask (red) and of four samples; the standard deviation."""
         grey = self.image[0] if len(self.image) == 1 else self.image.mean(0)
-        scale = max(1, SHOWN // max(grey.shape))
+        scale = max(1, SIDE // max(grey.shape))
         plain = np.repeat(_enlarged(grey.astype(np.uint8), scale)[..., None], 3, 2)
         drawn = plain.copy()
         few = np.linspace(0, len(self.prob) - 1, min(len(self.prob), len(OUTLINES))).round().astype(int)

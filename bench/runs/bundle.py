@@ -8,8 +8,8 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.runs.record import STORE
 from bench.runs.results import entries_of, read_run
+from bench.runs.store import STORE
 from uqseg.files import beside, make_folder, mend
 
 

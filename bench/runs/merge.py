@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.runs import results
-from bench.runs.record import differences
+from bench.runs.identity import differences
 from bench.runs.results import CellResults, Gallery, Results
 from uqseg.errors import UsageError
 from uqseg.files import beside, is_taken, make_folder, publish, unwritable

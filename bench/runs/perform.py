@@ -11,7 +11,7 @@ from bench import report
 from bench.launchers import Settings
 from bench.launchers.choice import Choice
 from bench.report.origin import is_up_to_date
-from bench.runs import plan, predicted, record
+from bench.runs import identity, plan, predicted, record
 from bench.runs.carry_out import carry_out
 from bench.runs.spec import Run
 from bench.runs.splits import Splits, load_splits
@@ -58,8 +58,8 @@ def perform(
     threads = place.threads or choice.threads
     entry = record.make_record(request, splits, place.name, place.command, commit(), threads, theirs)
     folder = place.out / entry["name"]
-    record.check_same(folder, entry)
-    entry = record.joined(folder, entry, place.threads)
+    identity.check_same(folder, entry)
+    entry = identity.joined(folder, entry, place.threads)
     job = Job(folder, entry, request, splits)
     log(
         f"{splits.train.name}: {len(splits.train)} training, {len(splits.val)} validation and {len(splits.test)} test "
@@ -69,7 +69,7 @@ def perform(
     for line in (*described.by_kind(splits.train.problems, False), *entry["data"]["remarks"]):
         log(line)
     planned = plan.plan(job, settings.device)
-    for line in (*record.changed_since(place.out, entry), *plan.lines(planned, settings.device, settings.jobs)):
+    for line in (*identity.changed_since(place.out, entry), *plan.lines(planned, settings.device, settings.jobs)):
         log(line)
     for label, reason in entry["declined"].items():
         log(f"{label} declined: {reason}")

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from bench.console import in_words
 from bench.runs import results
 from bench.runs.record import new_method
 from bench.runs.spec import Cell
 from bench.runs.splits import Splits
-from bench.runs.work import Job, in_words, is_done, missing, one_line, steps_done
+from bench.runs.work import Job, is_done, missing, one_line
 from uqseg.data import AnnotatedSet
 from uqseg.device import pick_device
 from uqseg.errors import UsageError
@@ -45,7 +46,7 @@ def plan(job: Job, device: str) -> pd.DataFrame:
             rows.append((cell.label, cell.repetition, "done", 0.0))
             continue
         total = cell.training.total_steps(len(job.splits.train))
-        left = 0 if job.store.fit(entry["fit"]).exists() else total - steps_done(job.store, entry["fit"])
+        left = 0 if job.store.fit(entry["fit"]).exists() else total - job.store.steps_done(entry["fit"])
         images = sum(job.splits.count(s) for s in results.SPLITS if missing(job.store, entry, s))
         try:
             kind = f"{cell.method} {cell.options!r} {cell.training!r}"
@@ -95,7 +96,7 @@ def _trial(cell: Cell, splits: Splits, n: int, device: str, steps: int) -> tuple
     few = splits.train.take(np.arange(min(TRIAL, len(splits.train))))
     method = new_method(cell, splits)
     batch = min(TRIAL, cell.training.batch)  # a larger one might not fit into memory where the cell's does
-    trial = {"steps": steps, "epochs": None, "batch": batch, "validate_every": 1}
+    trial = {"steps": steps, "epochs": None, "batch": batch, "validate_every": 1, "keep": "last"}
     recipe = Training(**(cell.training.model_dump() | trial))
     seconds = []
     for _ in range(2):  # the first one also warms up

@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.report.subgroups import RATED
 from bench.runs import results
-from bench.runs.record import without_folders
+from bench.runs.identity import without_folders
 from bench.runs.results import CellResults
 from uqseg.errors import UsageError
 from uqseg.files import is_taken, write
 
-KEPT = ("case", "patient", "split")  # columns of text that are kept of cases whose names are hidden
+KEPT = ("case", "patient", "split")  # columns of text that every copy has
+ANONYMOUS = rf"{'|'.join(KEPT)}|read|marked|area_\d+|spacing_[yx]|{'|'.join(RATED)}"
+"""Columns that are kept of cases whose names are hidden: any other number may say whose they are."""
 A_PATH = r"(?:^|[\s:])(?:~|[A-Za-z]:)?[/\\]\w"
 
 
@@ -39,7 +42,7 @@ def publish(folder: Path, to: Path, anonymous: bool) -> Iterator[str]:
     cases, patients = (_names(run.cases[column], anonymous) for column in ("case", "patient"))
     yield f"run.json: {_publish_record(run.run, to)}"
     table = run.cases.assign(case=run.cases["case"].map(cases), patient=run.cases["patient"].map(patients))
-    dropped = [c for c in table if c not in KEPT and _is_text(table[c]) and (anonymous or _holds_paths(table[c]))]
+    dropped = [c for c in table if c not in KEPT and not _may_be_shown(table[c], anonymous)]
     table = table.drop(columns=dropped)
     results.write_cases(to, table)
     yield f"cases.parquet: {len(table)} cases with {', '.join(map(str, table))}" + (
@@ -94,8 +97,11 @@ def _publish_cell(cell: CellResults, source: Path, to: Path, cases: dict[str, st
     return sum(file.stat().st_size for file in to.iterdir())
 
 
-def _is_text(column: pd.Series) -> bool:
-    return not pd.api.types.is_numeric_dtype(column)
+def _may_be_shown(column: pd.Series, anonymous: bool) -> bool:
+    numeric = pd.api.types.is_numeric_dtype(column)
+    if anonymous:
+        return numeric and re.fullmatch(ANONYMOUS, str(column.name)) is not None
+    return numeric or not _holds_paths(column)
 
 
 def _holds_paths(column: pd.Series) -> bool:

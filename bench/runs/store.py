@@ -23,6 +23,7 @@ from uqseg.errors import DamagedError
 from uqseg.files import beside, mend
 from uqseg.metrics import Scores
 
+STORE = "store"  # the one name below --out that is no run's
 LONGEST = 120  # letters of a folder's name, of the 255 that file systems allow
 REMEDY = "choose another folder for --out"
 
@@ -41,6 +42,12 @@ class Store:
 
     def scores(self, name: str) -> Path:
         return self.root / "scores" / name
+
+    def steps_done(self, fit_name: str) -> int:
+        """The step that the history of an unfinished training has reached; 0 where there is none that can be read."""
+        history = self.partial(fit_name) / "history.jsonl"
+        lines = results.read_history(history) if results.is_readable(results.read_history, history) else []
+        return int(lines[-1]["step"]) if lines else 0
 
     @contextmanager
     def locked(self, name: str, wait: bool = True) -> Iterator[None]:

@@ -7,15 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from bench.console import in_words
 from bench.runs import results, watch, workers
-from bench.runs.record import STORE
-from bench.runs.store import Store
-from bench.runs.work import in_words
-from uqseg.data import cache
-from uqseg.data.load import default_cache
+from bench.runs.store import STORE, Store
 from uqseg.errors import FileError, UsageError
 from uqseg.files import read_json
-from uqseg.training.checkpoint import check_fit
 
 QUOTED = 5  # cells of a kind
 OLD = ("fits", "partial", "scores", "failures", "locks", "reports")  # folders that uqseg 0.1 left in --out
@@ -135,6 +131,10 @@ def free(path: Path) -> None:
 
 def damaged(out: Path) -> Iterator[str]:
     """One line for each file of the store, of the results folders and of the cache of data that is not as written."""
+    from uqseg.data import cache
+    from uqseg.data.load import default_cache
+    from uqseg.training.checkpoint import check_fit
+
     store = Store(out / STORE)
     for fit in sorted(store.fit("").glob("[!.]*")):
         yield from _raised(check_fit, fit)

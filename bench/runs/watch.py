@@ -15,13 +15,11 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from bench.console import in_words
 from bench.runs import workers
-from bench.runs.record import STORE
 from bench.runs.results import entries_of, read_run
-from bench.runs.store import Store
-from bench.runs.work import in_words, steps_done
+from bench.runs.store import STORE, Store
 from uqseg.files import read_json
-from uqseg.training import Training
 
 EVERY = 2.0  # seconds between two looks
 
@@ -46,8 +44,10 @@ def doing(folder: Path, record: Mapping[str, Any], entry: Mapping[str, Any]) -> 
     store = Store(folder.parent / STORE)
     if "fit" not in entry or store.fit(entry["fit"]).exists():
         return "scoring"
+    from uqseg.training import Training
+
     total = Training(**entry["training"]).total_steps(record["data"]["splits"]["train"]["images"])
-    return f"step {steps_done(store, entry['fit'])} of {total}"
+    return f"step {store.steps_done(entry['fit'])} of {total}"
 
 
 def watch(out: Path) -> None:

@@ -20,13 +20,14 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from baselines import yardsticks
+from bench.console import in_words
 from bench.curves import Hook, curves
 from bench.launchers import Settings
 from bench.runs import keys, predicted, results, shards, spec, together
-from bench.runs.record import STORE, cell_folder, machine, new_method
+from bench.runs.record import cell_folder, machine, new_method
 from bench.runs.spec import Cell, Run, cells
 from bench.runs.splits import Splits, load_splits
-from bench.runs.store import Store, read_scores, write_scores
+from bench.runs.store import STORE, Store, read_scores, write_scores
 from uqseg import wrappers
 from uqseg.data import AnnotatedSet
 from uqseg.device import pick_device
@@ -300,19 +301,6 @@ def _telling(history: Path, total: int, settings: Settings) -> Iterator[None]:
 
 def _lines(history: Path) -> list[dict[str, Any]]:
     return results.read_history(history) if results.is_readable(results.read_history, history) else []
-
-
-def steps_done(store: Store, fit_name: str) -> int:
-    """The step that the history of an unfinished training has reached; 0 where there is none that can be read."""
-    lines = _lines(store.partial(fit_name) / "history.jsonl")
-    return int(lines[-1]["step"]) if lines else 0
-
-
-def in_words(seconds: float) -> str:
-    """About 40 s, 7 min, 3 h."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _scored(

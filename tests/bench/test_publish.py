@@ -8,9 +8,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from bench.runs.publish import publish
-from bench.runs.results import read_results
+from bench.runs.results import read_results, write_cases
 from tests.bench.conftest import Run, bench
 from uqseg.metrics import figures
 
@@ -63,9 +64,15 @@ def test_an_unfinished_run_is_published_as_such_and_nothing_of_an_earlier_copy_s
 
 
 def test_an_anonymous_copy_names_no_case_and_no_patient_and_has_the_same_figures(finished: Run, tmp_path: Path) -> None:
-    answer = bench("publish", finished.folder, "--to", tmp_path / "copy", "--anonymize")
+    run = shutil.copytree(finished.folder, tmp_path / "run")
+    cases = pd.read_parquet(run / "cases.parquet")
+    write_cases(run, cases.assign(record_number=np.arange(len(cases)) + 90000014, subtlety=2.5))
+    answer = bench("publish", run, "--to", tmp_path / "copy", "--anonymize")
     assert answer.code == 0, answer.err
     kept, original = read_results(tmp_path / "copy"), read_results(finished.folder)
+    assert "record_number" not in kept.cases, "a number may be a name"
+    assert re.search("left out: .*record_number", answer.out)
+    assert {"marked", "area_0", "spacing_y", "subtlety"} <= set(kept.cases)
     assert kept.cases["case"].str.fullmatch(r"\d\d").all()
     assert sorted(kept.cases.groupby("patient").size()) == sorted(original.cases.groupby("patient").size())
     for label in original.cells:

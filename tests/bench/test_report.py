@@ -33,11 +33,15 @@ class Forbid:
         if name.startswith(("torch", "uqseg.data", "uqseg.methods", "uqseg.nets")):
             raise ImportError(f"the report must not import {name}")
 sys.meta_path.insert(0, Forbid())
-from pathlib import Path
-from bench import report, stats
+from bench import stats
+from bench.cli import app
 from bench.report import plots, sections
-plots.DPI, stats.RESAMPLES, stats.RESAMPLES_PER_COMPARISON, sections.SUBGROUP_RESAMPLES = map(int, sys.argv[2:])
-report.write(Path(sys.argv[1]))
+folder, runs, *quick = sys.argv[1:]
+plots.DPI, stats.RESAMPLES, stats.RESAMPLES_PER_COMPARISON, sections.SUBGROUP_RESAMPLES = map(int, quick)
+committed, copy = "reports/toy", f"{runs}/published"
+for words in (["report", folder], ["status", "--out", runs], ["publish", committed, "--to", copy, "--anonymize"],
+              ["compare", committed, copy, "--to", f"{runs}/comparison"]):
+    app(words, standalone_mode=False)
 """
 
 
@@ -71,7 +75,10 @@ def test_without_torch_data_and_methods_it_gives_the_same_files_and_old_ones_go(
         (copy / old).write_text("of an earlier report")
     quick = (plots.DPI, stats.RESAMPLES, stats.RESAMPLES_PER_COMPARISON, sections.SUBGROUP_RESAMPLES)
     answer = subprocess.run(
-        [sys.executable, "-c", FORBIDDEN, str(copy), *map(str, quick)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", FORBIDDEN, str(copy), str(tmp_path), *map(str, quick)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert answer.returncode == 0, answer.stderr
     assert files(copy) == files(folder)

@@ -119,6 +119,8 @@ def test_every_method_passes_its_trial(images: Path, tmp_path: Path) -> None:
     answer = bench(*words, "--methods", ",".join(names), *(word for pair in small for word in pair))
     assert answer.code == 0, answer.err
     assert answer.out.count(" steps, about ") == len(names), answer.out
+    kept = bench(*words, "--methods", "unet", "--set", "training.keep=best", "--set", "unet.width=4")
+    assert (kept.code, kept.out.count(" steps, about ")) == (0, 1), kept.out + kept.err
 
 
 def test_neither_order_nor_company_of_methods_changes_a_figure(images: Path, finished: Run, tmp_path: Path) -> None:

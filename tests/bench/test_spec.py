@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench.runs import spec
-from bench.runs.record import cell_folder, differences, without_folders
+from bench.runs.identity import differences, without_folders
+from bench.runs.record import cell_folder
 
 
 def cells(label: str, **keywords: object) -> list[spec.Cell]:

@@ -5,7 +5,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,6 +18,9 @@ from uqseg.methods.method import normalise
 from uqseg.noise import Noise
 from uqseg.samples import Sampler
 from uqseg.seeds import seed_of
+from uqseg.training import TRAINING_VERSION, Training, fit
+from uqseg.training.augment import augment
+from uqseg.training.recipe import rate
 
 STORED = Path(__file__).with_name("versions.json")
 Values = dict[str, Any]
@@ -68,16 +71,35 @@ def of_wrapper(name: str) -> Values:
     return {"version": wrapper.version, "draw": of_sampler(wrapper)}
 
 
-def values() -> dict[str, Values]:
-    return {name: of_method(name) for name in methods.names()} | {
-        f"+{name}": of_wrapper(name) for name in wrappers.names()
+def of_training() -> Values:
+    """Rates of each schedule, an augmented batch, and samples after a few steps whose weights are averaged."""
+    schedules = get_args(Training.model_fields["schedule"].annotation)
+    rates = {s: [rate(Training(steps=20, lr=1, schedule=s), step, 20) for step in range(20)] for s in schedules}
+    data, method = discs(4, seed=1), filled("unet")
+    images, masks = normalise(torch.from_numpy(data.images)), torch.from_numpy(data.masks)
+    moved, outlines = (x[..., 5::16, 9::16].flatten(1) for x in augment(images, masks, Noise.for_step(4, "versions")))
+    fit(method, data, recipe=Training(steps=3, batch=2, ema=0.5, precision="fp32"), device="cpu", progress=False)
+    return {
+        "version": TRAINING_VERSION,
+        "rates": [rates[s] for s in schedules],
+        "images": _rounded(moved),
+        "masks": _rounded(outlines),
+        "draw": of_sampler(method),
     }
 
 
-@pytest.mark.parametrize("name", [*methods.names(), *(f"+{name}" for name in wrappers.names())])
+def values() -> dict[str, Values]:
+    return (
+        {"training": of_training()}
+        | {name: of_method(name) for name in methods.names()}
+        | {f"+{name}": of_wrapper(name) for name in wrappers.names()}
+    )
+
+
+@pytest.mark.parametrize("name", ["training", *methods.names(), *(f"+{name}" for name in wrappers.names())])
 def test_values_change_only_with_the_version(name: str) -> None:
     stored = json.loads(STORED.read_text()).get(name)
-    values = of_wrapper(name[1:]) if name.startswith("+") else of_method(name)
+    values = of_training() if name == "training" else of_wrapper(name[1:]) if name[0] == "+" else of_method(name)
     command = "run python -m tests.methods.test_versions"
     assert stored is not None, f"{name} has no stored values: {command}"
     assert values["version"] == stored["version"], f"the version of {name} was raised: {command}"
