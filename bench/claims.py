@@ -1,14 +1,11 @@
-"""Claims tested on a run: supported, not supported or undecided; one that is typed, or a file of them."""
+"""Claims tested on a run: supported, not supported or undecided."""
 
 from __future__ import annotations
 
 import operator
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +14,9 @@ from numpy.typing import NDArray
 from scipy.special import fdtr, fdtri
 
 from bench import stats
-from bench.expressions import Claim, Condition, Expected, Term, parse
+from bench.expressions import Claim, Condition, Expected, Term
 from bench.runs.results import Results
-from uqseg.errors import FileError, UsageError, unknown
+from uqseg.errors import UsageError, unknown
 from uqseg.metrics import Scores, figure
 
 ScoresBySplit = Mapping[str, Mapping[str, Sequence[Scores]]]
@@ -48,6 +45,16 @@ class Evidence:
 
     def labels(self, split: str) -> list[str]:
         return list(self.scores.get(split, {}))
+
+    @property
+    def methods(self) -> list[str]:
+        """All but the yardsticks."""
+        return [label for label in self.labels("test") if label in self.histories]
+
+    @property
+    def samplers(self) -> list[str]:
+        """Methods of several samples, but those made of level sets."""
+        return [n for n in self.methods if "+levels" not in n and self.scores["test"][n][0].samples > 1]
 
 
 class Answer(NamedTuple):
@@ -84,18 +91,6 @@ def of_results(results: Results) -> Evidence:
     return Evidence(by_split, histories, results.cases)
 
 
-def read_file(file: Path | None = None) -> tuple[str, list[Group]]:
-    """Title and claims of a TOML file, by default those of the 2020 student report. FileError naming what is wrong."""
-    path = file or Path(str(files("baselines"))) / "claims/seed2020.toml"
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        return content["title"], [Group(each["text"], tuple(map(parse, each["parts"]))) for each in content["claims"]]
-    except UsageError as error:
-        raise FileError(f"{path}: {error}") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        raise FileError(f"cannot read {path}: expected title and claims with text and parts ({error!r})") from error
-
-
 def examine(groups: Sequence[Group], evidence: Evidence) -> pd.DataFrame:
     """A row for each part of each claim: claim (from 1), then the fields of Answer."""
     rows = [(k, *test(part, evidence)) for k, group in enumerate(groups, 1) for part in group.parts]
@@ -125,13 +120,13 @@ def test(claim: Claim, evidence: Evidence) -> Answer:
     if missing:
         return _untested(claim, f"add {', '.join(dict.fromkeys(missing))} to --methods")
     value, drawn, patients = claim.constant, np.zeros(1), 2**31
-    for sign, term in claim.terms:
+    for factor, term in claim.terms:
         boot = _bootstrap(claim, term, evidence)
         if boot is None:
             return _untested(claim, f"no case has{_conditions(term)}")
         point, draws = boot.values(term.label, term.figure)
-        value, patients = value + sign * point, min(patients, boot.patients)
-        drawn = drawn + sign * draws
+        value, patients = value + factor * point, min(patients, boot.patients)
+        drawn = drawn + factor * draws
     drawn = (drawn + claim.constant)[np.isfinite(drawn)]
     _, low, high = stats.estimate(value, drawn, patients)
     if not np.isfinite(low):
@@ -233,8 +228,8 @@ def _start(claim: Claim, histories: Histories) -> Answer:
     Of each repetition the logarithm of the mean loss early in training, so that a loss 99 times as large spreads no
     more; the interval is that of a ratio of variances of normal values (F distribution), wide with few repetitions.
     """
-    signs = [sign for sign, _ in claim.terms]
-    if signs != [1, -1] or claim.constant or any(t.figure != START or t.conditions for _, t in claim.terms):
+    factors = [factor for factor, _ in claim.terms]
+    if factors != [1, -1] or claim.constant or any(t.figure != START or t.conditions for _, t in claim.terms):
         raise UsageError(f"claim: {START} is compared as {START}(A) < {START}(B) alone.")
     labels = [term.label for _, term in claim.terms]
     if few := [n for n in reversed(labels) if len(histories.get(n, [])) < 2]:

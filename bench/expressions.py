@@ -2,7 +2,8 @@
 
 claim      side < side, side > side, or |side| < number
 side       terms and numbers, added and subtracted
-term       figure(label), with [condition, …] of the cases that count: marked=4, subtlety<3, split=train
+term       figure(label), or a number times one, as 1.02 * brier(unet); with [condition, …] of the cases that count:
+           marked=4, subtlety<3, split=train
 A bracket at the end of a claim holds for every term that has none of its own.
 """
 
@@ -44,10 +45,10 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True)
 class Claim:
-    """Signed terms plus a constant are above 0, below 0, or within `margin` of 0."""
+    """Terms times their factors plus a constant are above 0, below 0, or within `margin` of 0."""
 
     text: str
-    terms: tuple[tuple[int, Term], ...]
+    terms: tuple[tuple[float, Term], ...]
     constant: float
     expected: Expected
     margin: float = 0.0
@@ -56,11 +57,15 @@ class Claim:
     def compared(self) -> str:
         """What is compared with 0, in words."""
         apart = len({term.conditions for _, term in self.terms}) > 1
-        parts = [(sign, f"{t.figure} of {t.label}{_on(t) if apart else ''}") for sign, t in self.terms]
-        parts += [(1 if self.constant > 0 else -1, f"{abs(self.constant):g}")] if self.constant else []
-        text = " ".join(f"{'+' if sign > 0 else '−'} {part}" for sign, part in parts)
+        parts = [(by, f"{_times(by)}{t.figure} of {t.label}{_on(t) if apart else ''}") for by, t in self.terms]
+        parts += [(self.constant, f"{abs(self.constant):g}")] if self.constant else []
+        text = " ".join(f"{'+' if by > 0 else '−'} {part}" for by, part in parts)
         where = "" if apart or not self.terms else _on(self.terms[0][1])
         return text.removeprefix("+ ") + where
+
+
+def _times(factor: float) -> str:
+    return "" if abs(factor) == 1 else f"{abs(factor):g} × "
 
 
 def _on(term: Term) -> str:
@@ -92,29 +97,31 @@ class _Parser:
                 raise self._wrong()
             self._next("=")
             right, other = self._side()
-            terms = (*left, *((-sign, term) for sign, term in right))
+            terms = (*left, *((-factor, term) for factor, term in right))
             claim = Claim(self.text, terms, constant - other, "below" if relation == "below" else "above")
         last = self._conditions() or (claim.terms[-1][1].conditions if claim.terms else ())
         self._skip()
         if self.place < len(self.text) or not claim.terms:
             raise self._wrong()
-        everywhere = tuple((sign, t if t.conditions else t._replace(conditions=last)) for sign, t in claim.terms)
+        everywhere = tuple((by, t if t.conditions else t._replace(conditions=last)) for by, t in claim.terms)
         return replace(claim, terms=everywhere)
 
-    def _side(self) -> tuple[list[tuple[int, Term]], float]:
-        """Terms with their signs, and the sum of the numbers."""
+    def _side(self) -> tuple[list[tuple[float, Term]], float]:
+        """Terms with their factors, and the sum of the numbers."""
         terms, constant = [], 0.0
-        sign = -1 if self._next("-") or self._next("−") else 1
+        sign = -1.0 if self._next("-") or self._next("−") else 1.0
         while True:
             self._skip()
-            if NUMBER.match(self.text, self.place):
-                constant += sign * self._number()
+            is_number = NUMBER.match(self.text, self.place)
+            number = sign * self._number() if is_number else sign
+            if not is_number or self._next("*"):
+                terms.append((number, self._term()))
             else:
-                terms.append((sign, self._term()))
+                constant += number
             if self._next("+"):
-                sign = 1
+                sign = 1.0
             elif self._next("-") or self._next("−"):
-                sign = -1
+                sign = -1.0
             else:
                 return terms, constant
 

@@ -170,7 +170,7 @@ class Bootstrap:
         return marks
 
     def rank(self, figure: str, among: Sequence[str]) -> pd.DataFrame:
-        """Bootstrapped ranks, 1 the best: method, rank (of the values), low, high, first (share, ties split).
+        """Bootstrapped ranks, 1 the best, equals alike: method, rank (of the values), low, high, first (share, ties split).
 
         Methods without a value are left out; low, high and first are NaN where there are too few patients.
         """
@@ -179,7 +179,7 @@ class Bootstrap:
         sign = -1 if self.figures[f].direction == "higher" else 1
         drawn = sign * self.draws[rows][:, :, f]
         drawn = drawn[:, np.isfinite(drawn).any(0)]
-        ranked = pd.DataFrame(drawn).rank().to_numpy()
+        ranked = pd.DataFrame(drawn).rank(method="min").to_numpy()
         is_first = drawn == np.nanmin(drawn, axis=0)
         tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
         enough = self.patients >= FEWEST

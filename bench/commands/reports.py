@@ -127,8 +127,8 @@ def claims(
         Path | None, Option(help="Folder to write claims.md and claims.csv to.", show_default="the run's")
     ] = None,
     file: Annotated[
-        Path | None, Option(help="A TOML file of claims.", show_default="those of the 2020 student report")
-    ] = None,
+        str, Option(help="A TOML file of claims, or one that comes along: seed2020, levels, goals.")
+    ] = "seed2020",
 ) -> None:
     """Test a file of claims on a run, by default those of the 2020 student report.
 

@@ -39,8 +39,7 @@ def of_results(folder: Path) -> str:
 def section(results: Results, boot: stats.Bootstrap) -> list[Block]:
     """The run's methods, with their figures of METRICS in `boot`, beside published rows; nothing for other data than
     LIDC's."""
-    data = results.run["data"]
-    if not data["source"].startswith("lidc") or data["simulated"]:
+    if not _on_lidc(results):
         return []
     chosen = [figure(name) for name in METRICS]
     rows = published()
@@ -58,6 +57,21 @@ def section(results: Results, boot: stats.Bootstrap) -> list[Block]:
         if body:
             blocks += [f"### {f.title}{tables.ARROWS[f.direction]}", *body]
     return blocks
+
+
+def student_report(results: Results) -> pd.DataFrame:
+    """What the 2020 student report published of the run's methods: columns of `published`, its tables before its text.
+
+    Empty for other data than LIDC's. Its protocol is always another: it tests on the first reader's masks alone.
+    """
+    rows = published()
+    rows = rows[(rows["known"] == "report") & rows["method"].isin(list(results.cells)) & _on_lidc(results)]
+    return rows.sort_values("source").drop_duplicates(["method", "split", "threshold", "metric"])
+
+
+def _on_lidc(results: Results) -> bool:
+    data = results.run["data"]
+    return data["source"].startswith("lidc") and not data["simulated"]
 
 
 def _rows(

@@ -93,12 +93,28 @@ def _best(folder: Path, reports: Mapping[str, Scored]) -> list[Block]:
     return [text, Table(pd.DataFrame(rows))]
 
 
+def _comparable(reports: Mapping[str, Scored]) -> tuple[dict[str, Scored], list[str]]:
+    """Of each data set the report with the most methods, and the methods that these reports have in common.
+
+    From the largest on, a report that would leave fewer than FEWEST in common is left out.
+    """
+    largest: dict[str, str] = {}
+    for name in sorted(reports, key=lambda name: -len(reports[name].methods)):
+        largest.setdefault(reports[name].results.run["data"]["text"], name)
+    chosen: list[str] = []
+    common: list[str] = []
+    for name in largest.values():
+        methods = reports[name].methods
+        shared = [label for label in common if label in methods] if chosen else methods
+        if len(shared) >= FEWEST:
+            chosen, common = [*chosen, name], shared
+    return {name: report for name, report in reports.items() if name in chosen}, common
+
+
 def _stability(folder: Path, reports: Mapping[str, Scored]) -> list[Block]:
-    """Ranks of the methods that all reports of at least FEWEST methods have in common; nothing where these are few."""
-    several = {name: report for name, report in reports.items() if len(report.methods) >= FEWEST}
-    first = next(iter(several.values()), None)
-    common = [label for label in first.methods if all(label in r.methods for r in several.values())] if first else []
-    if len(several) < 2 or len(common) < FEWEST:
+    """Ranks of the methods that reports of several data sets have in common; nothing where these are few."""
+    several, common = _comparable(reports)
+    if len(several) < 2:
         return []
     boots = {name: report.boot for name, report in several.items()}
     table = ranks(boots, common)
@@ -117,7 +133,8 @@ def _stability(folder: Path, reports: Mapping[str, Scored]) -> list[Block]:
         "## Are ranks the same on other data?",
         Picture("ranks.png", "Ranks of the methods in each report"),
         f"The {len(common)} methods that {', '.join(map(escape, several))} have in common, 1 the best, with 95 % "
-        "intervals over patients and repetitions ([ranks.csv](ranks.csv)).",
+        "intervals over patients and repetitions ([ranks.csv](ranks.csv)). Of each data set it is the report with the "
+        "most methods.",
         Table(pd.DataFrame(rows).rename(columns=columns), 2),
         Table(_agreement(boots, common)),
         "Kendall's τ of two reports: the share of pairs of methods that stand in the same order in both, less the "

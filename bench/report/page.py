@@ -69,6 +69,7 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
         *sections.thresholds(report),
         *_sets(report),
         *sections.further(report),
+        *_levels(report),
         *_claims(report),
         *beside.section(results, boot),
         *_gallery(report),
@@ -267,6 +268,11 @@ def _way(report: Report) -> list[Block]:
 def _sets(report: Report) -> list[Block]:
     table = sets.table(report.results)
     return [*sets.section(report.results, table), f"All in {report.csv(table, 'sets')}."] if len(table) else []
+
+
+def _levels(report: Report) -> list[Block]:
+    blocks, table = verdicts.of_levels(report.results)
+    return [] if table is None else [*blocks, f"All in {report.csv(table, 'levels')}."]
 
 
 def _claims(report: Report) -> list[Block]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bench import stats
-from bench.report import plots, subgroups, tables, webpage
+from bench.report import beside, plots, subgroups, tables, webpage
 from bench.report.blocks import Block, Fold, Live, Table
 from bench.report.context import Report
 from bench.report.tables import escape
@@ -344,7 +344,7 @@ def _mean_curve(risks: list[plots.Floats]) -> plots.Floats:
 
 
 def thresholds(report: Report) -> list[Block]:
-    """Tables A to C of the seed report: five thresholds and their average, on the three splits."""
+    """Five thresholds and their average, on the three splits; on LIDC with tables A to C of the 2020 student report."""
     measures = {"accuracy": "accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "iou": "IoU",
                 "dice": "Dice"}  # fmt: skip
     ends = {**{f"@{t}": str(t) for t in (0.1, 0.3, 0.5, 0.7, 0.9)}, "_mean": "average"}
@@ -359,16 +359,33 @@ def thresholds(report: Report) -> list[Block]:
     if table.empty:
         return []
     texts = table.assign(**{c: table[c].map("{:.4f}".format) for c in measures.values()})
+    theirs = beside.student_report(report.results)
+    for row in theirs.to_dict("records"):
+        place = [row["method"], row["split"], ends.get(f"@{row['threshold']}", "average")]
+        at = (texts[["method", "split", "threshold"]] == place).all(axis=1)
+        value = f"{row['value']:.4f}" if "Table" in row["source"] else f"{row['value']:g}"
+        texts.loc[at, measures[row["metric"]]] += f" ({value})"
+    notes = {label: _in_brackets(part) for label, part in theirs.groupby("method")}
     return [
         "## Thresholds",
         "Pooled over images: true and false positives and negatives are summed before the ratio; each reader in "
         "turn is the reference. With the threshold, sensitivity can only fall and specificity only rise. Much "
         f"better figures on train than on test are overfitting. All in {report.csv(table, 'thresholds')}.",
         *(
-            Fold(escape(label), [Table(part.drop(columns="method"), 2)])
+            Fold(escape(label), [Table(part.drop(columns="method"), 2), notes.get(label, "")])
             for label, part in texts.groupby("method", sort=False)
         ),
     ]
+
+
+def _in_brackets(rows: pd.DataFrame) -> str:
+    """Whose the published values of a method are, and that they are no test."""
+    places = ", ".join(source.rpartition(", ")[2] for source in dict.fromkeys(rows["source"]))
+    return (
+        f"In brackets what the 2020 student report published ({places}), of another protocol: "
+        f"{escape('; '.join(dict.fromkeys(rows['protocol'])))}. Images, splits and references are others, so a "
+        "difference is no test."
+    )
 
 
 def subgroup_tables(report: Report) -> list[Block]:

@@ -1,5 +1,6 @@
 """Each claim on score tables whose answer is known, turned round, and lacking what it needs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 
 from baselines.published import published
-from bench import claims
+from bench import claimfiles, claims
 from bench.claims import Evidence
 from bench.expressions import Condition, Term, parse
 from bench.report import beside, verdicts
@@ -42,8 +43,8 @@ def table(sensitivity: float, false: float, low: float = 0.0, split: str = "test
     return Scores(names[0], names[1], values, 1, "support")
 
 
-GROUPS = claims.read_file()[1]
 NO_CASES = pd.DataFrame()
+GROUPS = claimfiles.read("seed2020", Evidence({}, {}, NO_CASES))[1]
 
 
 def examine(scores: claims.ScoresBySplit, histories: claims.Histories) -> pd.DataFrame:
@@ -155,9 +156,8 @@ def test_too_few_patients_decide_nothing() -> None:
 
 
 def test_the_section_names_every_verdict() -> None:
-    title, groups = claims.read_file()
-    text = markdown(verdicts.section(title, groups, examine(run(), starts())))
-    for n, group in enumerate(groups, 1):
+    text = markdown(verdicts.section("Title", GROUPS, examine(run(), starts())))
+    for n, group in enumerate(GROUPS, 1):
         assert f"<summary>{n}. {group.text}: <b>supported</b></summary>".replace("'", "&#x27;") in text.replace(
             "'", "&#x27;"
         )
@@ -191,12 +191,15 @@ def test_a_claim_is_parsed() -> None:
     assert [(sign, term.split) for sign, term in apart.terms] == [(1, "train"), (1, "val")]
     assert apart.constant == -1
     assert apart.compared == "dice_mean of a on train, subtlety>=3.5 + dice_mean of b on val − 1"
+    scaled = parse("brier(a) <= 1.02 * brier(b) - 2*nll(c) + 3")
+    assert [(factor, term.label) for factor, term in scaled.terms] == [(1, "a"), (-1.02, "b"), (2, "c")]
+    assert scaled.compared == "brier of a − 1.02 × brier of b + 2 × nll of c − 3"
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "ged(a)", "ged(a) = ged(b)", "ged(a < 3", "ged() < 3", "ged(a) < ", "1 < 2", "ged(a) < 3 4", "|ged(a)| > 1",
-     "ged(a)[marked] < 3", "ged(a)[marked=4 < 3"],
+     "ged(a)[marked] < 3", "ged(a)[marked=4 < 3", "ged(a) < 2 * 3", "ged(a) < 2 ged(b)", "ged(a) < 2 * "],
 )  # fmt: skip
 def test_what_is_no_claim_is_refused_in_words(text: str) -> None:
     with pytest.raises(UsageError, match=r"^claim: ") as error:
@@ -254,20 +257,85 @@ def test_an_equivalence_and_kinds_of_samples(tmp_path: Path) -> None:
     near = claims.test(parse("|brier(unet) - brier(unet)| < 0.01"), evidence)
     assert (near.verdict, near.difference) == ("supported", 0)
     assert claims.test(parse("|brier(unet)| < 0.0001"), evidence).verdict == "not supported"
+    tenth = claims.test(parse("brier(unet) < 1.1 * brier(unet)"), evidence)
+    assert tenth.difference == pytest.approx(-0.1 * figure("brier").value(evidence.scores["test"]["unet"][0]), rel=0.2)
+    assert tenth.verdict == "supported"
     assert "depends on the number and kind" in claims.test(parse("ged(unet) < ged(mcdropout)"), evidence).note
     assert claims.test(parse("ged_limit(unet) < ged_limit(mcdropout)"), evidence).note == ""
 
 
 def test_a_file_of_claims_of_ones_own(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
-    file.write_text('title = "Mine"\n[[claims]]\ntext = "small"\nparts = ["brier(unet) < 0.9"]\n', encoding="utf-8")
-    assert verdicts.write(folder, tmp_path, file) == {"1. small": "supported"}
+    head = 'title = "Mine"\n[[claims]]\ntext = "small"\nparts = '
+    file.write_text(f'{head}["brier(unet) < 0.9"]\n', encoding="utf-8")
+    assert verdicts.write(folder, tmp_path, str(file)) == {"1. small": "supported"}
     assert "## Mine" in (tmp_path / "claims.md").read_text(encoding="utf-8")
-    file.write_text('title = "Mine"\n[[claims]]\ntext = "small"\nparts = ["brier(unet)"]\n', encoding="utf-8")
-    with pytest.raises(FileError, match=r"mine.toml: claim: not understood at its end"):
-        claims.read_file(file)
-    with pytest.raises(FileError, match="cannot read"):
-        claims.read_file(tmp_path / "none.toml")
+    for parts, words in (
+        ('["brier(unet)"]', "claim: not understood at its end"),
+        ('["brier({best}) < 1"]', "claim: {best} stands for nothing: expected {method}, {sampler} or a name under"),
+        ("[]", "claims.0: parts: Tuple should have at least 1 item"),
+        ('["brier(unet) < 1"]\nnote = 3', "claims.0: note: Extra inputs are not permitted"),
+    ):
+        file.write_text(f"{head}{parts}\n", encoding="utf-8")
+        with pytest.raises(FileError, match=rf"mine.toml: {words}"):
+            verdicts.write(folder, tmp_path, str(file))
+    with pytest.raises(FileError, match=r"none.toml.*give a TOML file or one of goals, levels, seed2020"):
+        verdicts.write(folder, tmp_path, str(tmp_path / "none.toml"))
+
+
+def test_names_in_braces_stand_for_methods_of_the_run(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'title = "Mine"\nmethods.best = ["a+tta", "a+levels", "a"]\n[[claims]]\ntext = "best"\n'
+        'parts = ["ged({best}) < ged({sampler})", "ged({method}) < 1"]\n',
+        encoding="utf-8",
+    )
+    several = table(0.5, 20)
+    several = replace(several, samples=4)
+    scores = {"test": {"a": [table(0.5, 20)], "a+levels": [several], "b": [several], "oracle": [several]}}
+    some = Evidence(scores, {"a": [], "a+levels": [], "b": []}, NO_CASES)
+    assert [part.text for part in claimfiles.read(str(file), some)[1][0].parts] == [
+        "ged(a+levels) < ged(b)", "ged(a) < 1", "ged(a+levels) < 1", "ged(b) < 1",
+    ]  # fmt: skip
+    title, groups = claimfiles.read(str(file), Evidence({}, {}, NO_CASES))
+    notes = claims.examine(groups, Evidence({}, {}, NO_CASES))["note"]
+    assert (title, *notes) == (
+        "Mine", "add a+tta, a method of several samples to --methods", "add any method to --methods"
+    )  # fmt: skip
+
+
+LEVELS = "unet[target=fraction,presence=true]+levels"
+
+
+def test_level_sets_against_every_sampler_of_the_run(tmp_path: Path) -> None:
+    methods = {
+        "unet": ("support", 1, 1.5, 0.0), LEVELS: ("stratified", 4, 1.0, 0.25), "ssn": ("independent", 4, 6.0, 0.9),
+        "energy": ("independent", 4, 1.0, 0.25),
+    }  # fmt: skip
+    path = synthetic.write(tmp_path / "run", methods=methods, gallery=False, yardsticks=("oracle",))
+    verdicts.write(path, tmp_path, "levels")
+    table = pd.read_csv(tmp_path / "claims.csv").query("claim == 1").set_index("compared")
+    assert [name.split(" of ")[2] for name in table.index] == ["ssn − 0.01", "energy − 0.01"]
+    boot = claims.of_results(read_results(path)).scores["test"]
+    value = {n: np.mean([figure("ged_limit").value(s) for s in boot[n]]) for n in (LEVELS, "ssn")}
+    first = table.iloc[0]
+    assert first["difference"] == pytest.approx(value[LEVELS] - value["ssn"] - 0.01)
+    assert first["verdict"] == "supported"
+    page = markdown(verdicts.of_levels(read_results(path))[0])
+    assert page.startswith("## Level sets against trained samplers")
+    assert "plain U-Net" not in page, "whose level sets are not in the run"
+    without = synthetic.write(tmp_path / "few", methods=SOME, gallery=False, yardsticks=())
+    assert verdicts.of_levels(read_results(without)) == ([], None)
+
+
+def test_the_goals_name_the_best_method_that_the_run_has(tmp_path: Path) -> None:
+    methods = {"unet": ("support", 1, 1.5, 0.0), LEVELS: ("stratified", 4, 1.0, 0.25)}
+    path = synthetic.write(tmp_path / "run", methods=methods, gallery=False, yardsticks=("background",))
+    written = verdicts.write(path, tmp_path, "goals")
+    table = pd.read_csv(tmp_path / "claims.csv")
+    assert f"ged_limit of {LEVELS} − 0.165" in set(table["compared"])
+    assert f"nll of {LEVELS} − 1.02 × nll of unet" in set(table["compared"])
+    assert len(written) == table["claim"].nunique() > 8
 
 
 def test_a_run_stands_beside_published_rows(folder: Path, tmp_path: Path) -> None:

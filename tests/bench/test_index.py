@@ -26,11 +26,18 @@ def quick() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two reports with three methods in common, one with a single method, and a page without scores."""
+    """Two reports with three methods in common, three that say nothing of that, and a page without scores.
+
+    The three: one of other data with a single method, one of others with other methods, a smaller one of the same data.
+    """
     root = tmp_path_factory.mktemp("reports")
-    few = {"unet": SOME["unet"]}
-    for name, methods in {"a<b>": SOME | {"segnet": synthetic.METHODS["segnet"]}, "c": SOME, "one": few}.items():
-        synthetic.write(root / name, methods=methods, repetitions=1, gallery=False, seed=len(name), yardsticks=())
+    segnet, other = {"segnet": synthetic.METHODS["segnet"]}, {f"unet[width={k}]": SOME["unet"] for k in range(3)}
+    for name, (source, methods) in {
+        "a<b>": ("lidc-sim", SOME | segnet), "c": ("toy", SOME), "d": ("lidc-sim", SOME), "one": ("x", segnet),
+        "other": ("y", other),
+    }.items():  # fmt: skip
+        synthetic.write(root / name, methods=methods, repetitions=1, gallery=False, seed=len(name), yardsticks=(),
+                        source=source)  # fmt: skip
     (root / "timing").mkdir()
     (root / "timing/report.md").write_text("# speed")
     return root
@@ -45,7 +52,7 @@ def test_it_lists_the_best_of_each_report_and_how_stable_ranks_are(folder: Path)
     assert "timing" in page.texts["a"]
     assert "a<b>" in page.text
     table = pd.read_csv(folder / "ranks.csv")
-    assert set(table["report"]) == {"a<b>", "c"}  # one method alone has no rank
+    assert set(table["report"]) == {"a<b>", "c"}  # one of each data set, with enough methods in common
     assert set(table["method"]) == set(SOME)
     assert table.groupby(["figure", "report"])["rank"].min().eq(1).all()
     assert (folder / "ranks.png").is_file()

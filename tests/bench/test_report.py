@@ -15,13 +15,15 @@ from matplotlib.figure import Figure as Plot
 
 from bench import report, stats
 from bench.report import gallery, plots, sections, tables
+from bench.report.blocks import markdown
+from bench.report.context import Report
 from bench.report.page import warnings_of
 from bench.report.tables import escape
 from bench.runs.results import Gallery, read_results
 from bench.stats import Estimate
 from tests.bench import synthetic
 from tests.bench.conftest import quick_pages
-from uqseg.metrics import figures
+from uqseg.metrics import figure, figures
 from uqseg.metrics import tables as registered_tables
 
 FORBIDDEN = """
@@ -205,6 +207,32 @@ def test_names_from_outside_are_shown_as_they_are(tmp_path: Path) -> None:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1, block
     assert "claims of the 2020" not in text  # not a test of them
     assert "Folder `` a\\|b`c ``." in text
+
+
+def test_on_lidc_the_student_report_stands_in_the_threshold_tables(tmp_path: Path) -> None:
+    some = {label: synthetic.METHODS[label] for label in ("segnet", "ensemble", "mcdropout")}
+    some["segnet[pos_weight=99]"] = some["segnet"]
+    path = synthetic.write(tmp_path / "run", methods=some, repetitions=1, gallery=False, source="lidc-slices")
+    assert "In brackets" not in markdown(sections.thresholds(report_of(path))), "of simulated images"
+    run = path / "run.json"
+    run.write_text(run.read_text(encoding="utf-8").replace('"simulated": true', '"simulated": false'), encoding="utf-8")
+    text = markdown(sections.thresholds(report_of(path)))
+    folds = {part.partition("<")[0]: part for part in text.split("<summary>")[1:]}
+    rows = {label: [[cell.strip() for cell in line.split("|")[1:-1]] for line in part.splitlines() if "|" in line]
+            for label, part in folds.items()}  # fmt: skip
+    brackets = {label: sum("(" in cell for row in lines for cell in row) for label, lines in rows.items()}
+    # Table A and of Table 1 the average, Table C, nothing, and two figures of the text.
+    assert brackets == {"segnet": 75 + 5, "ensemble": 25, "mcdropout": 0, "segnet[pos_weight=99]": 2}
+    test = next(row for row in rows["segnet"] if row[:2] == ["test", "0.5"])
+    value = figure("dice@0.5").value(read_results(path).cells["segnet"][0].scores["test"])
+    assert test[-1] == f"{value:.4f} (0.5889)", "of Table A, not the text's 0.58"
+    assert "members 10 epochs" in folds["ensemble"]
+    assert ("another protocol" in folds["segnet"], "another protocol" in folds["mcdropout"]) == (True, False)
+
+
+def report_of(folder: Path) -> Report:
+    results = read_results(folder)
+    return Report(results, stats.bootstrap(results.tested, figures()), "png")
 
 
 def test_escaping_by_hand() -> None:

@@ -238,9 +238,9 @@ def test_ranks_split_first_places_among_ties() -> None:
     )
     table = boot.rank("x", ["a", "b", "c"]).set_index("method")
     assert table["rank"].to_dict() == {"a": 1, "b": 1, "c": 3}
-    # Ranks in the three defined resamples: a 1.5, 1, 3; b 1.5, 2, 2; c 3, 3, 1.
+    # Ranks in the three defined resamples: a 1, 1, 3; b 1, 2, 2; c 3, 3, 1, of equals the better, as by value.
     np.testing.assert_allclose(table["first"], [1.5 / 3, 0.5 / 3, 1 / 3])
-    np.testing.assert_allclose(table.loc["a", ["low", "high"]].tolist(), np.quantile([1.5, 1, 3], [0.025, 0.975]))
+    np.testing.assert_allclose(table.loc["a", ["low", "high"]].tolist(), np.quantile([1, 1, 3], [0.025, 0.975]))
 
 
 def test_the_share_of_the_way_by_hand() -> None:
