@@ -151,7 +151,7 @@ def risk_coverage(curves: Mapping[str, tuple[Floats, Floats]], styles: Styles) -
     """
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
-    figure, axes = canvas(columns, 0.6 + 2.4 * columns, 0.7 + 2.1 * rows, rows)
+    figure, axes = canvas(columns, WIDTH * (columns + 0.25) / 3.25, 0.7 + 2.1 * rows, rows)
     top = 1.05 * max((float(risk.max()) for risk, _ in curves.values()), default=1.0)
     for ax, (label, (risk, ideal)) in zip(axes, curves.items(), strict=False):
         coverage, step = np.arange(1, len(risk) + 1) / len(risk), -(-len(risk) // 8)

@@ -197,8 +197,8 @@ def ambiguity(report: Report) -> list[Block]:
             f"GED is the squared energy distance between {samples} samples (or the whole support) and the readers; it "
             "is 0 only if both disagree in the same way. Coverage: how near the best sample comes to each reader; "
             "validity: how near the best reader comes to each sample. Figures that depend on the number and kind of "
-            "samples have a best within one kind and number only. –: the debiased GED is that of independent draws, two at "
-            "least, or of a whole support; stratified samples, such as level sets, are neither.",
+            "samples have a best within one kind and number only. –: the debiased GED is that of independent draws, "
+            "two at least, or of a whole support; stratified samples, such as level sets, are neither.",
         ),
         *_table(
             report,
@@ -233,7 +233,7 @@ def ambiguity(report: Report) -> list[Block]:
             "out.",
         ),
         *_draws(report),
-        *_hits(report),
+        *hits(report),
     ]
     return text
 
@@ -281,7 +281,7 @@ def _draws(report: Report) -> list[Block]:
     ]
 
 
-def _hits(report: Report) -> list[Block]:
+def hits(report: Report) -> list[Block]:
     """In how many images 0, 1, … samples touch the majority lesion, of methods with several but finitely many."""
     text, rows = _table(report, "hits", ""), []
     by_members: dict[int, list[dict[str, str]]] = {}
