@@ -200,7 +200,7 @@ def _draws(computed: Demonstrations, files: _Files) -> str:
 
 def _examples(examples: Examples, files: _Files) -> str:
     number, kinds = len(examples.images), len(examples.kinds)
-    plot, axes = plots.canvas(number, 1.25 * number + 0.8, 1.3 * (2 + kinds), 2 + kinds)
+    plot, axes = plots.canvas(number, plots.WIDTH, 1.2 * (2 + kinds), 2 + kinds)
     grid = np.array(axes).reshape(2 + kinds, number)
     for column in range(number):
         grid[0, column].imshow(examples.images[column], cmap="gray", vmin=0, vmax=255)
