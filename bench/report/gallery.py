@@ -59,7 +59,7 @@ def draw(gallery: Gallery, place: int, names: Sequence[str]) -> Figure:
     above = [tile(0, 1, share, "readers' mean", **PROBABILITY)]
     above.append(tile(0, 2, spread, "readers' deviation", **DEVIATION))
     for i, (r, mask) in enumerate(zip(readers, masks, strict=True)):
-        title = plain(names[r]) + ("" if mask.any() else ": nothing")
+        title = plain(names[int(r)]) + ("" if mask.any() else ": nothing")
         ax = tile(i // wide, 3 + i % wide, _pixels(image), title, **GREY)
         outline(ax, mask[window], colors=OUTLINES[r % len(OUTLINES)])
     for row, (label, every) in enumerate(gallery.samples.items(), heads):

@@ -303,7 +303,7 @@ def quality_of_cost(table: pd.DataFrame, title: str, styles: Styles, direction: 
         low, high = table[column].min(), table[column].max()
         ax.set_xlim(low / 1.6, high * 1.6)
         log_axis(ax, "x", name)
-        ax.xaxis.label.set_size(9)
+        ax.xaxis.label.set_fontsize(9)
     axes[0].set(ylabel=title)
     legend(figure, axes[0])
     return figure

@@ -197,17 +197,18 @@ def ambiguity(report: Report) -> list[Block]:
             f"GED is the squared energy distance between {samples} samples (or the whole support) and the readers; it "
             "is 0 only if both disagree in the same way. Coverage: how near the best sample comes to each reader; "
             "validity: how near the best reader comes to each sample. Figures that depend on the number and kind of "
-            "samples have a best within one kind and number only. –: the debiased GED is that of independent draws, "
-            "two at least, or of a whole support; stratified samples, such as level sets, are neither.",
+            "samples have a best within one kind and number only. A dash under GED, "
+            "debiased: it is defined for independent draws, two at least, and for whole supports; stratified samples, "
+            "such as level sets, are neither.",
         ),
         *_table(
             report,
             "limit",
             "What GED would be with infinitely many samples, where kinds of samples can be compared: debiased for "
             "independent draws, GED itself for a whole support, and for stratified samples GED, which stands in for "
-            "the limit from above. –: the unbiased one leaves out the pairs of a draw with itself, which is "
-            "right for independent draws alone, two at least: not for a whole support, such as an ensemble's members, "
-            "and not for stratified samples, such as level sets.",
+            "the limit from above. A dash under GED, unbiased: it leaves out the pairs of a "
+            "draw with itself, which is right for independent draws alone, two at least; not for a whole support, such "
+            "as an ensemble's members, and not for stratified samples, such as level sets.",
         ),
         *_table(report, "parts", "", folded=True),
         *_table(
