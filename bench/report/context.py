@@ -41,6 +41,12 @@ class Report:
         """How each method and yardstick is drawn, the same in every plot."""
         return plots.styles(self.methods, self.yardsticks)
 
+    @property
+    def reader_names(self) -> list[str]:
+        """The readers as their source names them, such as slot 0; numbered where it does not."""
+        data = self.results.run["data"]
+        return data["reader_names"] or [f"reader {r + 1}" for r in range(data["readers"])]
+
     def scores(self, label: str, split: str = "test") -> list[Scores]:
         """The scores of each repetition of a method, or of a yardstick."""
         return [cell.scores[split] for cell in self.results.repetitions[label] if split in cell.scores]

@@ -163,7 +163,7 @@ def _regions(regions: Regions, files: _Files) -> str:
 
 def _draws(computed: Demonstrations, files: _Files) -> str:
     table = computed.draws
-    plot, axes = plots.canvas(2, 8.5, 3.8)
+    plot, axes = plots.canvas(2, plots.WIDTH, 3.8)
     styles = plots.styles(["ged", "debiased"])
     for ax, name in zip(axes, ("ged", "debiased"), strict=True):
         for row in table.to_dict("records"):
@@ -200,7 +200,7 @@ def _draws(computed: Demonstrations, files: _Files) -> str:
 
 def _examples(examples: Examples, files: _Files) -> str:
     number, kinds = len(examples.images), len(examples.kinds)
-    plot, axes = plots.canvas(number, 1.25 * number + 0.8, 1.3 * (2 + kinds), 2 + kinds)
+    plot, axes = plots.canvas(number, plots.WIDTH, 1.2 * (2 + kinds), 2 + kinds)
     grid = np.array(axes).reshape(2 + kinds, number)
     for column in range(number):
         grid[0, column].imshow(examples.images[column], cmap="gray", vmin=0, vmax=255)
@@ -256,12 +256,13 @@ def _closeness(computed: Demonstrations, table: str, files: _Files) -> str:
     boot = computed.closeness
     drawn = [*computed.methods, *computed.yardsticks]
     styles = plots.styles(computed.methods, computed.yardsticks)
-    titles = {f.name: f.title + plots.BETTER[f.direction] for f in boot.figures}
-    plot, axes = plots.canvas(2, 9.5, 1.2 + 0.3 * len(drawn))
+    titles = {f.name: f"{f.title}\n{plots.BETTER[f.direction].strip()}" for f in boot.figures}
+    plot, axes = plots.canvas(2, plots.WIDTH, 1.2 + 0.3 * len(drawn))
     for ax, name in zip(axes, DRAWN, strict=True):
         for place, label in enumerate(drawn):
             plots.error_bar(ax, -place, boot.estimate(label, name), styles[label], across=True)
-        ax.set_yticks(-np.arange(len(drawn)), list(map(plots.plain, drawn)), fontsize=8)
+        labels = list(map(plots.plain, drawn)) if ax is axes[0] else [""] * len(drawn)
+        ax.set_yticks(-np.arange(len(drawn)), labels, fontsize=8)
         ax.set_xlabel(titles[name])
         ax.axvline(0, color="0.7", linewidth=1)
     return "\n\n".join(

@@ -30,7 +30,6 @@ def panel(report: Report) -> str:
     kept = report.results.gallery
     assert kept is not None
     facts = report.results.run["data"]
-    readers = facts["reader_names"] or [f"reader {r + 1}" for r in range(kept.masks.shape[1])]
     cases = _fitting(report, kept)
     data = {
         "cases": cases,
@@ -39,7 +38,7 @@ def panel(report: Report) -> str:
         "methods": [{"label": label, "samples": s.shape[1]} for label, s in kept.samples.items()],
         "readers": [
             {"name": name, "colour": to_hex(OUTLINES[r % len(OUTLINES)]), "dash": DASHES[(r + r // len(OUTLINES)) % 4]}
-            for r, name in enumerate(readers)
+            for r, name in enumerate(report.reader_names)
         ],
         "rules": {rule: RULES.get(rule, "chosen by rule") for rule in kept.rules},
         "simulated": facts["simulated"],

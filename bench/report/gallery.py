@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,13 +26,15 @@ Floats = NDArray[np.float64]
 Window = tuple[slice, slice]
 
 
-def draw(gallery: Gallery, place: int) -> Figure:
+def draw(gallery: Gallery, place: int, names: Sequence[str]) -> Figure:
     """The case at `place`: a head row of the image, the readers' mean and deviation and each reader, then the methods.
 
+    names: of all readers, of whom those who read the case are shown.
     Mean and deviation of a method stand below those of the readers, its samples below the readers' masks. A method
     with a single sample is shown by its mean alone, which is that sample.
     """
-    image, masks = gallery.images[place], gallery.masks[place][gallery.read[place]]
+    readers = np.flatnonzero(gallery.read[place])
+    image, masks = gallery.images[place], gallery.masks[place][readers]
     window = crop(masks, image.shape[1:])
     drawn = max((s.shape[1] for s in gallery.samples.values()), default=1)
     wide = max(min(SAMPLES, drawn if drawn > 1 else 0), min(SAMPLES, len(masks)))
@@ -55,9 +58,9 @@ def draw(gallery: Gallery, place: int) -> Figure:
     tile(0, 0, _pixels(image), "image", **GREY)
     above = [tile(0, 1, share, "readers' mean", **PROBABILITY)]
     above.append(tile(0, 2, spread, "readers' deviation", **DEVIATION))
-    for r, mask in enumerate(masks):
-        title = f"reader {r + 1}" + ("" if mask.any() else ": nothing")
-        ax = tile(r // wide, 3 + r % wide, _pixels(image), title, **GREY)
+    for i, (r, mask) in enumerate(zip(readers, masks, strict=True)):
+        title = plain(names[int(r)]) + ("" if mask.any() else ": nothing")
+        ax = tile(i // wide, 3 + i % wide, _pixels(image), title, **GREY)
         outline(ax, mask[window], colors=OUTLINES[r % len(OUTLINES)])
     for row, (label, every) in enumerate(gallery.samples.items(), heads):
         samples = every[place] / 255.0

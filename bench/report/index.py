@@ -48,7 +48,10 @@ def write(folder: Path) -> list[str]:
         try:
             reports[path.name] = scored(read_results(path))
         except (FileError, UsageError) as error:
-            lines.append(f"{path.name}: no scores ({error})")
+            other = page and not (path / "run.json").exists()
+            lines.append(
+                f"{path.name}: " + ("listed as another page, without scores" if other else f"no scores ({error})")
+            )
             others += [f"- [{escape(path.name)}]({path.name}/{page.name})"] if page else []
         else:
             lines.append(f"{path.name}: {len(reports[path.name].methods)} methods")

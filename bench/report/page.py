@@ -16,7 +16,7 @@ import pandas as pd
 
 from bench import stats
 from bench.report import beside, explorer, gallery, plots, sections, sets, tables, verdicts, webpage
-from bench.report.blocks import Block, Live, Table, anchor, markdown
+from bench.report.blocks import Block, Fold, Live, Table, anchor, markdown
 from bench.report.context import Report
 from bench.report.origin import key_of
 from bench.report.tables import code, escape
@@ -71,7 +71,7 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
         *sections.further(report),
         *_levels(report),
         *_claims(report),
-        *beside.section(results, boot),
+        *_literature(report),
         *_gallery(report),
         _files(report),
     ]
@@ -94,12 +94,13 @@ def _write(results: Results, warnings: Sequence[Block], body: Sequence[Block], p
 
 def _head(results: Results) -> str:
     run, data, spec = results.run, results.run["data"], results.run["spec"]
-    simulated = ". **The images are simulated.**" if data["simulated"] else ""
-    own = f" Folder {code(data['folder'])}." if data["folder"] else ""
+    sentences = [f"{code(data['text'])}: {escape(data['description'].removesuffix('.'))}"]
+    sentences += ["**The images are simulated**"] if data["simulated"] else []
+    sentences += [f"Folder {code(data['folder'])}"] if data["folder"] else []
     rows = [
         ("command", code(without_paths(run["command"]))),
         ("code", f"version {escape(run['version'])}, commit {escape(run['commit'])}"),
-        ("data", f"{code(data['text'])}: {escape(data['description'])}{simulated}{own}"),
+        ("data", "".join(f"{sentence}. " for sentence in sentences).rstrip()),
     ]
     for split in SPLITS:
         part = data["splits"][split]
@@ -117,7 +118,7 @@ def _head(results: Results) -> str:
     ]
     rows += [("merged", _part(part)) for part in run.get("merged", [])]
     if data["problems"]:
-        rows.append(("problems", f"{data['problems']} found in the data, see `python -m bench data`"))
+        rows.append(("problems", f"{data['problems']} found in the data, see {code('uqseg data ' + data['text'])}"))
     rows += [("note", escape(remark)) for remark in data.get("remarks", [])]
     rows += [("declined", f"{escape(label)}: {escape(reason)}") for label, reason in run.get("declined", {}).items()]
     rows += [("failed", f"{escape(label)}: {escape(reason)}") for label, reason in results.failed.items()]
@@ -276,12 +277,19 @@ def _levels(report: Report) -> list[Block]:
 
 
 def _claims(report: Report) -> list[Block]:
-    """The seed report's claims, where the run is a test of them: on LIDC, with the two networks they are about."""
-    on_lidc = report.results.run["data"]["source"].startswith("lidc")
-    if not on_lidc or not {"segnet", "unet"} <= set(report.methods):
+    """The seed report's claims, where the run is a test of them: on LIDC's CT, with the two networks they are about."""
+    data = report.results.run["data"]
+    if data["simulated"] or not data["source"].startswith("lidc") or not {"segnet", "unet"} <= set(report.methods):
         return []
     blocks, table = verdicts.of_report(report.results)
     return [*blocks, f"All in {report.csv(table, 'claims')}."]
+
+
+def _literature(report: Report) -> list[Block]:
+    """Published figures beside those of this run: long tables, so folded."""
+    blocks = beside.section(report.results, report.boot)
+    intro, figures = blocks[:2], blocks[2:]
+    return [*intro, *([Fold("The tables, one for each figure", figures)] if figures else [])]
 
 
 def _gallery(report: Report) -> list[Block]:
@@ -301,7 +309,7 @@ def _gallery(report: Report) -> list[Block]:
             continue
         reasons = "; ".join(f"{rule}: {RULES.get(rule, 'chosen by rule')}" for rule in rules)
         name = f"gallery-{'-'.join(rules).replace(' ', '-')}"
-        picture = report.picture(gallery.draw(kept, place), name, escape(rules[0]))
+        picture = report.picture(gallery.draw(kept, place, report.reader_names), name, escape(rules[0]))
         text += [f"**{escape(reasons)}** ({escape(case)})", picture]
     return ["## Gallery", Live(explorer.panel(report), text)]
 

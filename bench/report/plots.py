@@ -26,7 +26,7 @@ GREYS = ("0.35", "0.6", "0.5", "0.7", "0.45")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.", ":")
 DPI = 130
-WIDTH = 7.8  # inches: a page's 1,012 pixels, so that letters keep their size
+WIDTH = 1012 / DPI  # inches: that of a page, so that letters keep their size
 FOLD = 26  # letters of a label's line
 BETTER = {"lower": " (lower is better)", "higher": " (higher is better)", "none": ""}
 
@@ -76,12 +76,12 @@ def folded(label: str) -> str:
 
 
 def legend(figure: Figure, axes: Axes) -> None:
-    """Name what is drawn in the axes, if anything is: beside them a few short names, else in columns above them."""
+    """Name what is drawn in the axes, if anything is: a few short names beside a single column of axes, else above."""
     handles, labels = axes.get_legend_handles_labels()
     if not handles:
         return
-    longest = max(map(len, labels))
-    if len(labels) <= 10 and longest <= FOLD:
+    longest, place = max(map(len, labels)), axes.get_subplotspec()
+    if place is not None and place.get_gridspec().ncols == 1 and len(labels) <= 10 and longest <= FOLD:
         figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside right upper")
         return
     width = min(figure.get_figwidth(), WIDTH)
@@ -125,7 +125,7 @@ def reliability(panels: Mapping[str, Mapping[str, Curve]], predicted: str, count
     panels: title to {method: curve}; empty bins hold NaN. predicted, counted: what the axes hold. Points of a method
     that fills no more than two bins are not joined: nothing was predicted between them.
     """
-    figure, axes = canvas(len(panels), 2.2 + 4.0 * len(panels), 5.4, 2)
+    figure, axes = canvas(len(panels), min(WIDTH, 2.2 + 4.0 * len(panels)), 5.4, 2)
     columns = list(zip(axes[: len(panels)], axes[len(panels) :], strict=True))
     for (above, below), (title, curves) in zip(columns, panels.items(), strict=True):
         above.plot([0, 1], [0, 1], color="0.6", linewidth=1)
@@ -134,7 +134,8 @@ def reliability(panels: Mapping[str, Mapping[str, Curve]], predicted: str, count
             look = {**styles[label], **({"linestyle": "none"} if len(prob) <= 2 else {})}
             above.plot(prob, fraction, markersize=4, label=plain(label), **look)
             below.plot(prob, count, markersize=4, **look)
-        above.set(title=title, ylabel="readers who marked (fraction)", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        above.set_title(title, fontsize=10)
+        above.set(ylabel="readers who marked (fraction)", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         below.set(xlabel=predicted, xlim=(-0.02, 1.02), ylabel=f"{counted} in bin")
         if any(count.any() for _, _, count in curves.values()):  # an empty axis has no logarithm
             log_axis(below, "y", f"{counted} in bin")
@@ -150,12 +151,12 @@ def risk_coverage(curves: Mapping[str, tuple[Floats, Floats]], styles: Styles) -
     """
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
-    figure, axes = canvas(columns, 0.6 + 2.4 * columns, 0.7 + 2.1 * rows, rows)
+    figure, axes = canvas(columns, WIDTH * (columns + 0.25) / 3.25, 0.7 + 2.1 * rows, rows)
     top = 1.05 * max((float(risk.max()) for risk, _ in curves.values()), default=1.0)
     for ax, (label, (risk, ideal)) in zip(axes, curves.items(), strict=False):
-        coverage = np.arange(1, len(risk) + 1) / len(risk)
+        coverage, step = np.arange(1, len(risk) + 1) / len(risk), -(-len(risk) // 8)
         look = {**styles[label], "linestyle": "-"}
-        ax.plot(coverage, risk, label="this method", markevery=max(1, len(risk) // 8), markersize=4, **look)
+        ax.plot(coverage, risk, label="this method", markevery=(step - 1, step), markersize=4, **look)
         ax.plot(coverage, ideal, color="0.35", linestyle="--", linewidth=1, label="perfect ranking")
         ax.axhline(risk[-1], color="0.6", linestyle=":", linewidth=1.5, label="random ranking")
         ax.set(xlim=(0, 1), ylim=(0, top or 1), xticks=(0, 0.5, 1))
@@ -288,7 +289,7 @@ def quality_of_cost(table: pd.DataFrame, title: str, styles: Styles, direction: 
 
     table: method, value, low, high, train_seconds, cpu_seconds, sample_ms, device. title, direction: the figure's.
     """
-    figure, axes = canvas(2, 9.5, 3.8)
+    figure, axes = canvas(2, WIDTH, 3.6)
     for ax, (column, name) in zip(axes, costs(table).items(), strict=True):
         front = table.iloc[pareto(table[column].to_numpy(float), table["value"].to_numpy(float), direction)]
         ends = front[column].iloc[:0].tolist() if front.empty else [table[column].max() * 1.6]
@@ -302,7 +303,8 @@ def quality_of_cost(table: pd.DataFrame, title: str, styles: Styles, direction: 
         low, high = table[column].min(), table[column].max()
         ax.set_xlim(low / 1.6, high * 1.6)
         log_axis(ax, "x", name)
-        ax.set(ylabel=title)
+        ax.xaxis.label.set_fontsize(9)
+    axes[0].set(ylabel=title)
     legend(figure, axes[0])
     return figure
 
@@ -337,15 +339,16 @@ def rank_stability(table: pd.DataFrame, titles: Mapping[str, str], styles: Style
     table: figure, report, method, rank, low, high. titles: the figures and what the axes hold.
     """
     reports, methods = (list(dict.fromkeys(table[column])) for column in ("report", "method"))
-    figure, axes = canvas(len(titles), 3.0 + 3.2 * len(titles), 1.4 + 0.42 * len(methods))
+    figure, axes = canvas(len(titles), WIDTH, 2.4 + 0.36 * len(methods))
     for ax, (name, title) in zip(axes, titles.items(), strict=True):
         for k, method in enumerate(methods):
             part = table[(table["figure"] == name) & (table["method"] == method)]
             x = np.array([reports.index(r) for r in part["report"]]) + 0.3 * ((k + 0.5) / len(methods) - 0.5)
             ax.plot(x, part["rank"], markersize=6, alpha=0.9, label=plain(method), **styles[method])
             ax.vlines(x, part["low"], part["high"], color=styles[method]["color"], alpha=0.5, linewidth=1.5)
-        ax.set_xticks(range(len(reports)), [plain(r).replace("-", "-\n") for r in reports], fontsize=8)
-        ax.set(title=title, xlim=(-0.4, len(reports) - 0.6), ylim=(len(methods) + 0.6, 0.4))
+        ax.set_xticks(range(len(reports)), list(map(plain, reports)), fontsize=8, rotation=90)
+        ax.set_title(title, fontsize=10)
+        ax.set(xlim=(-0.4, len(reports) - 0.6), ylim=(len(methods) + 0.6, 0.4))
         ax.set_yticks(range(1, len(methods) + 1))
     legend(figure, axes[0])
     return figure
@@ -357,9 +360,9 @@ def bland_altman(areas: Mapping[str, tuple[Floats, Floats]], lines: pd.DataFrame
     areas: reader to means and differences, (N,) each. lines: reader, bias, below, above.
     """
     known = lines.set_index("reader")
-    columns = min(4, len(known))
+    columns = min(3, len(known))
     rows = -(-len(known) // columns)
-    figure, axes = canvas(columns, 1.0 + 2.8 * columns, 0.8 + 2.5 * rows, rows)
+    figure, axes = canvas(columns, 0.4 + 2.4 * columns, 0.8 + 2.2 * rows, rows)
     for ax, (reader, line) in zip(axes, known.iterrows(), strict=False):
         ax.scatter(*areas[str(reader)], s=9, color=COLOURS[0], alpha=0.4, linewidth=0)
         ax.axhline(0, color="0.75", linewidth=0.8)

@@ -130,22 +130,22 @@ def cost_table(report: Report) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _curve(scores: list[Scores], bins_of: Callable[[Columns], plots.Floats]) -> plots.Curve:
-    """Mean probability, reader fraction and pixels of each reliability bin, over all cases and repetitions."""
+def reliability_curve(scores: list[Scores], bins_of: Callable[[Columns], plots.Floats]) -> plots.Curve:
+    """Mean probability, reader fraction and pixels of each reliability bin, over all cases; pixels of a repetition."""
     sums = [{n: x.sum(0) for n, x in s.sums(RELIABILITY)[0].items()} for s in scores]
-    n, p, y = np.sum([bins_of(total) for total in sums], axis=0)
+    n, p, y = np.mean([bins_of(total) for total in sums], axis=0)
     full = np.where(n > 0, n, np.nan)
     return p / full, y / full, n
 
 
-def _presence_curve(scores: list[Scores]) -> plots.Curve:
-    """The same over images: P̂, the share of readers who drew anything, and images, in bins of P̂."""
+def presence_curve(scores: list[Scores]) -> plots.Curve:
+    """The same over images: P̂, the share of readers who drew anything, and images of a repetition, in bins of P̂."""
     predicted, readers = (np.concatenate([s.column(c) for s in scores]) for c in ("presence", "presence_readers"))
     bins = np.minimum((predicted * PRESENCE_BINS + 1e-9).astype(int), PRESENCE_BINS - 1)
     n = np.bincount(bins, minlength=PRESENCE_BINS).astype(float)
     full = np.where(n > 0, n, np.nan)
     p, y = (np.bincount(bins, x, minlength=PRESENCE_BINS) / full for x in (predicted, readers))
-    return p, y, n
+    return p, y, n / len(scores)
 
 
 def calibration(report: Report) -> list[Block]:
@@ -153,10 +153,10 @@ def calibration(report: Report) -> list[Block]:
     scores = {label: report.scores(label) for label in report.methods}
     binned = {"all pixels": lambda sums: sums["reliability"], "pixels with probability ≥ 1 %": active}
     panels = {
-        title: {label: _curve(each, bins_of) for label, each in scores.items() if each[0].has(*RELIABILITY)}
+        title: {label: reliability_curve(each, bins_of) for label, each in scores.items() if each[0].has(*RELIABILITY)}
         for title, bins_of in binned.items()
     }
-    presence = {"a lesion is present": {label: _presence_curve(each) for label, each in scores.items()}}
+    presence = {"a lesion is present": {label: presence_curve(each) for label, each in scores.items()}}
     pixels = plots.reliability(panels, "predicted probability", "pixels", report.styles)
     images = plots.reliability(presence, "share of samples that mark anything", "images", report.styles)
     text: list[Block] = [
@@ -171,7 +171,8 @@ def calibration(report: Report) -> list[Block]:
         ),
         report.picture(pixels, "reliability", "Reliability diagram"),
         "Above: of the pixels predicted with a probability, the fraction that readers marked; on the grey line the "
-        "probabilities are right, below it they are too high. Under it: how many pixels stand behind each point.",
+        "probabilities are right, below it they are too high. Under it: how many pixels stand behind each point, "
+        "mean over repetitions.",
         *_table(
             report,
             "presence",
@@ -196,14 +197,18 @@ def ambiguity(report: Report) -> list[Block]:
             f"GED is the squared energy distance between {samples} samples (or the whole support) and the readers; it "
             "is 0 only if both disagree in the same way. Coverage: how near the best sample comes to each reader; "
             "validity: how near the best reader comes to each sample. Figures that depend on the number and kind of "
-            "samples have a best within one kind and number only.",
+            "samples have a best within one kind and number only. A dash under GED, "
+            "debiased: it is defined for independent draws, two at least, and for whole supports; stratified samples, "
+            "such as level sets, are neither.",
         ),
         *_table(
             report,
             "limit",
             "What GED would be with infinitely many samples, where kinds of samples can be compared: debiased for "
             "independent draws, GED itself for a whole support, and for stratified samples GED, which stands in for "
-            "the limit from above.",
+            "the limit from above. A dash under GED, unbiased: it leaves out the pairs of a "
+            "draw with itself, which is right for independent draws alone, two at least; not for a whole support, such "
+            "as an ensemble's members, and not for stratified samples, such as level sets.",
         ),
         *_table(report, "parts", "", folded=True),
         *_table(
@@ -229,7 +234,7 @@ def ambiguity(report: Report) -> list[Block]:
             "out.",
         ),
         *_draws(report),
-        *_hits(report),
+        *hits(report),
     ]
     return text
 
@@ -277,20 +282,25 @@ def _draws(report: Report) -> list[Block]:
     ]
 
 
-def _hits(report: Report) -> list[Block]:
+def hits(report: Report) -> list[Block]:
     """In how many images 0, 1, … samples touch the majority lesion, of methods with several but finitely many."""
     text, rows = _table(report, "hits", ""), []
+    by_members: dict[int, list[dict[str, str]]] = {}
     for label, cells in report.results.cells.items():
         members = cells[0].info["support"]
         if members is None or members < 2:
             continue
-        count = hit_counts(np.concatenate([s.column("member_hits") for s in report.scores(label)]), members)
-        rows += [(label, k, int(n)) for k, n in enumerate(count)]
+        count = np.mean([hit_counts(s.column("member_hits"), members) for s in report.scores(label)], axis=0)
+        rows += [(label, k, n) for k, n in enumerate(count)]
         shares = {f"{k} of {members}": f"{100 * n / max(1, count.sum()):.1f} %" for k, n in enumerate(count)}
-        text.append(Table(pd.DataFrame([{"members that touch it": escape(label)} | shares])))
+        by_members.setdefault(members, []).append({"members that touch it": escape(label)} | shares)
+    text += [Table(pd.DataFrame(shares)) for shares in by_members.values()]
     if rows:
         csv = report.csv(pd.DataFrame(rows, columns=["method", "hits", "images"]), "hits")
-        text.append(f"Images by how many members touch the lesion that at least half of the readers marked ({csv}).")
+        text.append(
+            f"Images by how many members touch the lesion that at least half of the readers marked; in {csv} their "
+            "numbers, mean over repetitions."
+        )
     return text
 
 

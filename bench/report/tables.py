@@ -70,11 +70,11 @@ def percent(share: Estimate) -> str:
 
 def markdown(table: pd.DataFrame, keys: int = 1) -> str:
     """A table of Markdown texts; one too wide for the page in several, each with the first `keys` columns."""
-    parts = [part.to_markdown(index=False, disable_numparse=True) for part in _fitting(table, keys)]
+    parts = [part.to_markdown(index=False, disable_numparse=True) for part in fitting(table, keys)]
     return "\n\n".join([*parts, *([LEFT_OUT] if any("†" in part for part in parts) else [])])
 
 
-def _fitting(table: pd.DataFrame, keys: int) -> list[pd.DataFrame]:
+def fitting(table: pd.DataFrame, keys: int) -> list[pd.DataFrame]:
     """The table's columns in as few parts as fit into PAGE, of about equal numbers."""
     widths = [_width([str(name), *map(str, table.iloc[:, i])]) for i, name in enumerate(table.columns)]
     rest = len(widths) - keys
@@ -88,8 +88,9 @@ def _fitting(table: pd.DataFrame, keys: int) -> list[pd.DataFrame]:
 
 
 def _width(texts: Sequence[str]) -> float:
-    """Pixels of a column whose texts break at spaces."""
-    return CELL + LETTER * max(len(word) for text in texts for word in re.sub(r"[*\\]", "", text).split(" "))
+    """Pixels of a column whose texts break at spaces; of a link its text is seen."""
+    seen = (re.sub(r"\]\([^)]*\)|[*\\]", "", text) for text in texts)
+    return CELL + LETTER * max(len(word) for text in seen for word in text.split(" "))
 
 
 def fold(summary: str, body: str) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 from markdown_it import MarkdownIt
 
 from bench.report.blocks import Block, Fold, Live, Picture, Table, anchor
-from bench.report.tables import LEFT_OUT, one_line
+from bench.report.tables import LEFT_OUT, fitting, one_line
 
 TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
@@ -116,7 +116,13 @@ def _picture(picture: Picture, folder: Path) -> str:
 
 
 def _table(table: Table) -> str:
-    """A table that can be sorted and that scrolls where it is wider than the page; the best and its ties are shaded."""
+    """A table, too wide ones in several that fit, which scroll on narrower screens; what is undefined is explained."""
+    parts = [_part(Table(cells, table.keys)) for cells in fitting(table.cells, table.keys)]
+    return "\n".join([*parts, *([f"<p>{LEFT_OUT}</p>"] if any("†" in part for part in parts) else [])])
+
+
+def _part(table: Table) -> str:
+    """A table that can be sorted; the best and its ties are shaded."""
     columns = [str(name) for name in table.cells.columns]
     heads = "".join(f'<th scope="col">{_breakable(name)}</th>' for name in columns)
     rows = "\n".join(
@@ -124,10 +130,9 @@ def _table(table: Table) -> str:
         for row in table.cells.itertuples(index=False)
     )
     label = html.escape(", ".join(name for name in columns if name))
-    left_out = f"\n<p>{LEFT_OUT}</p>" if "†" in rows else ""
     return (
         f'<div class="table" tabindex="0" role="region" aria-label="Table: {label}"><table class="sortable">\n'
-        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>{left_out}"
+        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bench import report
+from bench.report import index
 from bench.runs.results import read_cases
 from tests.bench import synthetic
 from tests.bench.conftest import quick_pages
@@ -51,6 +52,35 @@ def page(browser: Any, folder: Path, request: pytest.FixtureRequest) -> Iterator
     yield page
     assert complaints == []
     context.close()
+
+
+LONG = "unet[target=fraction,presence=true]+levels"
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Reports of 13 methods, one with a long name, and the page over both."""
+    kinds = list(synthetic.METHODS.values())
+    methods = {name: kinds[k % len(kinds)] for k, name in enumerate([LONG, *(f"method{k}" for k in range(12))])}
+    path = tmp_path_factory.mktemp("reports")
+    with quick_pages():
+        for name in ("lidc-slices-best64", "lidc-slices-seed2020-64-short"):
+            report.write(synthetic.write(path / name, methods=methods, repetitions=1, gallery=False))
+        index.write(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["index.html", "lidc-slices-best64/report.html"])
+def test_every_table_of_many_methods_fits_a_laptop(browser: Any, many: Path, name: str) -> None:
+    """On 1,012 pixels, of which the bar for scrolling takes 15."""
+    page = browser.new_page(viewport={"width": 1012 - 15, "height": 900})
+    page.goto((many / name).as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    page.evaluate("document.querySelectorAll('[data-choice]').forEach((part) => { part.hidden = false; })")
+    boxes = page.locator(".table").evaluate_all("all => all.map((e) => [e.scrollWidth, e.clientWidth, e.ariaLabel])")
+    page.close()
+    assert len(boxes) >= 3
+    assert [label for wide, room, label in boxes if not 0 < wide <= room] == []
 
 
 def column(page: Any, index: int) -> list[str]:

@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_lists_the_best_of_each_report_and_how_stable_ranks_are(folder: Path) -> None:
     answer = bench("index", folder)
     assert answer.code == 0, answer.err
-    assert "timing: no scores" in answer.out
+    assert "timing: listed as another page, without scores\n" in answer.out
     page = Page((folder / "index.html").read_text(encoding="utf-8"))
     assert page.texts["h2"] == ["Are ranks the same on other data?", "Other pages"]
     assert "timing" in page.texts["a"]

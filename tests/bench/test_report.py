@@ -6,16 +6,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Plot
+from PIL import Image
 
 from bench import report, stats
 from bench.report import gallery, plots, sections, tables
-from bench.report.blocks import markdown
+from bench.report.blocks import Table, markdown
 from bench.report.context import Report
 from bench.report.page import warnings_of
 from bench.report.tables import escape
@@ -26,6 +28,7 @@ from tests.bench.conftest import quick_pages
 from uqseg.metrics import figure, figures
 from uqseg.metrics import tables as registered_tables
 
+READERS = ("Ada", "Bob", "Cy", "Dan")
 FORBIDDEN = """
 import sys
 class Forbid:
@@ -186,6 +189,42 @@ def test_cells_that_are_missing_are_named_and_failed_ones_are_not(folder: Path, 
     assert warning == "> **Not finished.** Without scores so far: segnet, repetition 0."
 
 
+def test_counts_are_those_of_one_repetition(folder: Path) -> None:
+    results = read_results(folder)
+    report = Report(results, stats.bootstrap(results.tested, []), "png")
+    scores = report.scores("ensemble")
+    images = len(scores[0].cases)
+    assert len(scores) == 2
+    assert sections.presence_curve(scores)[2].sum() == images
+    assert sections.reliability_curve(scores, lambda sums: sums["reliability"])[2].sum() == images * synthetic.SIZE**2
+    hits = pd.read_csv(folder / "tables/hits.csv").groupby("method")["images"].sum()
+    assert hits["ensemble"] == np.isfinite(scores[0].column("member_hits")).sum()
+
+
+def test_methods_with_equally_many_members_share_a_table(folder: Path, tmp_path: Path) -> None:
+    results = read_results(folder)
+    cells = results.cells | {"twin": results.cells["ensemble"]}
+    results = replace(results, folder=tmp_path, cells=cells)
+    report = Report(results, stats.bootstrap(results.tested, list(figures(table="hits"))), "png")
+    wide = [block.cells for block in sections.hits(report) if isinstance(block, Table) and "4 of 4" in block.cells]
+    assert [table["members that touch it"].tolist() for table in wide] == [["ensemble", "twin"]]
+
+
+def test_pictures_fit_the_page(folder: Path) -> None:
+    """But the gallery, whose tiles keep their size."""
+    pictures = [file for file in folder.glob("pictures/*.png") if not file.name.startswith("gallery")]
+    assert len(pictures) > 8
+    for file in pictures:
+        assert Image.open(file).width <= plots.WIDTH * plots.DPI, file.name
+
+
+def test_the_markers_of_risk_are_evenly_over_the_images() -> None:
+    curves = {"a": (np.linspace(0, 1, 80), np.linspace(0, 0.5, 80))}
+    line = plots.risk_coverage(curves, plots.styles(["a"])).axes[0].get_lines()[0]
+    start, step = line.get_markevery()
+    assert line.get_xdata()[start::step] == pytest.approx(np.arange(1, 9) / 8)
+
+
 def test_names_from_outside_are_shown_as_they_are(tmp_path: Path) -> None:
     label, case = "m|$x$<b>[a=1](u)", "a|b$c$<script>\x1b[31m\n# {}"
     some = {label: synthetic.METHODS["mcdropout"], "_hidden": synthetic.METHODS["unet"]}
@@ -206,7 +245,8 @@ def test_names_from_outside_are_shown_as_they_are(tmp_path: Path) -> None:
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1, block
     assert "claims of the 2020" not in text  # not a test of them
-    assert "Folder `` a\\|b`c ``." in text
+    assert "`folder:a\\|b`: d. Folder `` a\\|b`c ``. |" in text
+    assert "see `uqseg data folder:a\\|b` |" in text
 
 
 def test_on_lidc_the_student_report_stands_in_the_threshold_tables(tmp_path: Path) -> None:
@@ -350,9 +390,9 @@ def test_the_crop_holds_every_outline_and_lies_inside_the_image() -> None:
 def test_the_gallery_shows_each_reader_once_and_no_empty_column(folder: Path) -> None:
     kept = read_results(folder).gallery
     assert kept is not None
-    plot = gallery.draw(kept, 0)
+    plot = gallery.draw(kept, 0, READERS)
     titles = [ax.get_title().partition(":")[0] for ax in plot.axes]
-    assert titles[:7] == ["image", "readers' mean", "readers' deviation", *(f"reader {r + 1}" for r in range(4))]
+    assert titles[:7] == ["image", "readers' mean", "readers' deviation", *READERS]
     several = ["mean", "deviation", *(f"sample {k + 1}" for k in range(4))]
     rows = [several if samples.shape[1] > 1 else ["mean"] for samples in kept.samples.values()]
     assert titles[7:-2] == [title for row in rows for title in row]
@@ -366,15 +406,15 @@ def test_the_gallery_shows_each_reader_once_and_no_empty_column(folder: Path) ->
 def test_weights_and_what_lies_outside_the_crop_are_shown() -> None:
     rng = np.random.default_rng(0)
     masks = np.zeros((1, 2, 64, 64), bool)
-    masks[0, 0, 20:24, 20:24] = True
+    masks[0, 1, 20:24, 20:24] = True
     samples = np.zeros((1, 2, 64, 64), np.uint8)
     samples[0, 0, 20:24, 20:24], samples[0, 1, 60:64, 60:64] = 255, 255
     kept = Gallery({"easiest": "c"}, ("c",), rng.integers(0, 255, (1, 3, 64, 64)).astype(np.uint8), masks,
-                   np.array([[True, False]]), {"m": samples}, {"m": np.array([[0.75, 0.25]])})  # fmt: skip
-    plot = gallery.draw(kept, 0)
+                   np.array([[False, True]]), {"m": samples}, {"m": np.array([[0.75, 0.25]])})  # fmt: skip
+    plot = gallery.draw(kept, 0, READERS)
     assert plot.texts[0].get_text() == "m\n\n25 % of what it marks\nlies outside the crop"
     titles = [ax.get_title() for ax in plot.axes]
-    assert "reader 2" not in titles  # did not read
+    assert titles[3] == "Bob"  # the other did not read
     assert titles[-4:-2] == ["sample 1, weight 0.75", "sample 2, weight 0.25"]
     mean = plot.axes[titles.index("mean")].images[0].get_array()
     assert mean.shape == (32, 32)

@@ -187,3 +187,18 @@ def test_the_optimum_does_not_group_equal_risks_and_takes_light_ones_first() -> 
     assert failure_areas(u, risk, weights)[1, 0] == pytest.approx(first_light)
     assert failure_areas(u, risk, weights)[2, 1] == pytest.approx((3 * 3 / 5 + 1 * 4 / 6) / 6 - first_light)
     assert np.isnan(failure_areas(u, risk, weights)[3, 1])
+
+
+def test_figures_that_a_wrong_answer_has_the_least_of_have_no_direction() -> None:
+    readers = torch.zeros(1, 4, 2, 2, dtype=torch.bool)
+    readers[:, 0] = True
+    right, single, often = (torch.zeros(1, n, 2, 2) for n in (4, 1, 10))
+    right[:, 0], often[:, :4] = 1, 1
+    by_right, by_single = (score(samples, readers, drawn="support") for samples in (right, single))
+    assert by_single.column("ged_cross") < by_right.column("ged_cross")
+    assert by_single.column("ged") > by_right.column("ged") == 0
+    assert score(often, readers[:, 1:], drawn="support").column("ged_limit_misfit") < 0  # nobody drew
+    assert by_right.column("ged_limit_misfit") == 0
+    assert by_right.column("ged_presence_excess") < 0  # the readers themselves
+    for name in ("ged_cross", "ged_limit_misfit", "ged_presence_excess"):
+        assert figure(name).direction == "none", name

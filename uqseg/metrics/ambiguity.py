@@ -166,15 +166,20 @@ declare(
         degenerate="only for independent draws, two at least, and two readers at least",
     )
 )  # fmt: skip
+_MISFIT = (
+    "2 (E d(h,y) − D_m): what better training can remove, 0 for a perfect sampler and below 0 where samples disagree "
+    "far more than the readers; D_m is E d of two draws"
+)
 for _name, _title, _formula in (
-    ("misfit", "2 (cross − D_m)", "2 (E d(h,y) − D_m): what better training can remove; D_m is E d of two draws"),
+    ("misfit", "2 (cross − D_m)", _MISFIT),
     ("spread", "D_m − readers' V", "D_m − E d(y,y'): what is left of ged_limit"),
 ):
     declare(_ambiguity(f"ged_limit_{_name}", _title, (f"ged_limit_{_name}",), tables=("limit",), range=(-2, 2),
-                       direction="lower" if _name == "misfit" else "none", formula=_formula,
+                       direction="none", formula=_formula,
                        degenerate="undefined for a single independent draw"))  # fmt: skip
-declare(_ambiguity("ged_cross", "2 E d(sample, reader)", ("ged_cross",), tables=("parts",), range=(0, 2),
-                   formula="2 Σ w_s v_r d(h_s,y_r)"))  # fmt: skip
+declare(_ambiguity("ged_cross", "2 E d(sample, reader)", ("ged_cross",), tables=("parts",), direction="none",
+                   range=(0, 2), formula="2 Σ w_s v_r d(h_s,y_r); no value is best: a single mask between the readers "
+                   "has less than samples that disagree as they do"))  # fmt: skip
 declare(_ambiguity("ged_samples", "E d(sample, sample)", ("ged_samples",), tables=("parts",), direction="none",
                    formula="Σ w_s w_s' d(h_s,h_s')", depends_on_samples=True))  # fmt: skip
 declare(_ambiguity("ged_readers", "E d(reader, reader)", ("ged_readers",), tables=("parts",), direction="none",
@@ -263,7 +268,8 @@ declare(_place("ged_presence_debiased", "presence, debiased", ("ged_presence_deb
                formula="ged_presence, for independent draws less 2P̂(1−P̂)/(S−1)",
                degenerate="undefined for a single independent draw"))  # fmt: skip
 declare(_place("ged_presence_excess", "presence, excess", ("ged_presence_excess",), range=(-2, 2),
-               formula="ged_presence_debiased less 2P̄(1−P̄)/(R−1): 0 is expected of a perfect sampler",
+               direction="none", formula="ged_presence_debiased less 2P̄(1−P̄)/(R−1): 0 is expected of a perfect "
+               "sampler, less of one that knows these very readers, as the oracle does",
                degenerate="undefined for one reader or a single independent draw"))  # fmt: skip
 declare(_place("ged_drawn", "GED of those that draw", ("ged_drawn",), range=(0, 2), depends_on_samples=True,
                common_cases=True, formula="GED between the samples that draw anything and the readers who did",
