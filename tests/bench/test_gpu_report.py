@@ -6,8 +6,10 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import pandas as pd
+
 from baselines.yardsticks import YARDSTICKS
-from bench import claims
+from bench import claimfiles, claims
 from bench.runs.spec import split, whole_numbers
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +33,7 @@ def test_every_claim_can_be_decided_by_the_cells_of_its_runs(tmp_path: Path) -> 
         if value(words, "--recipe") == "seed2020":
             for label in split(value(words, "--methods")):
                 repetitions.setdefault(label, set()).update(whole_numbers(value(words, "--seeds", "0")))
-    _, groups = claims.read_file()
+    _, groups = claimfiles.read("seed2020", claims.Evidence({}, {}, pd.DataFrame()))
     terms = [term for group in groups for claim in group.parts for _, term in claim.terms]
     assert {term.label for term in terms} <= repetitions.keys() | YARDSTICKS.keys()
     for term in terms:
