@@ -170,7 +170,7 @@ class Bootstrap:
         return marks
 
     def rank(self, figure: str, among: Sequence[str]) -> pd.DataFrame:
-        """Bootstrapped ranks, 1 the best, equals alike: method, rank (of the values), low, high, first (share, ties split).
+        """Bootstrapped ranks, 1 the best: method, rank (of the values), low, high, first (share; equals split it).
 
         Methods without a value are left out; low, high and first are NaN where there are too few patients.
         """
