@@ -56,7 +56,7 @@ def refused(answer: Answer, code: int, *words: str) -> None:
         ("run --methods unet[widht=3]", "Allowed: width, depth"),
         ("run --methods nosuch.module:Thing", "expected importable package.module:Class"),
         ("run --methods json:loads", "expected a subclass of uqseg.methods.Method"),
-        ("run --recipe fast", "unknown recipe 'fast'. Known: best64, cpu64, full, quick, seed2020"),
+        ("run --recipe fast", "unknown recipe 'fast'. Known: best64, ccdm, cpu64, flowssn, full, mose"),
         ("run --data lidc-sym", "unknown data source 'lidc-sym'. Did you mean 'lidc-sim'?"),
         ("run --data folder:/no/such/place", "there is no file or folder '/no/such/place'"),
         ("run --data folder", "needs a path; ask for 'folder:PATH'"),
