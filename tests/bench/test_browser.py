@@ -64,8 +64,8 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     methods = {name: kinds[k % len(kinds)] for k, name in enumerate([LONG, *(f"method{k}" for k in range(12))])}
     path = tmp_path_factory.mktemp("reports")
     with quick_pages():
-        for name in ("lidc-slices-best64", "lidc-slices-seed2020-64-short"):
-            report.write(synthetic.write(path / name, methods=methods, repetitions=1, gallery=False))
+        for name, source in {"lidc-slices-best64": "lidc-sim", "toy-with-a-long-name": "toy"}.items():
+            report.write(synthetic.write(path / name, methods=methods, source=source, repetitions=1, gallery=False))
         index.write(path)
     return path
 
