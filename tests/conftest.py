@@ -6,9 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import settings
 
 from uqseg.data import AnnotatedSet
 
+settings.register_profile("busy", deadline=None)  # whether an example holds does not depend on how busy a machine is
+settings.load_profile("busy")
 os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start; another number of threads rounds differently
 torch.set_num_threads(1)
 
