@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -18,7 +19,9 @@ ROOT = Path(__file__).parents[2]
 def commands(stamps: Path) -> list[list[str]]:
     """What `make gpu-report` would do, with its stamps in a folder."""
     made = ["make", "--dry-run", "--old-file=.venv/installed", "gpu-report", f"GPU={stamps}"]
-    answer = subprocess.run(made, cwd=ROOT, capture_output=True, text=True, check=True)
+    # Inside `make test` it would follow that make's options, and say which directory it enters.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    answer = subprocess.run(made, cwd=ROOT, env=own, capture_output=True, text=True, check=True)
     lines = answer.stdout.replace("\\\n", " ").replace("&&", "\n").splitlines()
     return [shlex.split(line) for line in lines]
 
