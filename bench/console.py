@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -29,6 +30,11 @@ def program() -> str:
 def command() -> str:
     """The command as it was typed."""
     return f"{program()} {shlex.join(word for word in sys.argv[1:] if word != '--debug')}"
+
+
+def without_folders(word: str) -> str:
+    """A word of a command with the folders of this machine left out: folder:/home/me/retina becomes folder:retina."""
+    return re.sub(r"""[^:=,"'\[+]*[/\\]""", "", word.rstrip("/\\"))
 
 
 def debug() -> bool:

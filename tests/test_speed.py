@@ -11,7 +11,7 @@ import torch
 from baselines.peers import plain
 from bench.timing.measure import Work, in_turns, operations, ratio
 from bench.timing.scale import own_memory
-from bench.timing.sections import (
+from bench.timing.works import (
     blob_samples,
     channels_first,
     noise_set,

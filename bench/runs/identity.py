@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -99,8 +98,3 @@ def _content_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> lis
     old = {(e["label"], e["repetition"]): e["scores"] for e in before["cells"]}
     labels = [e["label"] for e in after["cells"] if old.get((e["label"], e["repetition"]), e["scores"]) != e["scores"]]
     return [f"the code of {label} has changed" for label in dict.fromkeys(labels)]
-
-
-def without_folders(word: str) -> str:
-    """A word of a command with the folders of this machine left out: folder:/home/me/retina becomes folder:retina."""
-    return re.sub(r"""[^:=,"'\[+]*[/\\]""", "", word.rstrip("/\\"))

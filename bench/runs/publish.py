@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.console import without_folders
 from bench.report.subgroups import RATED
 from bench.runs import results
-from bench.runs.identity import without_folders
 from bench.runs.results import CellResults
 from uqseg.errors import UsageError
 from uqseg.files import is_taken, write
 
 KEPT = ("case", "patient", "split")  # columns of text that every copy has
-ANONYMOUS = rf"{'|'.join(KEPT)}|read|marked|area_\d+|spacing_[yx]|{'|'.join(RATED)}"
-"""Columns that are kept of cases whose names are hidden: any other number may say whose they are."""
+ANONYMOUS = rf"read|marked|area_\d+|spacing_[yx]|{'|'.join(RATED)}"
+"""Columns of numbers that are kept beside them of cases whose names are hidden: any other may say whose they are."""
 A_PATH = r"(?:^|[\s:])(?:~|[A-Za-z]:)?[/\\]\w"
 
 

@@ -16,9 +16,10 @@ import torch
 
 import uqseg
 from baselines.yardsticks import YARDSTICKS
+from bench.console import without_folders
 from bench.data import remarks
 from bench.runs import keys, results
-from bench.runs.identity import identity, joined, without_folders
+from bench.runs.identity import identity, joined
 from bench.runs.predicted import remarks as remarks_on
 from bench.runs.spec import Cell, Run, cells, shown_label
 from bench.runs.splits import Splits

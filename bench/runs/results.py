@@ -268,6 +268,14 @@ def read_history(file: Path) -> list[dict[str, Any]]:
     return _readable(steps, file)
 
 
+def history_so_far(file: Path) -> list[dict[str, Any]]:
+    """The same of a training that goes on; nothing where there is none that can be read."""
+    try:
+        return read_history(file)
+    except FileError:
+        return []
+
+
 def write_cell(path: Path, scores: Mapping[str, Scores], info: Mapping[str, Any]) -> None:
     """Scores of the splits as scores.parquet and sums.parquet, then cell.json, which says that all is there: these two
     and, where they were written before, cost and history."""

@@ -45,8 +45,7 @@ class Store:
 
     def steps_done(self, fit_name: str) -> int:
         """The step that the history of an unfinished training has reached; 0 where there is none that can be read."""
-        history = self.partial(fit_name) / "history.jsonl"
-        lines = results.read_history(history) if results.is_readable(results.read_history, history) else []
+        lines = results.history_so_far(self.partial(fit_name) / "history.jsonl")
         return int(lines[-1]["step"]) if lines else 0
 
     @contextmanager

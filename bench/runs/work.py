@@ -281,11 +281,12 @@ def train_cell(cell: Cell, splits: Splits, folder: Path, settings: Settings, wat
 def _telling(history: Path, total: int, settings: Settings) -> Iterator[None]:
     """Without progress bars, log a line now and then about the training that writes `history`."""
     ended, started = threading.Event(), time.perf_counter()
-    first = len(_lines(history)) and _lines(history)[-1]["step"]
+    before = results.history_so_far(history)
+    first = before[-1]["step"] if before else 0
 
     def tell() -> None:
         while not ended.wait(EVERY):
-            if lines := _lines(history):
+            if lines := results.history_so_far(history):
                 step, loss = lines[-1]["step"], lines[-1]["loss"]
                 left = (time.perf_counter() - started) / max(step - first, 1) * (total - step)
                 settings.log(f"  step {step} of {total}, loss {loss:.4g}, about {in_words(left)} left")
@@ -297,10 +298,6 @@ def _telling(history: Path, total: int, settings: Settings) -> Iterator[None]:
         yield
     finally:
         ended.set()
-
-
-def _lines(history: Path) -> list[dict[str, Any]]:
-    return results.read_history(history) if results.is_readable(results.read_history, history) else []
 
 
 def _scored(

@@ -12,8 +12,7 @@ import time
 from pathlib import Path
 
 from bench.timing.launch import GRID
-from bench.timing.sections import Budget, Measured, Setting
-from uqseg.device import uses_bf16
+from bench.timing.outcome import Budget, Measured, Setting
 
 WORDS = ["--methods", "ensemble,mcdropout", "--jobs", "2"]
 """Of `uqseg run` in `make bench`."""
@@ -34,7 +33,7 @@ def section(at: Setting) -> Measured:
     measured.notes.append(f"Expected by its plan: {expected:.0f} s; its cells took {happened:.0f} s.")
     what = " ".join(["uqseg run", *words])
     measured.budgets += [
-        Budget(f"{what}: from the command to its report", first, 150 if uses_bf16("auto", at.device) else 240),
+        Budget(f"{what}: from the command to its report", first, 150 if at.precision == "bf16" else 240),
         Budget("the same: its time over what the plan expects, or the reverse", max(happened / expected,
                expected / happened), 1.5, "×"),
         Budget("the same command again, all done", again, 3),

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 
 from bench.timing.measure import Work, operations, profile
-from bench.timing.sections import (
+from bench.timing.outcome import Measured, Setting
+from bench.timing.works import (
     PLAIN_SAMPLES,
-    Measured,
-    Setting,
     channels_first,
     drawing_operations,
     noise_set,
@@ -18,7 +17,6 @@ from bench.timing.sections import (
     training_work,
 )
 from uqseg import methods
-from uqseg.device import uses_bf16
 
 STEPS, SAMPLES, ROUNDS = 10, 16, 3
 
@@ -50,6 +48,6 @@ def _measure(
     """What a work and its plain way, if there is one, take for one of its `steps`, which does `flops` operations."""
     works = ({} if plainly is None else {"plain": plainly}) | {"ours": ours}
     middle = measured.add(what, works, ROUNDS, {"ours": 1}, repeats=steps)
-    measured.computed(what, middle["ours"], flops, "bf16" if uses_bf16("auto", at.device) else "fp32", at)
+    measured.computed(what, middle["ours"], flops, at.precision, at)
     if plainly is not None:
         measured.profiles[what] = profile(ours)

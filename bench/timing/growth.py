@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.report import plots
 from bench.report.tables import markdown
-from bench.timing.sections import Curve
+from bench.timing.outcome import Curve
 
 LINEAR = 1.15
 """A measured power of the data above that is more than noise around 1."""

@@ -20,7 +20,7 @@ from bench.runs.sharing import take
 from bench.runs.splits import load_splits
 from bench.runs.work import Job, wanted
 from bench.timing.measure import in_turns
-from bench.timing.sections import Budget, Curve, Measured, Point, Setting
+from bench.timing.outcome import Budget, Curve, Measured, Point, Setting
 from uqseg.files import write
 from uqseg.metrics import score
 

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench.runs.store import slug
 from bench.timing.measure import Limits
-from bench.timing.sections import Measured
+from bench.timing.outcome import Measured
 from uqseg.device import uses_bf16
 from uqseg.errors import FileError
 from uqseg.files import write

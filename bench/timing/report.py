@@ -16,8 +16,9 @@ from bench.report.tables import markdown
 from bench.runs.record import machine
 from bench.timing import command, each, growth, launch, record, scale
 from bench.timing.measure import limits
+from bench.timing.outcome import Measured, Setting
 from bench.timing.record import Record
-from bench.timing.sections import OVER_LIMIT, SECTIONS, Measured, Setting
+from bench.timing.sections import OVER_LIMIT, SECTIONS
 from uqseg.device import pick_device
 from uqseg.errors import FileError, unknown
 from uqseg.files import write as write_file

@@ -17,7 +17,8 @@ import torch
 
 from bench import stats
 from bench.report.tables import of_figures
-from bench.timing.sections import Curve, Measured, Point, Setting, blob_samples, noise_set
+from bench.timing.outcome import Curve, Measured, Point, Setting
+from bench.timing.works import blob_samples, noise_set
 from uqseg import methods
 from uqseg.data import AnnotatedSet
 from uqseg.metrics import THRESHOLD_STATISTICS, Scores, figures, score

@@ -2,220 +2,39 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from baselines.peers import packages, plain, public
-from bench.timing.measure import Clock, Limits, Ratio, Work, in_turns, operations, profile, ratio
+from bench.timing.measure import Work, in_turns, operations, profile
+from bench.timing.outcome import Budget, Measured, Setting, Share
+from bench.timing.works import (
+    blob_samples,
+    channels_first,
+    drawing_operations,
+    noise_set,
+    plain_sampling_work,
+    plain_training_work,
+    sampling_work,
+    training_work,
+)
 from uqseg import methods
 from uqseg.data import AnnotatedSet, load
-from uqseg.device import Precision, uses_bf16
-from uqseg.methods import Method
 from uqseg.methods.method import normalise
 from uqseg.metrics import Scored, calibration, maps, score
-from uqseg.noise import Noise
-from uqseg.prediction import predict_batches
-from uqseg.samples import Sampler
-from uqseg.training import Training, fit
 
 WIDE = (32, 64, 128, 192)
 DEEP = (*WIDE, 192)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Where and how long to measure."""
-
-    device: torch.device
-    limits: Limits
-    quick: bool
-
-    @property
-    def rounds(self) -> int:
-        return 3 if self.quick else 7
-
-    @property
-    def clock(self) -> Clock:
-        """Of this process alone where the processor computes, so that what else runs counts little."""
-        return "wall" if self.device.type == "cuda" else "processor"
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One line of the report: what took how many times longer than the project's own way."""
-
-    what: str
-    other: str
-    ours: str
-    seconds_other: float
-    seconds_ours: float
-    ratio: Ratio
-    goal: float | None = None
-    clock: Clock = "wall"
-
-
-@dataclass(frozen=True)
-class Budget:
-    """One line of the report: what something costs in `unit`, and what it may cost at most."""
-
-    what: str
-    cost: float
-    at_most: float
-    unit: str = "s"
-
-
-@dataclass(frozen=True)
-class Share:
-    """One line of the report: how near a work comes to the machine's limit."""
-
-    what: str
-    seconds: float
-    work: str
-    limit: str
-    share: float
-    goal: float | None = None
-
-
-@dataclass(frozen=True)
-class Point:
-    """Seconds and bytes of memory at one value of a curve; None where it took too long or failed."""
-
-    value: int
-    seconds: float | None
-    memory: int | None
-
-
-@dataclass(frozen=True)
-class Curve:
-    """How time and memory grow with one thing; the data grow with its `power`, and the time may with the `allowed`
-    power of the data: 2 where pairs are compared."""
-
-    what: str
-    axis: str
-    power: int
-    allowed: int
-    points: list[Point]
-
-    def exponent(self, of: Literal["seconds", "memory"], least: float = 0.0) -> float | None:
-        """Power of the data with which time or memory grows between the last two points that have it; None where one
-        of them is missing or not above `least`."""
-        known = [(p.value, v) for p in self.points if (v := getattr(p, of)) is not None]
-        if len(known) < 2 or min(v for _, v in known[-2:]) <= least:
-            return None
-        (a, first), (b, last) = known[-2:]
-        return float(np.log(last / first) / (self.power * np.log(b / a)))
-
-
-@dataclass
-class Measured:
-    """What a section measured."""
-
-    compared: list[Compared] = field(default_factory=list)
-    shares: list[Share] = field(default_factory=list)
-    budgets: list[Budget] = field(default_factory=list)
-    profiles: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    curves: list[Curve] = field(default_factory=list)
-
-    def add(
-        self,
-        what: str,
-        works: Mapping[str, Work],
-        rounds: int,
-        goals: Mapping[str, float] | None = None,
-        clock: Clock = "wall",
-        repeats: int = 1,
-    ) -> dict[str, float]:
-        """Measure `works` in turns; the first is what the others are compared with. Median seconds of each, for one of
-        the `repeats` times that a work does the same thing."""
-        seconds = {name: s / repeats for name, s in in_turns(works, rounds, clock).items()}
-        middle = {name: float(np.median(s)) for name, s in seconds.items()}
-        first, *others = works
-        for name in others:
-            goal = (goals or {}).get(name)
-            faster = ratio(seconds[first], seconds[name])
-            self.compared.append(Compared(what, first, name, middle[first], middle[name], faster, goal, clock))
-        return middle
-
-    def computed(
-        self, what: str, seconds: float, flops: int, limit: str, at: Setting, goal: float | None = None
-    ) -> None:
-        """The share of the limit ("fp32" or "bf16") of `flops` operations in `seconds`."""
-        rate = getattr(at.limits, limit)
-        share = flops / seconds / rate
-        self.shares.append(Share(what, seconds, f"{flops / 1e9:.1f} GFLOP", f"{limit} matrix product", share, goal))
-
-    def moved(self, what: str, seconds: float, size: int, at: Setting) -> None:
-        """The share of the memory bandwidth of reading `size` bytes once in `seconds`."""
-        share = size / seconds / at.limits.bandwidth
-        self.shares.append(Share(what, seconds, f"{size / 1e6:.0f} MB read once", "memory bandwidth", share))
-
-
-def noise_set(n: int, size: int, readers: int = 4, seed: int = 0) -> AnnotatedSet:
-    """n images of noise; each reader draws a disc of his own size, about as large as nodules are."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:size, :size] - size / 2
-    radius = size * rng.uniform(0.04, 0.16, (n, readers))
-    masks = np.hypot(y, x) < radius[..., None, None]
-    images = rng.integers(0, 256, (n, 1, size, size), dtype=np.uint8)
-    cases = [f"c{i}" for i in range(n)]
-    table = pd.DataFrame({"patient": cases, "case": cases, "split": "train"})
-    spacing = np.full((n, 2), np.nan, np.float32)
-    return AnnotatedSet(images, masks, np.ones((n, readers), bool), table, spacing, "noise")
-
-
-def blob_samples(n: int, samples: int, size: int, seed: int = 0) -> torch.Tensor:
-    """Probability maps float32 (n,samples,size,size): smooth discs whose centres and sizes vary."""
-    rng = np.random.default_rng(seed)
-    grid = np.arange(size, dtype=np.float32) - size / 2
-    shift = (rng.normal(0, 0.03, (n, samples, 2)) * size).astype(np.float32)
-    radius = (size * rng.uniform(0.04, 0.16, (n, samples))).astype(np.float32)
-    y, x = grid - shift[..., :1], grid - shift[..., 1:]
-    away = torch.from_numpy(np.hypot(y[..., :, None], x[..., None, :]) - radius[..., None, None])
-    return (-away).sigmoid_()
-
-
-def channels_first(method: Method[Any], device: torch.device) -> Method[Any]:
-    """A copy of `method` with weights as they come, for the plain way."""
-    return copy.deepcopy(method).to(device).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]
-
-
-def training_work(
-    method: Method[Any], data: AnnotatedSet, steps: int, batch: int, device: torch.device, precision: Precision = "auto"
-) -> Work:
-    """Steps of training without augmentation, the way a run does them."""
-    recipe = Training(steps=steps, batch=batch, augment=False, precision=precision)
-    return lambda: fit(method, data, recipe=recipe, device=str(device), progress=False)
-
-
-def plain_training_work(
-    slow: Method[Any], data: AnnotatedSet, steps: int, batch: int, device: torch.device
-) -> Work | None:
-    """The same steps the plain way; None for a method that has none."""
-    of: Any = slow
-
-    def probunet() -> None:
-        draw = Noise.for_step(batch, "z", device=device).of_cases((6,))
-        plain.train(of.parameters(), data, lambda x, y: plain.probunet_loss(of, x, y, draw), steps, batch, device)
-
-    def ensemble() -> None:
-        for slot, member in enumerate(of.members):
-            plain.train(member.parameters(), data, partial(plain.member_loss, of, slot), steps, batch, device)
-
-    return {"probunet": probunet, "ensemble": ensemble}.get(slow.name)
 
 
 def training(at: Setting) -> Measured:
@@ -235,8 +54,7 @@ def training(at: Setting) -> Measured:
         }
         middle = measured.add(what, works, at.rounds - 2 if at.rounds > 3 else 3, {"ours": 2.5}, repeats=steps)
         flops = operations(works["ours"]) // steps
-        kind = "bf16" if uses_bf16("auto", at.device) else "fp32"
-        measured.computed(what, middle["ours"], flops, kind, at, 0.7)
+        measured.computed(what, middle["ours"], flops, at.precision, at, 0.7)
         measured.computed(f"{what}, in fp32", middle["ours in fp32"], flops, "fp32", at)
         measured.profiles[what] = profile(works["ours"])
     _public_training(measured, at, data, steps, batch)
@@ -283,41 +101,7 @@ def _ensemble(measured: Measured, at: Setting, steps: int, batch: int) -> None:
     works = {"plain": plainly, "ours": training_work(method, data, steps, batch, at.device)}
     what = f"training step, ensemble of 4, batch {batch}, {data.images.shape[-1]}²"
     middle = measured.add(what, works, at.rounds, {"ours": 2}, repeats=steps)
-    kind = "bf16" if uses_bf16("auto", at.device) else "fp32"
-    measured.computed(what, middle["ours"], operations(works["ours"]) // steps, kind, at)
-
-
-PLAIN_SAMPLES = {
-    "probunet": plain.probunet_samples,
-    "mcdropout": plain.mcdropout_samples,
-    "ensemble": plain.ensemble_samples,
-}
-
-
-def sampling_work(sampler: Sampler, images: Any, n: int, precision: Precision = "auto") -> Work:
-    """n samples of uint8 images, the way scoring draws them."""
-    return lambda: list(predict_batches(sampler, images, n, precision=precision))
-
-
-def plain_sampling_work(method: Method[Any], images: Any, n: int) -> Work:
-    """The same samples the plain way."""
-
-    def work() -> None:
-        device = next(method.parameters()).device
-        noise = Noise.for_cases(range(len(images)), "sample", 0, device=device)
-        with torch.inference_mode():
-            x = normalise(torch.from_numpy(images).to(device))
-            PLAIN_SAMPLES[method.name](method, x, n, noise)
-
-    return work
-
-
-def drawing_operations(method: Method[Any], images: Any, n: int) -> int:
-    """Operations of n samples of uint8 images."""
-    device = next(method.parameters()).device
-    noise = Noise.for_cases(range(len(images)), "count", device=device)
-    with torch.no_grad():
-        return operations(partial(method.draw, normalise(torch.from_numpy(images).to(device)), n, noise))
+    measured.computed(what, middle["ours"], operations(works["ours"]) // steps, at.precision, at)
 
 
 def sampling(at: Setting) -> Measured:
@@ -347,8 +131,7 @@ def sampling(at: Setting) -> Measured:
         }
         middle = measured.add(what, works, at.rounds, {"ours": goal} if goal else None)
         flops = drawing_operations(method, images, n)
-        kind = "bf16" if uses_bf16("auto", at.device) else "fp32"
-        measured.computed(what, middle["ours"], flops, kind, at)
+        measured.computed(what, middle["ours"], flops, at.precision, at)
         measured.computed(f"{what}, in fp32", middle["ours in fp32"], flops, "fp32", at)
         measured.profiles[what] = profile(works["ours"])
         measured.shares += [_best_possible(what, middle["plain"], flops, limit, at) for limit in ("fp32", "bf16")]
@@ -462,7 +245,7 @@ def _monai_unet(measured: Measured, at: Setting) -> None:
     }
     middle = measured.add(f"training step, U-Net 16…256, batch 12, {data.images.shape[-1]}²", works, at.rounds)
     for name, work in works.items():
-        kind = "bf16" if name == "ours" and uses_bf16("auto", at.device) else "fp32"
+        kind = at.precision if name == "ours" else "fp32"
         measured.computed(f"training step, {name}", middle[name], operations(work), kind, at)
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bench.timing.each import SAMPLES, STEPS
-from bench.timing.sections import noise_set, sampling_work, training_work
+from bench.timing.works import noise_set, sampling_work, training_work
 from uqseg import methods
 from uqseg.device import pick_device
 from uqseg.metrics import score

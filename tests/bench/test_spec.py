@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.console import without_folders
 from bench.runs import spec
-from bench.runs.identity import differences, without_folders
+from bench.runs.identity import differences
 from bench.runs.record import cell_folder
 from uqseg.errors import UsageError
 

@@ -17,7 +17,7 @@ import torch
 from bench.runs import plan
 from bench.timing import command, record, report, scale
 from bench.timing.measure import Limits, Ratio
-from bench.timing.sections import Budget, Compared, Curve, Measured, Point
+from bench.timing.outcome import Budget, Compared, Curve, Measured, Point
 from tests.bench.conftest import bench
 from uqseg import methods
 

@@ -195,7 +195,8 @@ class Figure:
         columns = {c: x[keep] for c, x in columns.items()}
         kept = np.atleast_2d(np.asarray(weights, float))
         kept = kept if keep.all() else kept[:, keep]
-        return self.from_cases(columns, kept).reshape(len(kept), -1)
+        result = self.from_cases(columns, kept)
+        return result if result.ndim == 2 else result[:, None]
 
     def value(self, scores: Scores, weights: Floats | None = None) -> float:
         """Value over all cases, each counted once or `weights` (N,) times; NaN where a statistic was not scored."""
