@@ -24,7 +24,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("mose", {"sampling": "compact"}),
     ("energy", {"presence": True}),
     ("energy", {"codes": 5}),
-    ("ccdm", {"levels": (16, 16)}),
+    ("ccdm", {"levels": (8, 8)}),
 ]
 every_variant = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=lambda value: str(value))
 

@@ -69,7 +69,7 @@ class CCDM(Method[CCDMOptions]):
     """CCDM: categorical diffusion, from a coin for each pixel to a mask in many steps."""
 
     Options = CCDMOptions
-    version, small = 1, {"levels": (4, 4, 4), "blocks": 1, "times": 4, "steps": 2}
+    version, small = 2, {"levels": (4, 4, 4), "blocks": 1, "times": 4, "steps": 2}
 
     left: Tensor
 
