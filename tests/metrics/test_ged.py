@@ -13,6 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from uqseg.metrics import Scores, figure, figures, score
 from uqseg.metrics.ranks import failure_areas
 from uqseg.metrics.registry import Drawn
+from uqseg.metrics.scored import _products
 from uqseg.seeds import generator
 
 B, S, R, SIDE = 12, 5, 4, 6
@@ -202,3 +203,12 @@ def test_figures_that_a_wrong_answer_has_the_least_of_have_no_direction() -> Non
     assert by_right.column("ged_presence_excess") < 0  # the readers themselves
     for name in ("ged_cross", "ged_limit_misfit", "ged_presence_excess"):
         assert figure(name).direction == "none", name
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (9, 1), (9, 2), (1, 9), (5, 0), (5, 7), (21, 4096), (104, 999)])
+def test_products_of_bytes_and_of_numbers_are_the_same(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    marked = torch.from_numpy(np.random.default_rng(0).random(shape) < 0.5).view(torch.uint8)
+    fast = _products(marked)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    assert torch.equal(fast, _products(marked))
+    assert torch.equal(fast, marked.double() @ marked.double().T)
