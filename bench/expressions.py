@@ -4,7 +4,7 @@ claim      side < side, side > side, or |side| < number
 side       terms and numbers, added and subtracted
 term       figure(label), or a number times one, as 1.02 * brier(unet); with [condition, …] of the cases that count:
            marked=4, subtlety<3, split=train
-A bracket at the end of a claim holds for every term that has none of its own.
+A bracket at the end of a claim holds for every term that has none of its own; before that end, for its own term alone.
 """
 
 from __future__ import annotations
@@ -99,10 +99,12 @@ class _Parser:
             right, other = self._side()
             terms = (*left, *((-factor, term) for factor, term in right))
             claim = Claim(self.text, terms, constant - other, "below" if relation == "below" else "above")
-        last = self._conditions() or (claim.terms[-1][1].conditions if claim.terms else ())
+        last = self._conditions()
         self._skip()
         if self.place < len(self.text) or not claim.terms:
             raise self._wrong()
+        if not last and self.text.rstrip().endswith("]"):  # the last term's own bracket ends the claim
+            last = claim.terms[-1][1].conditions
         everywhere = tuple((by, t if t.conditions else t._replace(conditions=last)) for by, t in claim.terms)
         return replace(claim, terms=everywhere)
 

@@ -197,6 +197,20 @@ def test_a_claim_is_parsed() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "splits"),
+    [
+        ("ged(a) < ged(b)[split=train]", ["train", "train"]),
+        ("|ged(a) - ged(b)| < 0.1 [split=train] ", ["train", "train"]),
+        ("ged(a) - ged(b)[split=train] < -0.1", ["test", "train"]),
+        ("ged(a) < ged(b)[split=train] - 0.1", ["test", "train"]),
+        ("|ged(a) - ged(b)[split=train]| < 0.1", ["test", "train"]),
+    ],
+)
+def test_a_bracket_holds_for_all_terms_only_at_the_end_of_the_claim(text: str, splits: list[str]) -> None:
+    assert [term.split for _, term in parse(text).terms] == splits
+
+
+@pytest.mark.parametrize(
     "text",
     ["", "ged(a)", "ged(a) = ged(b)", "ged(a < 3", "ged() < 3", "ged(a) < ", "1 < 2", "ged(a) < 3 4", "|ged(a)| > 1",
      "ged(a)[marked] < 3", "ged(a)[marked=4 < 3", "ged(a) < 2 * 3", "ged(a) < 2 ged(b)", "ged(a) < 2 * "],
