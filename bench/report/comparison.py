@@ -21,8 +21,9 @@ from uqseg.metrics import Figure, Scores, figure
 def write(a: Path, b: Path, wanted: Sequence[str], to: Path) -> str:
     """Write comparison.md and comparison.csv of two results folders into `to`; the text of the comparison.
 
-    Paired over the test cases that both runs scored, if there are any; otherwise the values of the two runs, each with
-    its own interval, and no test. Methods whose scores are the same numbers in both runs are named, not compared.
+    Paired over the test cases where these are known to be the same in both runs; otherwise the values of the two runs,
+    each with its own interval, and no test. Methods whose scores are the same numbers in both runs are named, not
+    compared.
     """
     chosen = [figure(name) for name in wanted]
     first, second = read_results(a), read_results(b)
@@ -31,21 +32,22 @@ def write(a: Path, b: Path, wanted: Sequence[str], to: Path) -> str:
         raise UsageError(f"compare: '{a}' and '{b}' have no method in common; give two runs that share one.")
     same = [label for label in labels if _equal(first, second, label)]
     labels = [label for label in labels if label not in same]
-    shared = sorted(set(_cases(first)) & set(_cases(second)))
+    apart = _apart(first, second)
+    cases = [] if apart else sorted(_tested(first).cases)
     heads = [f"- {letter}: {escape(r.run['name'])}, {code(r.run['command'])}, commit {escape(r.run['commit'])}"
              for letter, r in (("A", first), ("B", second))]  # fmt: skip
     text = ["# Comparison", "\n".join(heads), _differing(first.run, second.run)]
     if same:
         text.append(f"The same numbers in both runs: {', '.join(map(escape, same))}.")
     if labels:
-        table = _paired(first, second, labels, shared, chosen) if shared else _unpaired(first, second, labels, chosen)
-        alike = _alike(first, second, labels, shared, chosen)
+        table = _unpaired(first, second, labels, chosen) if apart else _paired(first, second, labels, cases, chosen)
+        alike = _alike(first, second, labels, cases, chosen)
         equal = [(escape(label), f.title + tables.ARROWS[f.direction]) for label, f in alike]
         table = table[[pair not in equal for pair in zip(table["method"], table["figure"], strict=True)]]
         names = {label: ", ".join(f.title for other, f in alike if other == label) for label, _ in alike}
         text += [f"Equal in every case: {figures} of {escape(label)}." for label, figures in names.items()]
         text += [tables.markdown(table, 2)] if len(table) else []
-        text.append(_explained(first, second, shared))
+        text.append(_explained(apart, cases))
         write_file(to / "comparison.csv", table.to_csv(index=False).encode())
     page = "\n\n".join(text)
     write_file(to / "comparison.md", f"{page}\n".encode())
@@ -74,8 +76,28 @@ def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, ", ".join(map(str, tree)) if isinstance(tree, list) else str(tree)
 
 
-def _cases(results: Results) -> list[str]:
-    return list(next(iter(results.cells.values()))[0].scores["test"].cases)
+def _tested(results: Results) -> Scores:
+    return next(iter(results.cells.values()))[0].scores["test"]
+
+
+def _apart(first: Results, second: Results) -> str:
+    """Why the test cases of two runs are not paired; "" where they are the same, for which equal names are not enough:
+    folders of files share names, and those of an anonymous copy are numbers of its own."""
+    if first.run["data"]["splits"]["test"]["key"] != second.run["data"]["splits"]["test"]["key"]:
+        return "The test images of the two runs are not the same"
+    copies = [letter for letter, run in (("A", first), ("B", second)) if run.run.get("anonymized")]
+    if copies:
+        return (
+            f"The names of cases in {' and '.join(copies)} are numbers of an anonymous copy, which no other run shares"
+        )
+    a, b = _tested(first), _tested(second)
+    if set(a.cases) != set(b.cases):
+        return "The test cases of the two runs have other names"
+    a, b = (_on(sorted(a.cases), scores) for scores in (a, b))
+    areas = [scores.column("areas_readers") for scores in (a, b) if scores.has("areas_readers")]
+    if not np.array_equal(a.patients, b.patients) or not np.array_equal(areas[0], areas[-1], equal_nan=True):
+        return "Cases of the same name have other patients or masks in the two runs"
+    return ""
 
 
 def _scores(results: Results, label: str) -> list[Scores]:
@@ -150,9 +172,7 @@ def _unpaired(first: Results, second: Results, labels: Sequence[str], wanted: Se
     return pd.DataFrame(rows, columns=["method", "figure", "A", "B"])
 
 
-def _explained(first: Results, second: Results, shared: Sequence[str]) -> str:
-    if not shared:
-        return "The runs share no test case: values with their own 95 % intervals, not paired, no test."
-    alone = len(_cases(first)) - len(shared), len(_cases(second)) - len(shared)
-    rest = f" ({alone[0]} of A and {alone[1]} of B are in one run only and left out)" if any(alone) else ""
-    return f"Paired over the {len(shared)} test cases that both runs scored{rest}; 95 % intervals over patients."
+def _explained(apart: str, cases: Sequence[str]) -> str:
+    if apart:
+        return f"{apart}: values with their own 95 % intervals, not paired, no test."
+    return f"Paired over the {len(cases)} test cases; 95 % intervals over patients."

@@ -40,7 +40,7 @@ def publish(folder: Path, to: Path, anonymous: bool) -> Iterator[str]:
             "run's command again, and publish anew"
         )
     cases, patients = (_names(run.cases[column], anonymous) for column in ("case", "patient"))
-    yield f"run.json: {_publish_record(run.run, to)}"
+    yield f"run.json: {_publish_record(run.run, to, anonymous)}"
     table = run.cases.assign(case=run.cases["case"].map(cases), patient=run.cases["patient"].map(patients))
     dropped = [c for c in table if c not in KEPT and not _may_be_shown(table[c], anonymous)]
     table = table.drop(columns=dropped)
@@ -73,7 +73,7 @@ def _names(names: pd.Series, anonymous: bool) -> dict[str, str]:
     return {name: f"{number:0{len(str(len(different)))}d}" for name, number in zip(different, order, strict=True)}
 
 
-def _publish_record(run: dict[str, Any], to: Path) -> str:
+def _publish_record(run: dict[str, Any], to: Path, anonymous: bool) -> str:
     spec = run["spec"]
     spec |= {
         "data": run["data"]["text"],
@@ -83,7 +83,8 @@ def _publish_record(run: dict[str, Any], to: Path) -> str:
     }
     for part in (run, *run.get("merged", [])):
         part["command"] = shlex.join(map(without_folders, shlex.split(part["command"])))
-    results.write_json(to / "run.json", run | {"spec": spec})
+    anonymous = anonymous or run.get("anonymized", False)
+    results.write_json(to / "run.json", run | {"spec": spec, "anonymized": anonymous})
     return "command and data without their folders"
 
 

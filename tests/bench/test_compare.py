@@ -1,5 +1,7 @@
 """Two results folders side by side: what differs, paired differences, and what is not compared."""
 
+import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ import pandas as pd
 import pytest
 
 from bench.report import comparison
+from bench.runs.publish import publish
 from bench.runs.results import read_cell, read_results, write_cell
 from tests.bench import synthetic
 from uqseg.errors import UsageError
@@ -20,7 +23,7 @@ FEW = {"unet": ("support", 1, 1.5, 0.0), "mcdropout": ("independent", 4, 1.5, 0.
 def spec(width: int, *methods: str) -> dict[str, object]:
     settings = {"unet": {"width": width}}
     return {"recipe_name": "quick", "recipe": {"description": ""}, "samples": 8, "settings": settings,
-            "methods": list(methods or FEW)}  # fmt: skip
+            "methods": list(methods or FEW), "plugins": []}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -61,20 +64,42 @@ def test_the_difference_is_that_of_the_figures(a: Path, b: Path, tmp_path: Path)
     assert float(row["A"]) == pytest.approx(value[a], abs=0.01)
 
 
-def test_runs_without_a_common_case_are_set_side_by_side_without_a_test(a: Path, tmp_path: Path) -> None:
+def of_other_data(a: Path) -> dict[str, object]:
+    """The facts about data of a run whose test images are others."""
+    data = read_results(a).run["data"]
+    return data | {"splits": data["splits"] | {"test": data["splits"]["test"] | {"key": "other"}}}
+
+
+@pytest.mark.parametrize("reason", ["images", "anonymous copy", "names", "masks"])
+def test_cases_that_are_not_known_to_be_the_same_are_set_side_by_side_without_a_test(
+    a: Path, reason: str, tmp_path: Path
+) -> None:
+    """Other images of the same names, as in folders of files; numbers as names; other names; other masks."""
+    change = {"images": {"data": of_other_data(a)}, "anonymous copy": {"anonymized": True},
+              "names": {"case_name": "other {}"}, "masks": {"seed": 1}}[reason]  # fmt: skip
+    worse = FEW | {"unet": ("support", 1, 4.0, 0.2)}
     other = synthetic.write(
-        tmp_path / "other", methods=FEW, gallery=False, yardsticks=(), seed=1, case_name="other {}", spec=spec(8)
+        tmp_path / "other", **{"methods": worse, "spec": spec(8), "gallery": False, "yardsticks": ()} | change
     )
     text = comparison.write(a, other, ["dice@0.5"], tmp_path / "to")
-    assert "share no test case" in text
+    assert re.search(rf"^The .*{reason}.*: values|^Cases .*{reason}.*: values", text, re.MULTILINE)
+    assert "not paired, no test" in text
     assert list(pd.read_csv(tmp_path / "to/comparison.csv")) == ["method", "figure", "A", "B"]
-    assert "specified alike" in text
 
 
-def test_only_shared_cases_are_paired(a: Path, tmp_path: Path) -> None:
-    fewer = synthetic.write(tmp_path / "fewer", methods=FEW, gallery=False, yardsticks=(), patients=15, spec=spec(8))
-    text = comparison.write(a, fewer, ["dice@0.5"], tmp_path / "to")
-    assert "Paired over the 30 test cases that both runs scored (18 of A and 0 of B" in text
+def test_two_anonymous_copies_of_a_run_are_not_paired(b: Path, tmp_path: Path) -> None:
+    """Nor two that are not marked as such, as copies were not once."""
+    for copy in ("x", "y"):
+        list(publish(b, tmp_path / copy, anonymous=True))
+    list(publish(tmp_path / "x", tmp_path / "again", anonymous=False))
+    assert "in A and B are numbers" in comparison.write(tmp_path / "again", tmp_path / "y", ["brier"], tmp_path / "to")
+    for copy in ("x", "y"):
+        run = tmp_path / copy / "run.json"
+        record = json.loads(run.read_text(encoding="utf-8"))
+        del record["anonymized"]
+        run.write_text(json.dumps(record), encoding="utf-8")
+    text = comparison.write(tmp_path / "x", tmp_path / "y", ["brier"], tmp_path / "to")
+    assert "The test cases of the two runs have other names" in text, "only some of the numbers are in both"
 
 
 def test_runs_with_no_method_in_common_are_refused(a: Path, tmp_path: Path) -> None:
