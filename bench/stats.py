@@ -345,9 +345,10 @@ def _common(scores: Sequence[Scores], figure: Figure) -> Rows:
 
 
 def _undefined(scores: Scores, figure: Figure) -> Rows:
-    """The cases (N,) for which a statistic of the figure is undefined; those kept as sums only are always defined."""
+    """The cases (N,) for which all that the figure reads of a statistic is undefined; none of one kept as sums."""
     if not scores.has(*figure.of):
         return np.ones(len(scores), bool)
-    columns = [scores.column(n).reshape(len(scores), -1) for n in figure.of if n not in scores.patient_sums]
+    columns = [scores.column(n) for n in figure.of if n not in scores.patient_sums]
+    columns = [(x if figure.reads is None else x[:, figure.reads]).reshape(len(scores), -1) for x in columns]
     undefined: Rows = np.any([np.isnan(x).all(1) for x in columns] or [np.zeros(len(scores), bool)], axis=0)
     return undefined

@@ -122,6 +122,15 @@ def test_cases_left_out_are_counted_and_marked() -> None:
     assert tables.LEFT_OUT not in tables.markdown(table_of.iloc[1:])
 
 
+def test_left_out_of_a_figure_at_one_threshold_are_cases_undefined_at_that_one() -> None:
+    """Nothing is predicted at 0.9 in two of three images, nor in one of these at 0.1."""
+    prob = np.array([1, 0.5, 0], np.float32)[:, None, None, None] * np.ones((1, 1, 4, 4), np.float32)
+    table = score(prob, np.ones((3, 1, 4, 4), bool), cases=list("abc"), patients=list("pqr"))
+    names = ["precision_image@0.1", "precision_image@0.9", "precision_image_mean", "precision@0.9"]
+    boot = stats.bootstrap({"a": [table]}, [figure(name) for name in names], resamples=20)
+    assert [boot.left_out("a", name) for name in names] == [1, 2, 1, 0]
+
+
 def test_figures_on_common_cases_use_those_that_every_method_has() -> None:
     """Case 0 is undefined for a, case 3 for b; the yardstick y has case 1 alone and does not shrink the others."""
     nan = np.nan

@@ -194,7 +194,7 @@ for _i, _k in enumerate(CURVE):
     declare(_ambiguity(f"ged@{_k}", f"GED of {_k}", ("ged_by_draws",), tables=("draws",), range=(-1, 2), family="ged@k",
                        formula="GED expected from k draws: the debiased sample term times 1 − 1/k",
                        degenerate="undefined for a single draw if k > 1, and for stratified samples",
-                       from_sums=partial(_mean_at, i=_i)))  # fmt: skip
+                       from_sums=partial(_mean_at, i=_i), reads=(_i,)))  # fmt: skip
 
 
 # Whether, and where: d(a,b) = [exactly one is empty] + [both drawn]·(1 − IoU).

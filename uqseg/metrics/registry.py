@@ -131,7 +131,8 @@ class Figure:
     cases where that is defined. from_sums: a function of their sums over cases (undefined ones as 0) and of the number
     of cases where they are defined, both (...,*shape). from_cases: a function of all cases at once, of columns (N,) and
     weights (K,N), to (K,); cases with an undefined value are left out. place: from_cases gives (K,J), what J figures of
-    the same statistics share, and this is the one at that place.
+    the same statistics share, and this is the one at that place. reads: the entries of its statistics' first axis that
+    from_sums reads, default all.
     tables: where it stands in the report, its home first. family: figures that share a row of the definitions page.
     depends_on_samples: comparable only between equal kinds and numbers of samples.
     common_cases: methods are compared over the cases where it is defined for all of them.
@@ -155,6 +156,7 @@ class Figure:
     from_sums: Callable[[Columns, Columns], Floats] | None = field(default=None, repr=False, compare=False)
     from_cases: Callable[[Columns, Floats], Floats] | None = field(default=None, repr=False, compare=False)
     place: int = 0
+    reads: tuple[int, ...] | None = None
 
     @property
     def table(self) -> str:

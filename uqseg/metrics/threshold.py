@@ -135,6 +135,7 @@ def _declare(name: str, reference: str, suffix: str, t: float | None) -> None:
                 degenerate=DEGENERATE[name],
                 family=name,
                 from_sums=finish,
+                reads=tuple(at),
             )
         )
 
