@@ -119,18 +119,19 @@ def test(claim: Claim, evidence: Evidence) -> Answer:
     missing = [t.label for _, t in claim.terms if t.label not in evidence.labels(t.split)]
     if missing:
         return _untested(claim, f"add {', '.join(dict.fromkeys(missing))} to --methods")
-    value, drawn, patients = claim.constant, np.zeros(1), 2**31
+    value, drawn, patients, fewest = claim.constant, np.zeros(1), 2**31, 2**31
     for factor, term in claim.terms:
         boot = _bootstrap(claim, term, evidence)
         if boot is None:
             return _untested(claim, f"no case has{_conditions(term)}")
         point, draws = boot.values(term.label, term.figure)
         value, patients = value + factor * point, min(patients, boot.patients)
+        fewest = min(fewest, boot.fewest(term.figure, term.label))
         drawn = drawn + factor * draws
     drawn = (drawn + claim.constant)[np.isfinite(drawn)]
-    _, low, high = stats.estimate(value, drawn, patients)
+    _, low, high = stats.estimate(value, drawn, fewest)
     if not np.isfinite(low):
-        reason = "undefined on these cases" if patients >= stats.FEWEST else "too few patients"
+        reason = "too few patients" if np.isfinite(value) else "undefined on these cases"
         return _untested(claim, reason)._replace(difference=value, patients=patients)
     p, floor = _p(drawn, claim)
     return Answer(

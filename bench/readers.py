@@ -28,10 +28,13 @@ def study(data: AnnotatedSet, common: Floats | None = None) -> Study:
     known = bool(np.isfinite(data.spacing).all())
     areas = np.where(data.read, pixels * (data.spacing.astype(float).prod(1, keepdims=True) if known else 1.0), np.nan)
     places = list(combinations(range(data.readers), 2))
-    points, draws, patients = of_pairs(data, common, places)
-    overall = {name: _mean(points[name], draws[name], data.table["patient"].nunique()) for name in FIGURES}
+    points, draws, seen = of_pairs(data, common, places)
+    overall = {name: _mean(points[name], draws[name], int(seen[name].any(1).sum())) for name in FIGURES}
     pairs = {
-        pair: {name: stats.estimate(float(points[name][i]), draws[name][:, i], int(patients[i])) for name in FIGURES}
+        pair: {
+            name: stats.estimate(float(points[name][i]), draws[name][:, i], int(seen[name][:, i].sum()))
+            for name in FIGURES
+        }
         for i, pair in enumerate(places)
     }
     persons = data.readers_are_persons
@@ -60,8 +63,8 @@ def overlaps(data: AnnotatedSet) -> Floats:
 
 def of_pairs(
     data: AnnotatedSet, common: Floats, places: Sequence[tuple[int, int]]
-) -> tuple[dict[str, Floats], dict[str, Floats], NDArray[np.int64]]:
-    """Each of FIGURES of every pair (P,), its resamples (K,P), and of how many patients it is."""
+) -> tuple[dict[str, Floats], dict[str, Floats], dict[str, NDArray[np.bool_]]]:
+    """Each of FIGURES of every pair (P,), its resamples (K,P), and of which patients it is, (N,P)."""
     i, j = np.array(places, int).reshape(-1, 2).T
     both = data.read[:, i] & data.read[:, j]
     a, b, shared = common[:, i, i], common[:, j, j], common[:, i, j]
@@ -76,11 +79,11 @@ def of_pairs(
     }  # fmt: skip
     weights, codes = stats.patient_weights(data.table["patient"].tolist(), stats.RESAMPLES)
     weights = np.concatenate([np.ones((1, weights.shape[1])), weights])  # the first row: every patient once
-    sums = {}
+    sums, seen = {}, {}
     for name, values in parts.items():
         of_patients = np.zeros((weights.shape[1], len(places)))
         np.add.at(of_patients, codes, values.astype(float))
-        sums[name] = weights @ of_patients
+        sums[name], seen[name] = weights @ of_patients, of_patients > 0
     figures = {
         "dice": _ratio(sums["dice"], sums["drew"]),
         "iou": _ratio(sums["iou"], sums["drew"]),
@@ -88,9 +91,8 @@ def of_pairs(
         "presence": _ratio(sums["both"] - sums["has_a"] - sums["has_b"] + 2 * sums["drew"], sums["both"]),
         "presence_kappa": kappa(sums["drew"], sums["has_a"], sums["has_b"], sums["both"]),
     }
-    read = np.zeros((weights.shape[1], len(places)), bool)
-    np.logical_or.at(read, codes, both)
-    return {n: x[0] for n, x in figures.items()}, {n: x[1:] for n, x in figures.items()}, read.sum(0)
+    counted = {n: seen["drew" if n in ("dice", "iou") else "both"] for n in figures}
+    return {n: x[0] for n, x in figures.items()}, {n: x[1:] for n, x in figures.items()}, counted
 
 
 def kappa(both: Floats, a: Floats, b: Floats, n: Floats) -> Floats:

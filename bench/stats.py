@@ -54,6 +54,7 @@ class Bootstrap:
     """Figures of M methods with their resamples: point (M,F) and draws (M,K,F), NaN where undefined.
 
     undefined (M,F): cases of all repetitions for which a statistic of the figure is undefined.
+    defined (M,F): patients in whom the figure has a value, of the repetition with the fewest.
     kinds: per method the kind of its samples and their number.
     """
 
@@ -62,6 +63,7 @@ class Bootstrap:
     point: Floats
     draws: Floats
     undefined: NDArray[np.int64]
+    defined: NDArray[np.int64]
     patients: int
     images: int
     repetitions: dict[str, int]
@@ -76,7 +78,11 @@ class Bootstrap:
         return float(self.point[m, f]), self.draws[m, :, f]
 
     def estimate(self, label: str, figure: str) -> Estimate:
-        return estimate(*self.values(label, figure), self.patients)
+        return estimate(*self.values(label, figure), self.fewest(figure, label))
+
+    def fewest(self, figure: str, *labels: str) -> int:
+        """Patients in whom a figure has a value, of that of some methods for which they are fewest."""
+        return int(self.defined[[self.labels.index(label) for label in labels], self._columns[figure]].min())
 
     def left_out(self, label: str, figure: str) -> int:
         """Cases, counted in every repetition, that have no value of a figure."""
@@ -86,7 +92,7 @@ class Bootstrap:
         """a − b of one figure, on the same resamples."""
         (value, drawn), (other, others) = self.values(a, figure), self.values(b, figure)
         drawn = (drawn - others)[np.isfinite(drawn - others)]
-        result = estimate(value - other, drawn, self.patients)
+        result = estimate(value - other, drawn, self.fewest(figure, a, b))
         if not np.isfinite(result.low):
             return Difference(*result, np.nan, False, np.nan)
         beyond = min((drawn <= 0).sum(), (drawn >= 0).sum())
@@ -157,9 +163,7 @@ class Bootstrap:
 
         A figure that depends on the number and kind of the samples has a best for each kind and number.
         """
-        if self.patients < FEWEST:
-            return {}
-        among = [label for label in among if np.isfinite(self.values(label, figure)[0])]
+        among = [label for label in among if self.fewest(figure, label) >= FEWEST]
         marks: dict[str, str] = {}
         apart = self.figure(figure).depends_on_samples
         for kind in dict.fromkeys(self.kinds.get(label) if apart else None for label in among):
@@ -182,7 +186,7 @@ class Bootstrap:
         ranked = pd.DataFrame(drawn).rank(method="min").to_numpy()
         is_first = drawn == np.nanmin(drawn, axis=0)
         tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-        enough = self.patients >= FEWEST
+        enough = min(self.defined[rows, f], default=0) >= FEWEST
         low, high = np.nanquantile(ranked, tails, axis=1) if enough else np.full((2, len(rows)), np.nan)
         return pd.DataFrame(
             {
@@ -202,7 +206,7 @@ class Bootstrap:
         value, start, end = (np.r_[self.values(x, figure)[0], self.values(x, figure)[1]]
                              for x in (label, "background", "oracle"))  # fmt: skip
         share = (value - start) / np.where(end != start, end - start, np.nan)
-        return estimate(float(share[0]), share[1:], self.patients)
+        return estimate(float(share[0]), share[1:], self.fewest(figure, label, "background", "oracle"))
 
     def summary(self) -> pd.DataFrame:
         """A row for each method and figure: method, figure, value, low, high, left_out."""
@@ -284,12 +288,13 @@ def bootstrap(
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:  # NumPy lets go of the lock
         values = list(threads.map(lambda w: _values_of(w[1], figures, common, weights, codes), work))
     left_out = np.zeros((len(tables), len(figures)), np.int64)
-    point, draws = [], []
+    point, draws, defined = [], [], []
     for m, (label, repetitions) in enumerate(tables.items()):
         each = [value for (other, _), value in zip(work, values, strict=True) if other == label]
         shares = repetition_weights(label, len(each), count, seed)[..., None]
-        point.append(np.mean([value[0] for value in each], axis=0))
-        draws.append(sum(np.where(shares[:, i] > 0, value[1:] * shares[:, i], 0) for i, value in enumerate(each)))
+        point.append(np.mean([value[0] for value, _ in each], axis=0))
+        draws.append(sum(np.where(shares[:, i] > 0, value[1:] * shares[:, i], 0) for i, (value, _) in enumerate(each)))
+        defined.append(np.min([patients for _, patients in each], axis=0))
         for i, f in enumerate(figures):
             outside = ~common[f.name] if f.name in common else np.zeros(len(first), bool)
             left_out[m, i] = sum((_undefined(s, f) | outside).sum() for s in repetitions)
@@ -299,6 +304,7 @@ def bootstrap(
         point=np.array(point),
         draws=np.array(draws),
         undefined=left_out,
+        defined=np.array(defined),
         patients=weights.shape[1],
         images=len(first),
         repetitions={label: len(repetitions) for label, repetitions in tables.items()},
@@ -308,19 +314,24 @@ def bootstrap(
 
 def _values_of(
     scores: Scores, figures: Sequence[Figure], common: Mapping[str, Rows], weights: Floats, codes: NDArray[np.intp]
-) -> Floats:
-    """Every figure of one table over each of K+1 weightings of P patients: (K+1,F)."""
-    values = np.full((len(weights), len(figures)), np.nan)
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Every figure of one table over each of K+1 weightings of P patients, (K+1,F), and in how many it has a value."""
+    values, defined = np.full((len(weights), len(figures)), np.nan), np.zeros(len(figures), np.int64)
     computable = [(i, f) for i, f in enumerate(figures) if scores.has(*f.of)]
     of_sums = [(i, f) for i, f in computable if f.kind == "sums"]
-    all_sums = _sums(scores, sorted({n for _, f in of_sums if f.name not in common for n in f.of}), weights)
+    of_patients = scores.sums(sorted({n for _, f in of_sums if f.name not in common for n in f.of}))
+    weighted = _weighted(of_patients, weights)
     for i, f in of_sums:
-        sums, counts = all_sums
+        each, (sums, counts) = of_patients, weighted
         if f.name in common:
             kept = common[f.name]
-            sums, counts = _sums(scores.take(kept), f.of, weights[:, np.unique(codes[kept])])
+            each = scores.take(kept).sums(f.of)
+            sums, counts = _weighted(each, weights[:, np.unique(codes[kept])])
         values[:, i] = f.of_sums({n: sums[n] for n in f.of}, {n: counts[n] for n in f.of})
+        defined[i] = np.isfinite(f.of_sums(*({n: part[n] for n in f.of} for part in each))).sum()
     of_cases = [(i, f, {n: scores.column(n) for n in f.of}) for i, f in computable if f.kind == "cases"]
+    for i, _, columns in of_cases:
+        defined[i] = len(np.unique(codes[np.all([np.isfinite(x) for x in columns.values()], axis=0)]))
     for start in range(0, len(weights), BLOCK):
         block, shared = slice(start, start + BLOCK), dict[object, Floats]()
         weights_of_cases = weights[block].take(codes, 1)
@@ -329,12 +340,12 @@ def _values_of(
             if key not in shared:
                 shared[key] = f.shared_of_cases(columns, weights_of_cases)
             values[block, i] = shared[key][:, f.place]
-    return values
+    return values, defined
 
 
-def _sums(scores: Scores, names: Sequence[str], weights: Floats) -> list[dict[str, Floats]]:
-    """Sums of statistics over each weighting (K,P) of the patients, and the numbers of defined cases: (K,*shape)."""
-    return [{n: np.tensordot(weights, x, 1) for n, x in part.items()} for part in scores.sums(names)]
+def _weighted(of_patients: Sequence[Mapping[str, Floats]], weights: Floats) -> list[dict[str, Floats]]:
+    """Sums and numbers of patients (P,*shape) as those of each weighting (K,P) of the patients: (K,*shape)."""
+    return [{n: np.tensordot(weights, x, 1) for n, x in part.items()} for part in of_patients]
 
 
 def _common(scores: Sequence[Scores], figure: Figure) -> Rows:

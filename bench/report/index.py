@@ -183,4 +183,4 @@ def agreement(a: Bootstrap, b: Bootstrap, name: str, among: list[str]) -> Estima
         signs.append(np.sign(values[upper[0]] - values[upper[1]]))
     count = min(part.shape[1] for part in signs)
     tau = (signs[0][:, :count] * signs[1][:, :count]).mean(0)
-    return stats.estimate(float(tau[0]), tau[1:], min(a.patients, b.patients))
+    return stats.estimate(float(tau[0]), tau[1:], min(a.fewest(name, *among), b.fewest(name, *among)))

@@ -34,7 +34,8 @@ def table(results: Results) -> pd.DataFrame:
         for name in COLUMNS:
             means = [_mean(patient[name].to_numpy(float), weights) for patient in each]
             drawn = (shares * np.stack(means, 1)).sum(1)
-            rows.append((label, name, *stats.estimate(float(drawn[0]), drawn[1:], len(patients))))
+            fewest = min(patient[name].count() for patient in each)
+            rows.append((label, name, *stats.estimate(float(drawn[0]), drawn[1:], fewest)))
     return pd.DataFrame(rows, columns=["method", "figure", "value", "low", "high"])
 
 

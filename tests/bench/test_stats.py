@@ -208,6 +208,23 @@ def test_below_ten_patients_nothing_is_tested() -> None:
     assert boot.marks("x", ["a", "b"]) == {}
 
 
+def test_the_patients_that_count_are_those_in_whom_the_figure_has_a_value() -> None:
+    """Of twelve patients two have a lesion: pooled or per image, their sensitivity has no interval and no test."""
+    rng = np.random.default_rng(0)
+    masks = np.zeros((12, 1, 4, 4), bool)
+    masks[:2] = True
+    several = {n: score(rng.random((12, 1, 4, 4), np.float32), masks, cases=list("abcdefghijkl")) for n in ("a", "b")}
+    names = ["sensitivity@0.5", "sensitivity_image@0.5", "accuracy@0.5"]
+    boot = stats.bootstrap({n: [each] for n, each in several.items()}, [figure(name) for name in names])
+    assert boot.defined.tolist() == [[2, 2, 12]] * 2
+    for name in names:
+        tested = name == "accuracy@0.5"
+        assert np.isfinite(boot.estimate("a", name).low) == tested
+        assert np.isfinite(boot.differences(name, "a")["p"].iloc[0]) == tested
+        assert np.isfinite(boot.rank(name, ["a", "b"])["low"]).all() == tested
+        assert bool(boot.marks(name, ["a", "b"])) == tested
+
+
 def test_nothing_is_marked_that_learned_nothing() -> None:
     patients = [f"p{i}" for i in range(40)]
     base = np.random.default_rng(0).normal(size=40)
@@ -240,6 +257,7 @@ def test_ranks_split_first_places_among_ties() -> None:
         np.array([[1.0], [1.0], [4.0]]),
         drawn,
         np.zeros((3, 1), int),
+        np.full((3, 1), 20),
         20,
         20,
         {},
