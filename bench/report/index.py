@@ -20,7 +20,6 @@ from uqseg.errors import FileError, UsageError
 from uqseg.files import write as write_file
 from uqseg.metrics import figure
 
-BEST = ("ged_limit", "ged", "hm_iou", "dice@0.5", "brier")
 FEWEST = 3  # methods, below which an order says nothing
 
 
@@ -65,10 +64,10 @@ def write(folder: Path) -> list[str]:
 
 
 def scored(results: Results) -> Scored:
-    """A report's figures of BEST, bootstrapped. UsageError where it has no scores of a method."""
+    """A report's figures of RANKED, bootstrapped. UsageError where it has no scores of a method."""
     if not results.cells:
         raise UsageError("no method has scores")
-    return Scored(results, stats.bootstrap(results.tested, [figure(name) for name in BEST]))
+    return Scored(results, stats.bootstrap(results.tested, [figure(name) for name in RANKED]))
 
 
 def _best(folder: Path, reports: Mapping[str, Scored]) -> list[Block]:
@@ -83,15 +82,16 @@ def _best(folder: Path, reports: Mapping[str, Scored]) -> list[Block]:
             "test": f"{boot.images} images, {boot.patients} patients",
             "methods": str(len(report.methods)),
         }
-        for f in map(figure, BEST):
+        for f in map(figure, RANKED):
             best, ties = boot.best(f.name, report.methods)
             value = tables.with_interval(boot.estimate(best, f.name)) if best else "–"
-            tied = f", {len(ties)} tied" if ties and boot.patients >= stats.FEWEST else ""
+            tied = f", {len(ties)} tied" if ties else ""
             row[f.title + tables.ARROWS[f.direction]] = f"{value} {escape(best)}{tied}" if best else value
         rows.append(row)
     text = (
         "The best method of each report by value, with its 95 % interval over patients and repetitions and the number "
-        "of methods that tie with it. Values of different data are not comparable."
+        "of methods that tie with it, by figures in which samples of any kind and number can be compared. Values of "
+        "different data are not comparable."
     )
     return [text, Table(pd.DataFrame(rows))]
 

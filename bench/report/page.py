@@ -27,9 +27,9 @@ from uqseg.metrics import figure, figures, older_figures
 BEST_BY = {
     "ged_limit": "whether the samples disagree as the readers do",
     "dice@0.5": "overlap of the mean map with each reader",
-    "brier": "the mean map's probabilities",
 }
-"""The figures of the page's first sentences; the first decides which method the rest speaks of."""
+"""The figures of the page's first sentences, in which samples of any kind and number can be compared; the first decides
+which method the rest speaks of."""
 
 
 SAME_BITS = (
@@ -191,7 +191,7 @@ def _answer(report: Report) -> str:
         value = tables.with_interval(boot.estimate(best, f.name))
         tied = f"; a tie with {', '.join(map(escape, ties))}" if ties else "; no tie" if len(methods) > 1 else ""
         doubt = "" if boot.learned(best, f.name) else "; **not shown to be better than an answer that sees no image**"
-        untested = boot.patients < stats.FEWEST
+        untested = boot.fewest(f.name, best) < stats.FEWEST
         sure = "; not tested, too few patients" if untested else tied + doubt
         lines.insert(2, f"- **Best by {f.title}** ({BEST_BY[f.name]})**:** {escape(best)}, {value}{sure}.")
     if boot.patients >= stats.FEWEST:
@@ -221,7 +221,7 @@ def _answer(report: Report) -> str:
 
 
 def _beaten(report: Report) -> str:
-    """Which methods do not beat the better of background and prevalence on Dice, Brier and GED beyond doubt."""
+    """Which methods do not beat the better of background and prevalence on each of BEST_BY beyond doubt."""
     short = {f.title: [m for m in report.methods if not report.boot.learned(m, f.name)] for f in map(figure, BEST_BY)}
     texts = [f"{', '.join(map(escape, labels))} on {title}" for title, labels in short.items() if labels]
     if not texts:

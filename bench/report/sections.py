@@ -20,7 +20,8 @@ from uqseg.metrics.ambiguity import hit_counts
 from uqseg.metrics.calibration import active
 from uqseg.metrics.registry import Columns
 
-RANKED = ("ged_limit", "dice@0.5", "brier")
+RANKED = ("ged_limit", "dice@0.5")
+"""Figures by which methods are ranked: samples of any kind and number can be compared in them."""
 SUBGROUPS = ("ged_limit", "dice@0.5")
 IN_ONE_PLOT = 8  # methods with all their subgroups; of more each trait has a plot, and its names above it
 SUBGROUP_RESAMPLES = 1000
@@ -43,7 +44,7 @@ def _table(report: Report, name: str, text: str, *, folded: bool = False, yardst
 
 
 def ranks(report: Report) -> list[Block]:
-    """Rank intervals by three figures, and paired differences from the best method and from the U-Net."""
+    """Rank intervals by each of RANKED, and paired differences from the best method and from the U-Net."""
     methods, boot = report.methods, report.boot
     wanted = [f for f in map(figure, RANKED) if report.has(f)]
     if len(methods) < 2 or boot.patients < stats.FEWEST or not wanted:

@@ -64,12 +64,12 @@ def test_agreement_is_1_for_the_same_order_and_minus_1_for_the_opposite(folder: 
     spread = np.broadcast_to(values, boot.draws.shape).copy()
     up = replace(boot, point=spread[:, 0], draws=spread)
     down = replace(boot, point=-spread[:, 0], draws=-spread)
-    assert tuple(index.agreement(up, up, "brier", list(SOME))) == (1, 1, 1)
-    assert tuple(index.agreement(up, down, "brier", list(SOME))) == (-1, -1, -1)
+    assert tuple(index.agreement(up, up, "ged_limit", list(SOME))) == (1, 1, 1)
+    assert tuple(index.agreement(up, down, "ged_limit", list(SOME))) == (-1, -1, -1)
     last = up.point.copy()
     last[2] = 0  # 1, 2, 0: one pair of three keeps its order
     mixed = replace(up, point=last)
-    assert index.agreement(up, mixed, "brier", list(SOME)).value == pytest.approx(-1 / 3)
+    assert index.agreement(up, mixed, "ged_limit", list(SOME)).value == pytest.approx(-1 / 3)
 
 
 def test_a_folder_without_reports_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from bench import stats
-from bench.report import tables
+from bench.report import page, sections, tables
 from uqseg.metrics import Figure, Scores, figure, figures, score
 from uqseg.metrics.ranks import weighted_spearman
 
@@ -280,5 +280,7 @@ def test_the_share_of_the_way_by_hand() -> None:
     assert np.isnan(level.share_of_way("x", "m").value)
 
 
-def test_the_figures_of_the_first_sentences_exist() -> None:
-    assert [figure(n).direction for n in ("ged_limit", "dice@0.5", "brier")] == ["lower", "higher", "lower"]
+@pytest.mark.parametrize("name", [*page.BEST_BY, *sections.RANKED])
+def test_what_the_first_sentences_and_the_ranks_compare_can_be_compared(name: str) -> None:
+    assert not figure(name).depends_on_samples
+    assert figure(name).direction != "none"
