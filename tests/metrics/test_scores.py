@@ -192,6 +192,18 @@ def test_the_summary_and_the_definitions() -> None:
     assert figure("ged_drawn").common_cases
 
 
+def test_what_a_perfect_sampler_scores_says_which_figures_depend_on_the_number_of_samples() -> None:
+    """Readers and samples mark all of an image with a chance of its own: P̂ of two draws is far from it, of 32 near."""
+    rng, images = np.random.default_rng(0), 1000
+    chance = rng.uniform(0, 1, (images, 1))
+    masks, many, few = (rng.random((images, n)) < chance for n in (4, 32, 2))
+    a, b = (score(x[..., None, None].astype(np.float32), masks[..., None, None]) for x in (few, many))
+    for name, direction in (("presence_ece", 1), ("presence_brier", 1), ("presence_auroc", -1)):
+        assert direction * (figure(name).value(a) - figure(name).value(b)) > 0.02, name
+        assert figure(name).depends_on_samples
+    assert figure("ged_limit").value(a) == pytest.approx(figure("ged_limit").value(b), abs=0.02)
+
+
 WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = sys.modules["scipy"] = None

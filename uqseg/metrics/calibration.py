@@ -206,12 +206,13 @@ def _dispute(values: Columns, weights: Floats) -> Floats:
 _PRESENCE = "P̂ = Σ w_s [h_s ≠ ∅] against the share of readers who drew anything"
 _both = ("presence", "presence_readers")
 declare(Figure("presence_ece", "presence ECE", _both, "lower", ("presence",),
-               f"ECE over images, 15 bins, of {_PRESENCE}", _ECE, from_cases=_presence_bins))  # fmt: skip
+               f"ECE over images, 15 bins, of {_PRESENCE}", _ECE, depends_on_samples=True,
+               from_cases=_presence_bins))  # fmt: skip
 declare(Figure("presence_brier", "presence Brier", ("presence_brier",), "lower", ("presence",),
-               f"mean (P̂ − [y_r ≠ ∅])²; {_PRESENCE}", "Brier 1950"))  # fmt: skip
+               f"mean (P̂ − [y_r ≠ ∅])²; {_PRESENCE}", "Brier 1950", depends_on_samples=True))  # fmt: skip
 declare(Figure("presence_auroc", "AUROC of dispute", _both, "higher", ("presence",),
                "AUROC of P̂(1−P̂) for images where the readers disagree about presence", "Hanley and McNeil 1982",
-               degenerate="undefined with one class only", from_cases=_dispute))  # fmt: skip
+               degenerate="undefined with one class only", depends_on_samples=True, from_cases=_dispute))  # fmt: skip
 
 
 @statistic("area_error")
