@@ -193,12 +193,13 @@ def test_the_summary_and_the_definitions() -> None:
 
 
 def test_what_a_perfect_sampler_scores_says_which_figures_depend_on_the_number_of_samples() -> None:
-    """Readers and samples mark all of an image with a chance of its own: P̂ of two draws is far from it, of 32 near."""
+    """Readers and samples mark the one pixel of an image with a chance of its own: 32 draws are nearer to it than 2."""
     rng, images = np.random.default_rng(0), 1000
     chance = rng.uniform(0, 1, (images, 1))
     masks, many, few = (rng.random((images, n)) < chance for n in (4, 32, 2))
     a, b = (score(x[..., None, None].astype(np.float32), masks[..., None, None]) for x in (few, many))
-    for name, direction in (("presence_ece", 1), ("presence_brier", 1), ("presence_auroc", -1)):
+    rising = ("presence_ece", "presence_brier", "ece", "ece_active", "ece_adaptive", "ace", "mce", "brier")
+    for name, direction in (*((name, 1) for name in rising), ("presence_auroc", -1)):
         assert direction * (figure(name).value(a) - figure(name).value(b)) > 0.02, name
         assert figure(name).depends_on_samples
     assert figure("ged_limit").value(a) == pytest.approx(figure("ged_limit").value(b), abs=0.02)

@@ -111,7 +111,8 @@ def _binned(name: str, title: str, finish: Callable[[Floats], Floats], **more: A
     column = "reliability_fine" if name == "ece_adaptive" else "reliability"
     of = ("reliability", "reliability_first_active") if name == "ece_active" else (column,)
     from_sums = lambda sums, counts: finish(active(sums) if len(of) > 1 else np.asarray(sums[column]))  # noqa: E731
-    declare(Figure(name, title, of, "lower", from_sums=from_sums, degenerate="undefined without a pixel", **more))
+    declare(Figure(name, title, of, "lower", depends_on_samples=True, from_sums=from_sums,
+                   degenerate="undefined without a pixel", **more))  # fmt: skip
 
 
 _BINNED = "Σ_b n_b/N · |mean p̄ − mean ȳ| over 15 equal-width bins"
