@@ -24,7 +24,6 @@ RANKED = ("ged_limit", "dice@0.5")
 """Figures by which methods are ranked: samples of any kind and number can be compared in them."""
 SUBGROUPS = ("ged_limit", "dice@0.5")
 IN_ONE_PLOT = 8  # methods with all their subgroups; of more each trait has a plot, and its names above it
-SUBGROUP_RESAMPLES = 1000
 PRESENCE_BINS = 10
 RELIABILITY = ("reliability", "reliability_first_active")
 PLACED = {"summary", "ambiguity", "limit", "parts", "presence_and_place", "diversity", "agreement", "draws", "hits",
@@ -405,7 +404,7 @@ def subgroup_tables(report: Report) -> list[Block]:
     scores = {label: report.scores(label) for label in (*report.methods, *report.yardsticks)}
     cases = test.set_index("case").loc[next(iter(scores.values()))[0].cases.tolist()]
     wanted = [f for f in figures(table="summary") if report.has(f)]
-    groups = subgroups.groups(scores, wanted, cases, SUBGROUP_RESAMPLES)
+    groups = subgroups.groups(scores, wanted, cases)
     if not groups:
         return []
     table = subgroups.table(groups)

@@ -85,9 +85,7 @@ class Group:
     boot: stats.Bootstrap
 
 
-def groups(
-    scores: Mapping[str, Sequence[Scores]], figures: Sequence[Figure], cases: pd.DataFrame, resamples: int
-) -> list[Group]:
+def groups(scores: Mapping[str, Sequence[Scores]], figures: Sequence[Figure], cases: pd.DataFrame) -> list[Group]:
     """Figures in every group of the cases.
 
     scores: per label those of each repetition. cases: of the same cases in the same order, see `groups_of`.
@@ -95,7 +93,7 @@ def groups(
     return [
         Group(trait, level, stats.bootstrap(
             {label: [s.take(rows) for s in repetitions] for label, repetitions in scores.items()},
-            figures, resamples=resamples,
+            figures,
         ))
         for trait, levels in groups_of(cases).items() for level, rows in levels.items()
     ]  # fmt: skip

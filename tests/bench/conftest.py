@@ -18,7 +18,7 @@ from PIL import Image
 from baselines.yardsticks import YARDSTICKS as REGISTERED
 from bench import stats
 from bench.cli import main
-from bench.report import plots, sections
+from bench.report import plots
 from bench.runs.results import read_cell
 from tests.conftest import discs
 from uqseg.metrics import Scores
@@ -46,7 +46,6 @@ def quick_pages(resamples: int = 200) -> Iterator[None]:
         patch.setattr(plots, "DPI", 30)
         patch.setattr(stats, "RESAMPLES", resamples)
         patch.setattr(stats, "RESAMPLES_PER_COMPARISON", 20)
-        patch.setattr(sections, "SUBGROUP_RESAMPLES", 50)
         yield
 
 

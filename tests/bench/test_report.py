@@ -38,9 +38,9 @@ class Forbid:
 sys.meta_path.insert(0, Forbid())
 from bench import stats
 from bench.cli import app
-from bench.report import plots, sections
+from bench.report import plots
 folder, runs, *quick = sys.argv[1:]
-plots.DPI, stats.RESAMPLES, stats.RESAMPLES_PER_COMPARISON, sections.SUBGROUP_RESAMPLES = map(int, quick)
+plots.DPI, stats.RESAMPLES, stats.RESAMPLES_PER_COMPARISON = map(int, quick)
 committed, copy = "reports/toy", f"{runs}/published"
 for words in (["report", folder], ["status", "--out", runs], ["publish", committed, "--to", copy, "--anonymize"],
               ["compare", committed, copy, "--to", f"{runs}/comparison"]):
@@ -76,7 +76,7 @@ def test_without_torch_data_and_methods_it_gives_the_same_files_and_old_ones_go(
     (copy / "report.md").unlink()
     for old in ("tables/old.csv", "pictures/gallery-old.png"):
         (copy / old).write_text("of an earlier report")
-    quick = (plots.DPI, stats.RESAMPLES, stats.RESAMPLES_PER_COMPARISON, sections.SUBGROUP_RESAMPLES)
+    quick = (plots.DPI, stats.RESAMPLES, stats.RESAMPLES_PER_COMPARISON)
     answer = subprocess.run(
         [sys.executable, "-c", FORBIDDEN, str(copy), str(tmp_path), *map(str, quick)],
         capture_output=True,

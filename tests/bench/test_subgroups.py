@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bench import stats
 from bench.report import subgroups
 from bench.runs.results import read_results
 from tests.bench import synthetic
@@ -69,7 +70,9 @@ def test_figures_of_a_group_are_those_of_its_cases_alone(tmp_path: Path) -> None
     test = results.cases[results.cases["split"] == "test"].reset_index(drop=True)
     scores = results.cells["ensemble"][0].scores["test"]
     wanted = [figure("ged_limit"), figure("brier")]
-    table = subgroups.table(subgroups.groups({"ensemble": [scores]}, wanted, test, resamples=50))
+    groups = subgroups.groups({"ensemble": [scores]}, wanted, test)
+    assert {g.boot.draws.shape[1] for g in groups} == {stats.RESAMPLES}, "as many as ties and the best are decided with"
+    table = subgroups.table(groups)
     for trait, levels in subgroups.groups_of(test).items():
         for level, rows in levels.items():
             row = table[(table["trait"] == trait) & (table["level"] == level) & (table["figure"] == "ged_limit")].iloc[

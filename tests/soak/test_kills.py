@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from bench.cli import main
-from bench.report import plots, sections
+from bench.report import plots
 from tests.bench.conftest import options, write_set
 
 pytestmark = [pytest.mark.soak, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
@@ -38,7 +38,7 @@ def start(words: list[str], cache: Path, log: Path) -> int:
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
         os.environ["UQSEG_CACHE"] = str(cache)
         torch.set_num_threads(1)
-        plots.DPI, sections.SUBGROUP_RESAMPLES = 40, 50
+        plots.DPI = 40
         sys.argv = ["bench", *words]
         main()
         code = 0
