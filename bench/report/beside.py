@@ -117,9 +117,10 @@ def _same_definition(f: Figure, row: object) -> bool:
 
 
 def _against(rows: pd.DataFrame) -> dict[int, list[str]]:
-    """What is known against published rows, by their index: origin, contradicting values, impossible pairs."""
+    """What is known against published rows, by their index: origin, other values of the same protocol, impossible
+    pairs."""
     against: dict[int, list[str]] = {int(str(i)): [KNOWN[k]] for i, k in rows["known"].items() if k in KNOWN}
-    for _, part in rows.groupby(["method", "metric", "samples", "split", "threshold"]):
+    for _, part in rows.groupby(["data", "protocol", "method", "metric", "samples", "split", "threshold"]):
         if len(set(part["value"])) > 1:
             for i, row in part.iterrows():
                 others = part[part["value"] != row["value"]]
