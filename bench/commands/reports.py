@@ -164,7 +164,7 @@ def claim(
 
 @app.command(rich_help_panel=READ)
 def literature(folder: RunFolder) -> None:
-    """Set a run beside published figures of the same definition and number of samples, and what is known of each.
+    """Set a run beside published figures of as many samples, not known to be defined otherwise, with what is known.
 
     Example: uqseg literature reports/lidc-slices
     """

@@ -363,7 +363,7 @@ def test_only_rows_of_the_same_data_and_protocol_contradict_each_other() -> None
 
 
 def test_a_run_stands_beside_published_rows(folder: Path, tmp_path: Path) -> None:
-    methods = {"mcdropout": ("independent", 16, 1.5, 0.1)}
+    methods = {"mcdropout": ("independent", 16, 1.5, 0.1), "fifty": ("independent", 50, 1.5, 0.1)}
     path = synthetic.write(tmp_path / "run", methods=methods, gallery=False, source="lidc-slices", yardsticks=())
     run = path / "run.json"
     run.write_text(run.read_text(encoding="utf-8").replace('"simulated": true', '"simulated": false'), encoding="utf-8")
@@ -371,7 +371,8 @@ def test_a_run_stands_beside_published_rows(folder: Path, tmp_path: Path) -> Non
     ged = text[text.index("### GED") : text.index("### HM-IoU")]
     rows = [line.split("|")[1:-1] for line in ged.splitlines() if line.startswith("|")][2:]
     assert any(row[0].strip() == "**mcdropout**" and row[2].strip() == "16 independent" for row in rows)
-    assert {row[2].strip() for row in rows} == {"16", "16 independent"}
+    assert {row[2].strip() for row in rows} == {"16", "16 independent", "50", "50 independent"}
+    assert not any("MedicalMatting" in line for line in text.splitlines() if line.startswith("|"))
     values = [float(row[1].split()[0]) for row in rows]
     assert values == sorted(values)
     mose = next(row for row in rows if row[0].strip() == "MoSE" and "MedFM" in row[3])
