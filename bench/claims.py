@@ -116,9 +116,8 @@ def test(claim: Claim, evidence: Evidence) -> Answer:
         return _start(claim, evidence.histories)
     for _, term in claim.terms:
         figure(term.figure)
-    missing = [t.label for _, t in claim.terms if t.label not in evidence.labels(t.split)]
-    if missing:
-        return _untested(claim, f"add {', '.join(dict.fromkeys(missing))} to --methods")
+    if missing := [t for _, t in claim.terms if t.label not in evidence.labels(t.split)]:
+        return _untested(claim, _lacking(missing, evidence))
     value, drawn, patients, fewest = claim.constant, np.zeros(1), 2**31, 2**31
     for factor, term in claim.terms:
         boot = _bootstrap(claim, term, evidence)
@@ -143,6 +142,14 @@ def test(claim: Claim, evidence: Evidence) -> Answer:
 def _untested(claim: Claim, note: str) -> Answer:
     nothing = float("nan")
     return Answer(claim.compared, nothing, nothing, nothing, nothing, False, nothing, 0, UNDECIDED, note)
+
+
+def _lacking(terms: Sequence[Term], evidence: Evidence) -> str:
+    """What to do about terms without scores: to add a method, where the run has none of it on any split."""
+    known = {label for split in evidence.scores for label in evidence.labels(split)}
+    if absent := dict.fromkeys(t.label for t in terms if t.label not in known):
+        return f"add {', '.join(absent)} to --methods"
+    return f"no scores of {' and '.join(dict.fromkeys(f'{t.label} on {t.split}' for t in terms))}"
 
 
 def _conditions(term: Term) -> str:

@@ -115,9 +115,18 @@ def test_what_a_run_lacks_is_said() -> None:
     examined = examine({"test": {"unet": run()["test"]["unet"]}}, {"unet": starts()["unet"]})
     assert set(examined["verdict"]) - {"undecided"} == {"supported"}  # threshold 0.1 of the U-Net alone
     notes = set(examined["note"])
-    assert {"add segnet to --methods", f"add {WEIGHTED}, segnet to --methods", "add unet to --methods"} <= notes
+    assert {"add segnet to --methods", f"add {WEIGHTED}, segnet to --methods"} <= notes
+    assert "no scores of unet on train and unet on val" in notes
     assert "needs unet[pos_weight=99] with at least 2 repetitions (--seeds 0,1)" in notes
     assert answers(examined)[7] == "undecided"
+
+
+def test_a_split_without_scores_is_no_missing_method() -> None:
+    some = Evidence({"test": run()["test"]}, {}, NO_CASES)
+    alone = parse("dice_mean(segnet)[split=train] > dice_mean(segnet)[split=test]")
+    assert claims.test(alone, some).note == "no scores of segnet on train"
+    both = parse("dice_mean(segnet)[split=val] > dice_mean(swag)")
+    assert claims.test(both, some).note == "add swag to --methods"
 
 
 def test_the_margin_of_equivalence() -> None:
