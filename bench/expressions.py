@@ -69,7 +69,7 @@ def _times(factor: float) -> str:
 
 
 def _on(term: Term) -> str:
-    words = [c.value if c.column == "split" else f"{c.column}{c.relation}{c.value}" for c in term.conditions]
+    words = [c.value if c[:2] == ("split", "=") else "".join(c) for c in term.conditions]
     return f" on {', '.join(words)}" if words else ""
 
 

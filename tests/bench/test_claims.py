@@ -200,6 +200,7 @@ def test_a_claim_is_parsed() -> None:
     assert [(sign, term.split) for sign, term in apart.terms] == [(1, "train"), (1, "val")]
     assert apart.constant == -1
     assert apart.compared == "dice_mean of a on train, subtlety>=3.5 + dice_mean of b on val − 1"
+    assert parse("ged(a)[split!=train] < 1").compared == "ged of a − 1 on split!=train"
     scaled = parse("brier(a) <= 1.02 * brier(b) - 2*nll(c) + 3")
     assert [(factor, term.label) for factor, term in scaled.terms] == [(1, "a"), (-1.02, "b"), (2, "c")]
     assert scaled.compared == "brier of a − 1.02 × brier of b + 2 × nll of c − 3"
