@@ -184,7 +184,8 @@ def _bootstrap(claim: Claim, term: Term, evidence: Evidence) -> stats.Bootstrap 
         tables = {label: [_of(term, s, evidence.cases) for s in evidence.scores[term.split][label]] for label in labels}
         if not len(tables[term.label][0]):
             return None
-        evidence.boots[key] = stats.bootstrap(tables, [figure(name) for name in names])
+        wanted = [figure(name) for name in names]
+        evidence.boots[key] = stats.bootstrap(tables, wanted, resamples=stats.RESAMPLES)  # as many for all terms
     return evidence.boots[key]
 
 

@@ -274,6 +274,14 @@ def test_a_subgroup_counts_its_cases_alone(folder: Path) -> None:
         list(verdicts.of_claim("ged(u) < 1", folder))
 
 
+def test_a_claim_of_many_labels_over_some_cases_and_few_over_others() -> None:
+    labels = [f"m{k}" for k in range(13)]
+    some = {split: {label: [table(0.6, 20, split=split)] for label in labels} for split in ("test", "train")}
+    text = " + ".join(f"dice_mean({label})" for label in labels) + " > dice_mean(m0)[split=train] - 0"
+    answer = claims.test(parse(text), Evidence(some, {}, NO_CASES))
+    assert (answer.verdict, answer.patients) == ("supported", 60)
+
+
 def test_an_equivalence_and_kinds_of_samples(tmp_path: Path) -> None:
     methods = {"unet": ("support", 1, 1.5, 0.0), "mcdropout": ("independent", 4, 1.5, 0.1)}
     path = synthetic.write(tmp_path / "run", methods=methods, gallery=False, yardsticks=())
