@@ -213,10 +213,9 @@ def _answer(report: Report) -> str:
     parts = [
         f"{np.nanmean(ged[rows]):.3f} where {name}" for name, rows in groups.items() if np.isfinite(ged[rows]).any()
     ]
-    title = figure(main).title
-    lines.append(
-        f"- **Where it fails:** {title} of {escape(chosen)} is {', '.join(parts)}; more under *Where does it fail?*."
-    )
+    if parts:
+        more = "; more under *Where does it fail?*" if sections.has_subgroups(report) else ""
+        lines.append(f"- **Where it fails:** {figure(main).title} of {escape(chosen)} is {', '.join(parts)}{more}.")
     return "\n".join(lines)
 
 

@@ -97,21 +97,26 @@ def cost(report: Report) -> list[Block]:
         "peak memory (MB)": [f"{m:.0f}" for m in table["peak_memory_mb"]],
     }
     title = quality.title + plots.BETTER[quality.direction]
-    plot = plots.quality_of_cost(table, title, report.styles, quality.direction)
     fronts = [
         f"by {name.partition(' (')[0]}: {', '.join(map(escape, table['method'].iloc[front]))}"
         for column, name in plots.costs(table).items()
         if len(front := plots.pareto(table[column].to_numpy(), table["value"].to_numpy(), quality.direction))
     ]
-    return [
+    text: list[Block] = [
         "## What does it cost?",
         Table(pd.DataFrame(columns)),
         "Mean over repetitions. Peak memory is that of the process up to the end of the training, which on a CPU "
         "includes the methods trained before it. Other work on the machine makes times longer, CPU seconds less "
         f"so: they count what all threads of the training computed. All in {report.csv(table, 'cost')}.",
-        report.picture(plot, "cost", "Quality against cost"),
-        f"Ringed: the Pareto front, what no other method beats in both cost and {quality.title}; {'; '.join(fronts)}.",
     ]
+    if fronts:
+        plot = plots.quality_of_cost(table, title, report.styles, quality.direction)
+        text += [
+            report.picture(plot, "cost", "Quality against cost"),
+            f"Ringed: the Pareto front, what no other method beats in both cost and {quality.title}; "
+            f"{'; '.join(fronts)}.",
+        ]
+    return text
 
 
 def cost_table(report: Report) -> pd.DataFrame:
@@ -398,13 +403,22 @@ def _in_brackets(rows: pd.DataFrame) -> str:
     )
 
 
+def _test_cases(report: Report) -> pd.DataFrame:
+    """The test cases, in the order of the scores."""
+    test = report.results.cases[report.results.cases["split"] == "test"]
+    return test.set_index("case").loc[report.scores(report.methods[0])[0].cases.tolist()]
+
+
+def has_subgroups(report: Report) -> bool:
+    """Whether `subgroup_tables` has anything to show."""
+    return bool(subgroups.groups_of(_test_cases(report)))
+
+
 def subgroup_tables(report: Report) -> list[Block]:
     """Figures in subgroups of the test cases: a plot, a table for each trait, and all of a group to choose."""
-    test = report.results.cases[report.results.cases["split"] == "test"]
     scores = {label: report.scores(label) for label in (*report.methods, *report.yardsticks)}
-    cases = test.set_index("case").loc[next(iter(scores.values()))[0].cases.tolist()]
     wanted = [f for f in figures(table="summary") if report.has(f)]
-    groups = subgroups.groups(scores, wanted, cases)
+    groups = subgroups.groups(scores, wanted, _test_cases(report))
     if not groups:
         return []
     table = subgroups.table(groups)

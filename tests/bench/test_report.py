@@ -19,9 +19,9 @@ from bench import report, stats
 from bench.report import gallery, plots, sections, tables
 from bench.report.blocks import Table, markdown
 from bench.report.context import Report
-from bench.report.page import warnings_of
+from bench.report.page import _answer, warnings_of
 from bench.report.tables import escape
-from bench.runs.results import Gallery, read_results
+from bench.runs.results import Gallery, read_results, write_cases
 from bench.stats import Estimate
 from tests.bench import synthetic
 from tests.bench.conftest import quick_pages
@@ -273,6 +273,25 @@ def test_on_lidc_the_student_report_stands_in_the_threshold_tables(tmp_path: Pat
 def report_of(folder: Path) -> Report:
     results = read_results(folder)
     return Report(results, stats.bootstrap(results.tested, figures()), "png")
+
+
+def test_what_a_run_has_not_is_not_spoken_of(tmp_path: Path) -> None:
+    """Single independent draws have no GED, limit; cases of which nothing is known have no subgroups."""
+    methods = {"probunet": ("independent", 1, 1.5, 0.1)}
+    path = synthetic.write(tmp_path / "one", methods=methods, gallery=False, yardsticks=("background",))
+    text = markdown([_answer(report_of(path)), *sections.cost(report_of(path))])
+    assert "Where it fails" not in text
+    assert "What does it cost?" in text
+    assert not re.search(r"Ringed|pictures/| ; |; \.", text)
+    path = synthetic.write(tmp_path / "unknown", methods=methods | {"unet": synthetic.METHODS["unet"]}, gallery=False)
+    assert "Where does it fail?" in _answer(report_of(path))
+    cases = pd.read_parquet(path / "cases.parquet").drop(columns="subtlety")
+    write_cases(path, cases.assign(marked=0, **{f"area_{r}": 0.0 for r in range(synthetic.READERS)}))
+    report = report_of(path)
+    assert sections.subgroup_tables(report) == []
+    assert "Where it fails" in _answer(report)
+    assert "Where does it fail?" not in _answer(report)
+    assert "Ringed: the Pareto front" in markdown(sections.cost(report))
 
 
 def test_escaping_by_hand() -> None:
