@@ -105,9 +105,9 @@ def cost(report: Report) -> list[Block]:
     text: list[Block] = [
         "## What does it cost?",
         Table(pd.DataFrame(columns)),
-        "Mean over repetitions. Peak memory is that of the process up to the end of the training, which on a CPU "
-        "includes the methods trained before it. Other work on the machine makes times longer, CPU seconds less "
-        f"so: they count what all threads of the training computed. All in {report.csv(table, 'cost')}.",
+        "Mean over repetitions; peak memory is the largest of them, that of the process up to the end of the training, "
+        "which on a CPU includes the methods trained before it. Other work on the machine makes times longer, CPU "
+        f"seconds less so: they count what all threads of the training computed. All in {report.csv(table, 'cost')}.",
     ]
     if fronts:
         plot = plots.quality_of_cost(table, title, report.styles, quality.direction)
