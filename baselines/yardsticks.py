@@ -75,7 +75,7 @@ class Prevalence(Yardstick):
 
 
 class Consensus(Yardstick):
-    name, description = "consensus", "the readers' own majority mask, the best a single mask could do"
+    name, description = "consensus", "the readers' own majority mask, one good single mask"
 
     def of_readers(self, masks: Tensor, read: Tensor, n: int, keys: list[str]) -> Samples:
         majority = 2 * masks.sum(1, keepdim=True) >= read.sum(1)[:, None, None, None]
@@ -85,7 +85,7 @@ class Consensus(Yardstick):
 class Oracle(Yardstick):
     name, description = (
         "oracle",
-        "draws from the readers themselves, the floor of GED at that number of independent draws",
+        "draws from the readers themselves, what a sampler that is the readers scores",
     )
     support = None
 

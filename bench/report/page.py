@@ -250,7 +250,7 @@ def _note(report: Report) -> str:
 
 
 def _way(report: Report) -> list[Block]:
-    """The summary's figures as shares of the way from the worst yardstick to the best."""
+    """The summary's figures as shares of the way from background to oracle."""
     if not {"background", "oracle"} <= set(report.yardsticks):
         return []
     labels = [*report.methods, *(["consensus"] if "consensus" in report.yardsticks else [])]
