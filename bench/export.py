@@ -103,7 +103,8 @@ def _card(run: Path, label: str, source: str, credit: str, rows: list[str], samp
 ## Figures
 
 On the {test["images"]} test images of {test["patients"]} patients, {samples} samples each, with 95 % intervals over
-patients; ↓ lower is better, ↑ higher is better. "As stored": with the weights of this folder, which are float16.
+patients, from {stats.FEWEST} patients on; ↓ lower is better, ↑ higher is better. "As stored": with the weights of this
+folder, which are float16.
 
 {table}
 

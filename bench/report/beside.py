@@ -53,8 +53,8 @@ def section(results: Results, boot: stats.Bootstrap) -> list[Block]:
         "many samples, with the protocol and what is known against each; those on the MedicalMatting subset, which has "
         "almost no empty masks, are left out. **They are of other splits, crops and trainings:** a row above or "
         "below another is no test. Published samples are independent draws as far as is known; whole supports and "
-        "stratified ones have no part of GED that is due to their number. Methods of this run are bold, with 95 % "
-        "intervals.",
+        "stratified ones have no part of GED that is due to their number. Methods of this run are bold, with "
+        f"{tables.INTERVALS}.",
     ]
     for f in chosen:
         body = _rows(f, list(results.cells), boot, rows[rows["metric"] == f.name], against)

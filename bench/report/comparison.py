@@ -174,5 +174,5 @@ def _unpaired(first: Results, second: Results, labels: Sequence[str], wanted: Se
 
 def _explained(apart: str, cases: Sequence[str]) -> str:
     if apart:
-        return f"{apart}: values with their own 95 % intervals, not paired, no test."
-    return f"Paired over the {len(cases)} test cases; 95 % intervals over patients."
+        return f"{apart}: values of each run, not paired, no test, with {tables.INTERVALS}."
+    return f"Paired over the {len(cases)} test cases; {tables.INTERVALS}."

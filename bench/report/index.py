@@ -89,9 +89,9 @@ def _best(folder: Path, reports: Mapping[str, Scored]) -> list[Block]:
             row[f.title + tables.ARROWS[f.direction]] = f"{value} {escape(best)}{tied}" if best else value
         rows.append(row)
     text = (
-        "The best method of each report by value, with its 95 % interval over patients and repetitions and the number "
-        "of methods that tie with it, by figures in which samples of any kind and number can be compared. Values of "
-        "different data are not comparable."
+        "The best method of each report by value and the number of methods that tie with it, by figures in which "
+        f"samples of any kind and number can be compared; {tables.INTERVALS}. Values of different data are not "
+        "comparable."
     )
     return [text, Table(pd.DataFrame(rows))]
 
@@ -135,8 +135,8 @@ def _stability(folder: Path, reports: Mapping[str, Scored]) -> list[Block]:
     return [
         "## Are ranks the same on other data?",
         Picture("ranks.png", "Ranks of the methods in each report"),
-        f"The {len(common)} methods that {', '.join(map(escape, several))} have in common, 1 the best, with 95 % "
-        "intervals over patients and repetitions ([ranks.csv](ranks.csv)). Of each data set it is the report with the "
+        f"The {len(common)} methods that {', '.join(map(escape, several))} have in common, 1 the best, with "
+        f"{tables.INTERVALS} ([ranks.csv](ranks.csv)). Of each data set it is the report with the "
         "most methods.",
         Table(pd.DataFrame(rows).rename(columns=columns), 2),
         Table(_agreement(boots, common)),

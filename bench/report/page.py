@@ -236,10 +236,10 @@ def _note(report: Report) -> str:
     )
     marks = (
         f"Values with 95 % intervals from {boot.draws.shape[1]} resamples of the {boot.patients} patients of "
-        f"{boot.images} test images and of the repetitions. **Bold**: the best method by value, where it beats the "
-        "better of *background* and *prevalence*; ≈: a tie, its paired difference from the best has an interval that "
-        "holds 0 or a Holm-adjusted p of 0.05 or more. Figures that depend on how many samples there are, and of which "
-        "kind, have a best only among methods with the same."
+        f"{boot.images} test images and of the repetitions, where {stats.FEWEST} patients or more have a value. "
+        "**Bold**: the best method by value, where it beats the better of *background* and *prevalence*; ≈: a tie, its "
+        "paired difference from the best has an interval that holds 0 or a Holm-adjusted p of 0.05 or more. Figures "
+        "that depend on how many samples there are, and of which kind, have a best only among methods with the same."
     )
     if boot.patients < stats.FEWEST:
         marks = f"Values without intervals, over {boot.images} test images of {boot.patients} patients."

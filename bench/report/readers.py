@@ -63,7 +63,10 @@ def lines(study: Study) -> Iterator[tuple[str, str]]:
     """The study on a screen, lines of a title and a text: means over pairs, and each pair where readers are persons."""
     if len(study.names) < 2:
         return
-    yield "agreement", "of two readers, mean over all pairs, with 95 % intervals over patients"
+    yield (
+        "agreement",
+        f"of two readers, mean over all pairs, with 95 % intervals over patients, from {stats.FEWEST} patients on",
+    )
     for name, estimate in study.overall.items():
         yield "", f"  {FIGURES[name]}: {_plain(estimate)}"
     ordered = sorted(study.pairs, key=lambda pair: np.nan_to_num(study.pairs[pair]["dice"].value))

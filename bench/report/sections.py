@@ -253,8 +253,8 @@ def _whether_and_where(report: Report) -> list[Block]:
         return []
     picture = report.picture(plots.bars(values), "presence-and-drawn", "Whether, and where")
     text = (
-        "The two for each method, with 95 % intervals: a long first bar asks for a better answer to whether there is "
-        "anything, a long second one for better outlines."
+        f"The two for each method, with {tables.INTERVALS}: a long first bar asks for a better answer to whether there "
+        "is anything, a long second one for better outlines."
     )
     return [picture, text]
 
@@ -435,7 +435,7 @@ def subgroup_tables(report: Report) -> list[Block]:
             report.picture(plots.subgroups(part, titles, report.styles), name, "Figures by subgroup")
             for name, part in by_trait.items()
         ),
-        f"Groups of test cases with 95 % intervals over patients, from {stats.FEWEST} patients on. Sizes are the "
+        f"Groups of test cases with {tables.INTERVALS}. Sizes are the "
         f"diameter of a disc with the mean area of the masks drawn. All in {report.csv(table, 'subgroups')}.",
         Live(webpage.choice("Figures of the test cases with", {
             f"{g.trait}: {g.level} ({g.boot.images} images, {g.boot.patients} patients)":

@@ -51,7 +51,7 @@ def section(results: Results, table: pd.DataFrame) -> list[Block]:
         "## Sets that hold a lesion",
         Table(pd.DataFrame(columns)),
         "These answer with one set of pixels in place of samples, so they have neither GED nor rank. Each figure is "
-        "the mean over patients of the mean over their cases, with 95 % intervals over patients and repetitions. "
+        f"the mean over patients of the mean over their cases, with {tables.INTERVALS}. "
         "+conformal chooses the smallest set that keeps the first figure at its alpha (0.1 unless the label names "
         "another) on average over patients and calibrations: in one run it may lie above by chance.",
     ]

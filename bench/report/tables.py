@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bench.stats import Bootstrap, Estimate
+from bench.stats import FEWEST, Bootstrap, Estimate
 from uqseg.metrics import Figure
 
 ARROWS = {"lower": " ↓", "higher": " ↑", "none": ""}
 LEFT_OUT = "†k: undefined for k images (counted in every repetition), which are left out."
+INTERVALS = f"95 % intervals over patients and repetitions, where {FEWEST} patients or more have a value"
 GLUE = "\N{NO-BREAK SPACE}"  # a cell's text breaks before the bracket only
 PAGE = 1012  # pixels: the width of a page on GitHub, into which a table must fit
 LETTER, CELL = 7.5, 26  # pixels of a letter and of the space around a cell's text

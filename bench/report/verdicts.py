@@ -64,9 +64,9 @@ def section(title: str, groups: Sequence[claims.Group], table: pd.DataFrame) -> 
     verdicts = claims.verdicts(groups, table)
     lines: list[Block] = [
         f"## {tables.escape(title)}",
-        "Tested on the test images of this run, unless a split is named. Differences with 95 % intervals over "
-        "patients and repetitions; undecided: the interval holds 0 or the margin, or the run lacks what is needed. "
-        "A claim is supported if all its comparisons are, and not supported if one is not.",
+        f"Tested on the test images of this run, unless a split is named. Differences with {tables.INTERVALS}; "
+        "undecided: the interval holds 0 or the margin, or the run lacks what is needed. A claim is supported if all "
+        "its comparisons are, and not supported if one is not.",
     ]
     for claim, group in enumerate(groups, 1):
         part = table[table["claim"] == claim]

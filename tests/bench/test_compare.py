@@ -130,3 +130,14 @@ def test_figures_that_are_equal_in_every_case_have_no_row(a: Path, tmp_path: Pat
     table = pd.read_csv(tmp_path / "to/comparison.csv")
     assert len(table) == 1
     assert table["figure"].iloc[0].startswith("GED")
+
+
+def test_few_patients_have_no_intervals_and_the_text_does_not_promise_them(tmp_path: Path) -> None:
+    a, b = (
+        synthetic.write(tmp_path / name, methods={"unet": ("support", 1, off, 0.0)}, gallery=False, yardsticks=(),
+                        patients=8, spec=spec(8))
+        for name, off in (("x", 1.5), ("y", 4.0))
+    )  # fmt: skip
+    text = comparison.write(a, b, ["dice@0.5"], tmp_path / "to")
+    assert "[" not in text[text.index("| method") :]
+    assert "95 % intervals over patients and repetitions, where 10 patients or more have a value" in text
