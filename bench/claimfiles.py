@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
@@ -25,7 +26,9 @@ class _Group(Checked):
 
 class _File(Checked):
     title: str
-    methods: dict[str, tuple[str, ...]] = Field({}, description="under a name the labels that it may stand for")
+    methods: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(
+        {}, description="under a name the labels that it may stand for"
+    )
     claims: tuple[_Group, ...]
 
 
@@ -49,7 +52,7 @@ def read(name: str, evidence: Evidence) -> tuple[str, list[Group]]:
             "sampler": evidence.samplers or ["a method of several samples"],
         }
         for key, labels in content.methods.items():
-            stand_for[key] = [next((n for n in labels if n in evidence.methods), *labels[:1])]
+            stand_for[key] = [next((n for n in labels if n in evidence.methods), labels[0])]
         return content.title, [
             Group(each.text, tuple(claim for part in each.parts for claim in _claims(part, stand_for)))
             for each in content.claims

@@ -112,8 +112,8 @@ def _rows(
 
 
 def _number(value: float) -> str:
-    """As published: three digits, of small numbers all."""
-    return f"{value:.3f}" if value >= 0.01 else f"{value:g}"
+    """As published: three digits, or more where there are more."""
+    return f"{value:.3f}" if round(value, 3) == value else f"{value:g}"
 
 
 def _same_definition(f: Figure, row: object) -> bool:

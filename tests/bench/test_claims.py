@@ -306,6 +306,7 @@ def test_a_file_of_claims_of_ones_own(folder: Path, tmp_path: Path) -> None:
         ('["brier(unet)"]', "claim: not understood at its end"),
         ('["brier({best}) < 1"]', "claim: {best} stands for nothing: expected {method}, {sampler} or a name under"),
         ("[]", "claims.0: parts: Tuple should have at least 1 item"),
+        ('["brier(unet) < 1"]\n[methods]\nbest = []', "methods.best: Tuple should have at least 1 item"),
         ('["brier(unet) < 1"]\nnote = 3', "claims.0: note: Extra inputs are not permitted"),
     ):
         file.write_text(f"{head}{parts}\n", encoding="utf-8")
@@ -378,6 +379,10 @@ def test_only_rows_of_the_same_data_and_protocol_contradict_each_other() -> None
     assert not any(i in against for i in ccdm.index)
     report = rows[rows["source"].str.endswith("2020, text") & (rows["metric"] == "dice") & (rows["method"] == "segnet")]
     assert any("elsewhere 0.5889" in text for i in report.index for text in against[i])
+
+
+def test_published_numbers_are_shown_as_they_were_printed() -> None:
+    assert [beside._number(value) for value in (0.31, 0.1811, 0.00045)] == ["0.310", "0.1811", "0.00045"]
 
 
 def test_a_run_stands_beside_published_rows(folder: Path, tmp_path: Path) -> None:
