@@ -52,6 +52,7 @@ def section(results: Results, table: pd.DataFrame) -> list[Block]:
         Table(pd.DataFrame(columns)),
         "These answer with one set of pixels in place of samples, so they have neither GED nor rank. Each figure is "
         f"the mean over patients of the mean over their cases, with {tables.INTERVALS}. "
+        "For a reader who drew nothing the share missed is 0. "
         "+conformal chooses the smallest set that keeps the first figure at its alpha (0.1 unless the label names "
         "another) on average over patients and calibrations: in one run it may lie above by chance.",
     ]
