@@ -406,7 +406,8 @@ def _in_brackets(rows: pd.DataFrame) -> str:
 def _test_cases(report: Report) -> pd.DataFrame:
     """The test cases, in the order of the scores."""
     test = report.results.cases[report.results.cases["split"] == "test"]
-    return test.set_index("case").loc[report.scores(report.methods[0])[0].cases.tolist()]
+    cases: pd.DataFrame = test.set_index("case").loc[report.scores(report.methods[0])[0].cases.tolist()]
+    return cases
 
 
 def has_subgroups(report: Report) -> bool:
