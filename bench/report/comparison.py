@@ -47,7 +47,7 @@ def write(a: Path, b: Path, wanted: Sequence[str], to: Path) -> str:
         names = {label: ", ".join(f.title for other, f in alike if other == label) for label, _ in alike}
         text += [f"Equal in every case: {figures} of {escape(label)}." for label, figures in names.items()]
         text += [tables.markdown(table, 2)] if len(table) else []
-        text.append(_explained(apart, cases))
+        text += [_explained(apart, cases), *_of_other_samples(first, second, labels, chosen)]
         write_file(to / "comparison.csv", table.to_csv(index=False).encode())
     page = "\n\n".join(text)
     write_file(to / "comparison.md", f"{page}\n".encode())
@@ -102,6 +102,18 @@ def _apart(first: Results, second: Results) -> str:
 
 def _scores(results: Results, label: str) -> list[Scores]:
     return [cell.scores["test"] for cell in results.cells[label]]
+
+
+def _of_other_samples(
+    first: Results, second: Results, labels: Sequence[str], wanted: Sequence[Figure]
+) -> Iterator[str]:
+    """A warning for each method whose samples are of another kind or number, if any figure depends on that."""
+    names = ", ".join(f.title for f in wanted if f.depends_on_samples)
+    for label in labels if names else []:
+        a, b = (f"{s.samples} {s.drawn}" for s in (_scores(first, label)[0], _scores(second, label)[0]))
+        if a != b:
+            samples = f"{a} in A and {b} in B"
+            yield f"{names} of {escape(label)} depend on number and kind of samples, {samples}: see ged_limit."
 
 
 def _equal(first: Results, second: Results, label: str) -> bool:

@@ -132,6 +132,16 @@ def test_figures_that_are_equal_in_every_case_have_no_row(a: Path, tmp_path: Pat
     assert table["figure"].iloc[0].startswith("GED")
 
 
+def test_other_numbers_of_samples_are_said_of_figures_that_depend_on_them(a: Path, tmp_path: Path) -> None:
+    more = FEW | {"mcdropout": ("independent", 8, 1.5, 0.1)}
+    other = synthetic.write(tmp_path / "more", methods=more, gallery=False, yardsticks=(), spec=spec(8))
+    words = (
+        "GED, Brier of mcdropout depend on number and kind of samples, 4 independent in A and 8 independent in B: see"
+    )
+    assert words in comparison.write(a, other, ["ged_limit", "ged", "brier"], tmp_path / "to")
+    assert "number and kind" not in comparison.write(a, other, ["ged_limit"], tmp_path / "to")
+
+
 def test_few_patients_have_no_intervals_and_the_text_does_not_promise_them(tmp_path: Path) -> None:
     a, b = (
         synthetic.write(tmp_path / name, methods={"unet": ("support", 1, off, 0.0)}, gallery=False, yardsticks=(),
