@@ -49,7 +49,9 @@ def make_record(
     """
     theirs = predictions or {}
     planned = cells(run)
-    reasons = {cell.label: declines(cell, splits) for cell in {cell.label: cell for cell in planned}.values()}
+    reasons = {
+        cell.label: declines(cell, splits, run.samples) for cell in {cell.label: cell for cell in planned}.values()
+    }
     declined = {label: reason for label, reason in reasons.items() if reason}
     entries = [_predicted(label, each, splits, run.samples) for label, each in theirs.items()]
     entries += [_entry(cell, splits, run.samples) for cell in planned if cell.label not in declined]
@@ -122,9 +124,9 @@ def new_method(cell: Cell, splits: Splits) -> Method[Any]:
     )
 
 
-def declines(cell: Cell, splits: Splits) -> str | None:
-    """Why the cell's method cannot be used on these data, or its wrappers with its training, or None; what fails here
-    fails in its cell too, and is told there."""
+def declines(cell: Cell, splits: Splits, samples: int) -> str | None:
+    """Why the cell's method cannot be used on these data or for so many samples, or it or its wrappers with its
+    training, or None; what fails here fails in its cell too, and is told there."""
     held_out = [name for name, _ in cell.wrappers if wrappers.find(name).holds_out]
     if held_out and cell.training.keep == "best":
         return (
@@ -132,9 +134,15 @@ def declines(cell: Cell, splits: Splits) -> str | None:
             "weights on all of validation; give --set training.keep=last"
         )
     try:
-        return new_method(cell, splits).declines(splits.train)
+        method = new_method(cell, splits)
+        reason = method.declines(splits.train)
     except Exception:
         return None
+    if reason is None and method.collects and cell.training.keep == "best":
+        return "it samples from what it collects over the last steps, and keep=best keeps earlier ones; give keep=last"
+    if reason is None and method.most is not None and samples > method.most:
+        return f"it has {method.most} samples at most, and the run asks for {samples}"
+    return reason
 
 
 def cell_folder(label: str, repetition: int | None = None) -> str:

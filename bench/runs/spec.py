@@ -319,16 +319,15 @@ def _cell(run: Run, label: str, repetition: int) -> Cell:
 
 
 def _of_wrapper(label: str, name: str, given: Mapping[str, Any], samples: int) -> Options:
-    """The options of a wrapper. One that holds cases out gives a guarantee, which is for the number of samples that it
-    was calibrated with: that of the run."""
-    wrapper = wrappers.find(name)
+    """The options of a wrapper. What it learns from samples holds for as many as it was calibrated with: those of the
+    run."""
     options = wrappers.options(name, **given)
-    if not (wrapper.holds_out and "samples" in wrapper.Options.model_fields):
+    if "samples" not in type(options).model_fields:
         return options
     if given.get("samples", samples) != samples:
         raise UsageError(
             f"--methods: '{label}' calibrates +{name} with another number of samples than the {samples} of the run, "
-            f"for which its guarantee would not hold; leave samples={given['samples']} out, or give --samples."
+            f"for which it would not hold; leave samples={given['samples']} out, or give --samples."
         )
     return options.model_copy(update={"samples": samples})
 

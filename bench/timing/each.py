@@ -18,27 +18,27 @@ from bench.timing.works import (
 )
 from uqseg import methods
 
-STEPS, SAMPLES, ROUNDS = 10, 16, 3
+STEPS, SAMPLES = 10, 16
 
 
 def section(at: Setting) -> Measured:
-    """Every method with its default options at 64×64, batch 24 (--quick: 32×32, batch 4): a training step, of ten, so
-    that what a training does once weighs little; and 16 samples of each image of a batch. A method without a plain way
-    stands beside the machine's limit alone."""
-    measured, (size, batch) = Measured(), (32, 4) if at.quick else (64, 24)
+    """Every method with its default options at 64×64, batch 24: a training step, of ten, so that what a training does
+    once weighs little; and 16 samples of each image of a batch. (--quick: 32×32, batch 4, of two steps, 2 samples.) A
+    method without a plain way stands beside the machine's limit alone."""
+    measured, (size, batch, steps, samples) = Measured(), (32, 4, 2, 2) if at.quick else (64, 24, STEPS, SAMPLES)
     data = noise_set(batch, size)
     for name in methods.names():
         method = methods.build(name, seed=0)
-        step = training_work(method, data, STEPS, batch, at.device)
-        plain_step = plain_training_work(channels_first(method, at.device).train(), data, STEPS, batch, at.device)
+        step = training_work(method, data, steps, batch, at.device)
+        plain_step = plain_training_work(channels_first(method, at.device).train(), data, steps, batch, at.device)
         what = f"training step, {name}, batch {batch}, {size}²"
-        _measure(measured, at, what, step, plain_step, STEPS, operations(step) // STEPS)
+        _measure(measured, at, what, step, plain_step, steps, operations(step) // steps)
         method.to(at.device).eval()
         slow = channels_first(method, at.device).eval()
-        plain_draw = plain_sampling_work(slow, data.images, SAMPLES) if name in PLAIN_SAMPLES else None
-        draw = sampling_work(method.to(memory_format=torch.channels_last), data.images, SAMPLES)  # type: ignore[call-overload]
-        what = f"{SAMPLES} samples an image, {name}, {batch} images, {size}²"
-        _measure(measured, at, what, draw, plain_draw, 1, drawing_operations(method, data.images, SAMPLES))
+        plain_draw = plain_sampling_work(slow, data.images, samples) if name in PLAIN_SAMPLES else None
+        draw = sampling_work(method.to(memory_format=torch.channels_last), data.images, samples)  # type: ignore[call-overload]
+        what = f"{samples} samples an image, {name}, {batch} images, {size}²"
+        _measure(measured, at, what, draw, plain_draw, 1, drawing_operations(method, data.images, samples))
     return measured
 
 
@@ -47,7 +47,7 @@ def _measure(
 ) -> None:
     """What a work and its plain way, if there is one, take for one of its `steps`, which does `flops` operations."""
     works = ({} if plainly is None else {"plain": plainly}) | {"ours": ours}
-    middle = measured.add(what, works, ROUNDS, {"ours": 1}, repeats=steps)
+    middle = measured.add(what, works, 1 if at.quick else 3, {"ours": 1}, repeats=steps)
     measured.computed(what, middle["ours"], flops, at.precision, at)
     if plainly is not None:
         measured.profiles[what] = profile(ours)

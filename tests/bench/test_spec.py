@@ -47,10 +47,10 @@ def test_a_seed_depends_on_what_differs_from_the_defaults_alone() -> None:
     assert default.seed("toy") == cells("unet[depth=5,width=16,training.lr=1e-2]+levels")[0].seed("toy")
 
 
-def test_a_guarantee_is_calibrated_with_the_number_of_samples_of_the_run() -> None:
+def test_a_wrapper_calibrates_with_the_number_of_samples_of_the_run() -> None:
     (sets,), (few,) = cells("mcdropout+conformal[alpha=0.2]"), cells("mcdropout+presence+conformal", samples=2)
     assert sets.wrappers[0][1].model_dump(exclude_defaults=True) == {"alpha": 0.2}
-    assert [options.samples for _, options in few.wrappers] == [16, 2]  # type: ignore[attr-defined]
+    assert [options.samples for _, options in few.wrappers] == [2, 2]  # type: ignore[attr-defined]
     assert cells("unet+conformal[samples=2]", samples=2)[0].wrappers[0][1].samples == 2  # type: ignore[attr-defined]
     with pytest.raises(
         UsageError, match=r"'unet\+conformal\[samples=4\]'.*than the 16 of the run.*leave samples=4 out"

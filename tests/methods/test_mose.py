@@ -68,6 +68,15 @@ def test_compact_weights_are_the_gate_shared_by_each_experts_draws() -> None:
     assert torch.allclose(samples.prob[:, 0], samples.prob[:, 4], atol=1e-5)
 
 
+def test_fewer_compact_samples_than_experts_are_of_the_largest_shares() -> None:
+    data, method = discs(3), mose(sampling="compact")
+    few, each = predict(method, data, 2, precision="fp32"), predict(method, data, 4, precision="fp32")
+    largest = each.weights.topk(2)
+    assert torch.allclose(few.weights, largest.values / largest.values.sum(1, keepdim=True), atol=1e-6)
+    chosen = torch.stack([prob[index] for prob, index in zip(each.prob, largest.indices, strict=True)])
+    assert torch.allclose(few.prob, chosen, atol=1e-5)
+
+
 def test_standard_draws_choose_experts_as_often_as_the_gate_says() -> None:
     data = discs(3)
     compact = predict(mose(sampling="compact"), data, 4, precision="fp32")

@@ -8,6 +8,7 @@ import torch
 from tests.conftest import discs
 from tests.methods.test_contract import arrays, noise, without_gradient
 from uqseg import load_model, predict
+from uqseg.errors import UsageError
 from uqseg.methods import Method, build, find
 from uqseg.noise import Noise
 from uqseg.training import save_method
@@ -25,6 +26,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("energy", {"presence": True}),
     ("energy", {"codes": 5}),
     ("ccdm", {"levels": (8, 8)}),
+    ("ccdm", {"levels": (4, 100), "blocks": 1}),
 ]
 every_variant = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=lambda value: str(value))
 
@@ -69,3 +71,15 @@ def test_samples_are_those_of_the_case_and_of_the_saved_method(name: str, option
     assert samples.prob.shape == (6, method.support or 5, 32, 32)
     assert samples.weights is None or torch.allclose(samples.weights.sum(1), torch.ones(6))
     assert samples.drawn == ("support" if method.support else "stratified" if "sampling" in options else "independent")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("energy", {"c": 0}, "c"),
+        ("bcnn", {"moped": 0.1, "pretrain": 0.5, "warmup": 0.8}, "sum of at most 1"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build(name, **options)

@@ -133,6 +133,19 @@ def test_hurdle_learns_presence_from_all_masks_and_outlines_from_marked_ones(rea
     assert torch.allclose(empty, torch.nn.functional.softplus(logits), atol=1e-6)
 
 
+@pytest.mark.parametrize("marked", [0, 1, 2])
+def test_hurdle_takes_the_same_way_however_few_masks_mark_anything(marked: int) -> None:
+    """Processes that train together exchange sums inside each network; one value a channel has no deviation."""
+    images, masks, read = arrays()
+    images, masks = images[..., :8, :8], torch.zeros_like(masks[..., :8, :8])
+    masks[:marked, :, 2:4, 2:4] = True
+    method = small(hurdle=True, levels=(4, 4, 4, 4))
+    method.loss(images, masks, read, noise()).mean().backward()
+    gradient = method.posterior.head.weight.grad
+    assert gradient.isfinite().all()
+    assert bool(gradient.any()) == bool(marked)
+
+
 def test_hurdle_draws_empty_masks_as_often_as_it_says_and_no_other_ones() -> None:
     data, method = discs(6), small(hurdle=True)
     with torch.no_grad():

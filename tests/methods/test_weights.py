@@ -1,6 +1,7 @@
 """The mathematics of methods whose weights vary, each against an independent reference."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from tests.conftest import discs
-from uqseg import predict
+from uqseg import load_model, predict
 from uqseg.errors import UsageError
 from uqseg.methods import build, find
 from uqseg.methods.bcnn import FlipoutConv2d
@@ -19,7 +20,7 @@ from uqseg.methods.masksembles import masks_of
 from uqseg.methods.method import normalise
 from uqseg.noise import Noise
 from uqseg.seeds import generator, seeded
-from uqseg.training import Training, fit
+from uqseg.training import Training, fit, save_method
 
 
 def small(name: str, **options: Any) -> Any:
@@ -185,6 +186,26 @@ def test_swag_keeps_the_moments_of_its_iterates() -> None:
     assert torch.allclose(draws.mean(0), means[-1][few], atol=0.01)
 
 
+def test_swag_declines_what_would_lose_its_iterates_or_asks_for_more_draws_than_there_are() -> None:
+    data, recipe = discs(4), Training(steps=4, batch=2, keep="best", validate_every=2)
+    with pytest.raises(UsageError, match="collects over the last steps; give keep=last"):
+        fit(small("swag"), data, val=data, recipe=recipe)
+    with pytest.raises(UsageError, match="validate_samples: method 'swag' has 4 at most, got 8"):
+        fit(small("swag", draws=4), data, val=data, recipe=Training(steps=4))
+
+
+def test_swag_in_half_precision_draws_the_same_networks(tmp_path: Path) -> None:
+    method: Any = small("swag")
+    with torch.no_grad():
+        weights = method.weights()
+        for _ in range(8):
+            torch.nn.utils.vector_to_parameters(weights + 1e-3 * torch.randn(len(weights)), method.model().parameters())
+            method.collect()
+    save_method(method, tmp_path, half=True)
+    loaded: Any = load_model(tmp_path)
+    assert torch.equal(loaded.draw_weights(weights, torch.ones(3)), method.draw_weights(weights, torch.ones(3)))
+
+
 def test_swag_fixes_its_draws_when_training_ends() -> None:
     data = discs(8)
     recipe = Training(steps=6, batch=8, lr=1e-2, augment=False, schedule="constant", precision="fp32")
@@ -205,17 +226,20 @@ def test_swag_fixes_its_draws_when_training_ends() -> None:
     assert float(gaps.max()) > float(gaps.min())
 
 
-def test_laplace_curvature_is_the_hessian_of_the_loss() -> None:
+@pytest.mark.parametrize("options", [{"reader": 0}, {"reader": 0, "pos_weight": 5.0}])
+def test_laplace_curvature_is_the_hessian_of_the_loss(options: dict[str, Any]) -> None:
     data = discs(6)
-    method = small("laplace", pixels=2.0).eval()
+    data.read[2, 0] = False
+    method = small("laplace", pixels=2.0, **options).eval()
     method.before_steps(images=12, steps=1)
     batch = normalise(torch.from_numpy(data.images)), torch.from_numpy(data.masks), torch.from_numpy(data.read)
     features = method.network(batch[0]).detach().double()
-    target = batch[1][:, 0].double()
+    target, weight = batch[1][:, 0].double(), torch.tensor(method.options.pos_weight)
 
     def loss(head: Tensor) -> Tensor:
         logits = torch.einsum("c,bchw->bhw", head[:-1], features) + head[-1]
-        return torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+        each = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weight, reduction="none")
+        return (each.sum((1, 2)) * batch[2][:, 0]).sum()
 
     head = torch.cat([method.head.weight.flatten(), method.head.bias]).detach().double()
     hessian = torch.autograd.functional.hessian(loss, head)
@@ -226,7 +250,9 @@ def test_laplace_curvature_is_the_hessian_of_the_loss() -> None:
 def test_laplace_draws_have_the_covariance_of_the_posterior() -> None:
     method = small("laplace")
     fit(method, discs(6), recipe=Training(steps=3, batch=3, precision="fp32"), progress=False, device="cpu")
-    curvature = method.curvature([(normalise(torch.from_numpy(discs(6).images)), *2 * [torch.empty(0)])])
+    data = discs(6)
+    batch = normalise(torch.from_numpy(data.images)), torch.from_numpy(data.masks), torch.from_numpy(data.read)
+    curvature = method.curvature([batch])
     assert method.factor.abs().sum() > 0
     covariance = (method.factor @ method.factor.T).double()
     prior = torch.linalg.inv(covariance) - curvature

@@ -211,6 +211,20 @@ def test_augmentation_moves_image_and_masks_alike() -> None:
     assert not torch.equal(moved_masks, masks)
 
 
+def test_augmentation_keeps_shapes_of_images_that_are_not_square() -> None:
+    y, x = torch.meshgrid(torch.arange(32.0) - 15.5, torch.arange(96.0) - 47.5, indexing="ij")
+    disc = (y.square() + x.square() < 64).expand(64, 1, -1, -1)
+    moved = augment(disc.float(), disc, Noise.for_step(64, "a"))[1][:, 0].float()
+    area = moved.sum((1, 2))
+    weights = moved / area[:, None, None]
+    middles = [(weights * axis).sum((1, 2)) for axis in (y, x)]
+    a, b = (axis - middle[:, None, None] for axis, middle in zip((y, x), middles, strict=True))
+    spread = torch.stack([(weights * one * other).sum((1, 2)) for one in (a, b) for other in (a, b)], 1).view(-1, 2, 2)
+    lengths = torch.linalg.eigvalsh(spread).sqrt()
+    assert (lengths[:, 1] / lengths[:, 0]).max() < 1.5
+    assert (area / disc[0].sum()).log().abs().max() < 0.6
+
+
 def test_no_warning_and_no_change_of_the_data(small: AnnotatedSet) -> None:
     before = small.images.copy(), small.masks.copy()
     with warnings.catch_warnings():

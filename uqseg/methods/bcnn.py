@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -28,6 +28,15 @@ class BCNNOptions(SingleOptions):
         description="δ of MOPED: after a deterministic start, σ = δ|w| and prior mean w; none: no such start",
     )
     pretrain: float = Field(1 / 3, gt=0, lt=1, description="share of the steps that MOPED's deterministic start takes")
+
+    @model_validator(mode="after")
+    def _steps_suffice(self) -> BCNNOptions:
+        if self.moped is not None and self.pretrain + self.warmup > 1:
+            raise ValueError(
+                f"pretrain={self.pretrain:g} and warmup={self.warmup:g}: expected a sum of at most 1, for the KL's "
+                "weight would not reach beta"
+            )
+        return self
 
 
 def signs(noise: Noise, channels: int) -> Tensor:

@@ -21,11 +21,11 @@ class EnergyOptions(UNetOptions):
     latent: int = Field(
         8, ge=1, le=1000, description="dimensions of the code, which scales and shifts the head's first layer"
     )
-    draws: int = Field(8, ge=2, le=1000, description="samples per image in a step (K)")
+    draws: int = Field(8, ge=2, le=1000, description="samples per image in a step (K), if there are no codes")
     codes: int = Field(
         0, ge=0, le=1000, description="learned codes instead of random ones: the samples are then a whole support"
     )
-    c: float = Field(4.0, ge=0, description="pixels added to the union: below it a mask is nearly empty")
+    c: float = Field(4.0, gt=0, description="pixels added to the union: below it a mask is nearly empty")
     energy_weight: float = Field(8.0, ge=0, description="weight of the energy distance")
     mean_weight: float = Field(0.02, ge=0, description="weight of the mean map's cross-entropy summed over pixels")
     presence: bool = Field(False, description="learn also how many readers draw anything, from pooled features")

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from uqseg.methods.losses import reader_fraction
 from uqseg.methods.method import method
 from uqseg.methods.unet import SingleNetwork, SingleOptions
 from uqseg.noise import Noise
@@ -58,12 +59,17 @@ class Laplace(SingleNetwork[LaplaceOptions]):
 
     @torch.no_grad()
     def curvature(self, batches: Iterable[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-        """Gauss–Newton matrix Σ p(1−p) [f,1][f,1]ᵀ over the pixels of all training images, divided by `pixels`."""
-        total, images = torch.zeros_like(self.factor, dtype=torch.float64), 0
-        for batch, _, _ in batches:
+        """Gauss–Newton matrix Σ c p(1−p) [f,1][f,1]ᵀ over the pixels of all training images, divided by `pixels`; c is
+        what the cross-entropy counts there: 1, and pos_weight in the foreground."""
+        total, images, o = torch.zeros_like(self.factor, dtype=torch.float64), 0, self.options
+        for batch, masks, read in batches:
+            teachers = read / read.sum(1, keepdim=True)
+            if o.reader is not None:
+                teachers = F.one_hot(torch.tensor(o.reader, device=read.device), self.readers) * read
+            counts = teachers.sum(1)[:, None, None] + (o.pos_weight - 1) * reader_fraction(masks, teachers)
             features = self.network(batch)
             p = self.head(features).float().sigmoid().flatten()
-            slope = p * (1 - p)
+            slope = p * (1 - p) * counts.flatten()
             rows = F.pad(features, (0, 0, 0, 0, 0, 1), value=1.0).double().transpose(0, 1).flatten(1)
             total += (rows * slope) @ rows.t()
             images += len(batch)

@@ -43,6 +43,8 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
     couples_cases: ClassVar[bool] = False
     """Whether an image's loss depends on the other images of its batch (other than by batch normalisation): such a
     training is not split over processes."""
+    collects: ClassVar[bool] = False
+    """Whether it collects over the last steps what it samples from: earlier weights, as keep="best" keeps, lack it."""
 
     def __init__(self, options: O, *, channels: int, readers: int) -> None:
         super().__init__()
@@ -65,6 +67,11 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
     @property
     def support(self) -> int | None:
         """How many samples the method has if their number is finite (one network: 1, an ensemble: K), else None."""
+        return None
+
+    @property
+    def most(self) -> int | None:
+        """The most samples that it can draw, where there is a limit though their number is not finite; else None."""
         return None
 
     def declines(self, train: AnnotatedSet) -> str | None:

@@ -105,8 +105,10 @@ class MoSE(Method[MoSEOptions]):
         if o.sampling == "standard":
             chosen = torch.searchsorted(gate.cumsum(1), noise.of_cases((n,), "uniform")).clamp_max(o.experts - 1)
             return self.head(features, self.latents(chosen, draws)).float().sigmoid()  # type: ignore[no-any-return]
-        expert = (torch.arange(n, device=images.device) % o.experts).expand(len(images), -1)
-        shares = gate.gather(1, expert) / torch.bincount(expert[0])[expert]
+        # Each expert in turn; of fewer samples than experts those of the largest shares.
+        turns = torch.arange(n, device=images.device) % o.experts
+        expert = gate.argsort(1, descending=True)[:, :n] if n < o.experts else turns.expand(len(images), -1)
+        shares = gate.gather(1, expert) / torch.bincount(turns)[turns]
         prob = self.head(features, self.latents(expert, draws)).float().sigmoid()
         return Samples(prob, shares / shares.sum(1, keepdim=True), "stratified")
 

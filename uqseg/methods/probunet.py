@@ -73,15 +73,15 @@ class ProbUNet(Method[ProbUNetOptions]):
         o = self.options
         deepest, features = self.network.features(images)
         image, slot, draws = self.pairs(read, noise)
-        share = 1 / torch.bincount(image, minlength=len(images))  # of a pair in its image's loss
+        share = (1 / torch.bincount(image, minlength=len(images)))[image]  # of a pair in its image's loss
         loss = features.new_zeros(len(images), dtype=torch.float32)
         if o.hurdle:
             drew = readers_who_drew(masks, read) if o.readers == "all" else masks[image, slot].any(2).any(1).float()
             loss = cross_entropy(self.presence(deepest, features).squeeze(1), drew)
             marked = masks[image, slot].flatten(1).any(1)
-            image, slot, draws = image[marked], slot[marked], draws[marked]
-        if not len(image):
-            return loss
+            share = share * marked
+            if marked.sum() > 1:  # fewer are no batch to normalise: the others go with them, and count nothing
+                image, slot, draws, share = image[marked], slot[marked], draws[marked], share[marked]
         target = masks[image, slot]
         inputs = torch.cat([images[image], target[:, None].to(images.dtype) - 0.5], 1)
         posterior, prior = self.posterior(inputs), self.prior(images).rows(image)
@@ -91,7 +91,7 @@ class ProbUNet(Method[ProbUNetOptions]):
             pixels if o.readers == "one" and not o.hurdle else pixels[image], self.of_latent(z)[:, None], self.head
         )
         elbo = cross_entropy(logits.squeeze(1), target).sum((1, 2)) + o.beta * self.divergence(posterior, prior, z)
-        return loss.index_add(0, image, elbo * share[image])
+        return loss.index_add(0, image, elbo * share)
 
     def pairs(self, read: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
         """Images and slots of the masks in this step (P,), with standard normal numbers (P,latent)."""

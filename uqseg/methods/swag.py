@@ -44,6 +44,7 @@ class SWAG(SingleNetwork[SWAGOptions]):
 
     Options = SWAGOptions
     version, small, varies = 1, {"width": 4, "depth": 3, "collect_from": 0.5, "rank": 3, "draws": 8}, "weights"
+    collects = True
     cached = 2**18  # a draw of the weights is worth many images
     count: Tensor
     mean: Tensor
@@ -63,6 +64,10 @@ class SWAG(SingleNetwork[SWAGOptions]):
     @property
     def support(self) -> int | None:
         return None
+
+    @property
+    def most(self) -> int | None:
+        return self.options.draws
 
     def model(self) -> nn.Sequential:
         return nn.Sequential(self.network, self.head)
@@ -111,8 +116,7 @@ class SWAG(SingleNetwork[SWAGOptions]):
         """Draw the networks and take the mean statistics of a few batches for each."""
         if self.count < 2:
             raise UsageError(
-                f"method 'swag': expected at least 2 collected iterates, got {int(self.count)}; train for more steps, "
-                "and with keep=last"
+                f"method 'swag': expected at least 2 collected iterates, got {int(self.count)}; train for more steps"
             )
         batches = [images for images, _, _ in islice(train, self.options.batches)]
         model = self.model().train()

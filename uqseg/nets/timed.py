@@ -12,7 +12,7 @@ from uqseg.nets.unet import check_size
 
 
 def fourier(time: Tensor, features: int = 32) -> Tensor:
-    """Sines and cosines (B,features) of times (B,) in [0,1], from one to a thousand turns."""
+    """Sines and cosines (B,features) of times (B,) in [0,1], from a tenth of a turn to a hundred."""
     turns = torch.logspace(0, 3, features // 2, device=time.device) * 2 * math.pi / 10
     angles = time[:, None] * turns
     return torch.cat([angles.sin(), angles.cos()], 1)
@@ -40,11 +40,11 @@ class TimedBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over the pixels of a small map, 32 channels a head at most, added to its input."""
+    """Self-attention over the pixels of a small map, added to its input; a head has 32 channels, or a few more."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.heads = max(1, channels // 32)
+        self.heads = next(heads for heads in range(max(1, channels // 32), 0, -1) if channels % heads == 0)
         self.norm, self.qkv, self.out = (
             norm(channels),
             nn.Conv2d(channels, 3 * channels, 1),

@@ -62,12 +62,14 @@ def save_method(
 ) -> None:
     """Write weights.safetensors and model.json into `folder`, weights first: model.json says that all is there.
 
-    half: weights as float16; wrappers: name, options and state of each around it, the innermost first.
+    half: what was trained as float16, other numbers as they are (SWAG's mean square less its squared mean would be lost
+    by rounding); wrappers: name, options and state of each around it, the innermost first.
     Raises ValueError where a weight is too large for float16.
     """
     folder, tensors = Path(folder), _plain(method.state_dict())
     if half:
-        tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
+        trained = {name for name, _ in method.named_parameters()}
+        tensors = {name: t.half() if name in trained else t for name, t in tensors.items()}
         if name := not_finite(tensors):
             raise ValueError(f"'{name}' holds numbers beyond the range of float16")
     write(folder / WEIGHTS, as_bytes(tensors))

@@ -115,6 +115,12 @@ def fit(
     _check(method, train, val, recipe, seed, out)
     if reason := method.declines(train):
         raise UsageError(f"method '{method.label()}' declines the data: {reason}")
+    if method.collects and recipe.keep == "best":
+        raise UsageError(f"method '{method.label()}' samples from what it collects over the last steps; give keep=last")
+    if val is not None and method.most is not None and recipe.validate_samples > method.most:
+        raise UsageError(
+            f"validate_samples: method '{method.label()}' has {method.most} at most, got {recipe.validate_samples}"
+        )
     ranks = Ranks.current()
     if ranks.size > 1 and method.couples_cases:
         raise UsageError(f"method '{method.label()}' couples the cases of a batch; train it with one process")

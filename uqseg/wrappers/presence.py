@@ -24,7 +24,8 @@ class Presence(Calibration[CalibrationOptions]):
 
     g is a rising function of `strength`. As the weights say whether, the samples only say where: each that marks
     anything is divided by its maximum, which changes soft ones alone (whose mean would hold the doubt about presence
-    twice). Where no sample of any weight marks anything, the mean map divided by its maximum stands for them.
+    twice). g holds for as many samples as it was calibrated with: of fewer, strength is rougher. Where no sample of any
+    weight marks anything, the mean map divided by its maximum stands for them.
     """
 
     Options = CalibrationOptions

@@ -96,7 +96,7 @@ class CalibrationOptions(Options):
     """Options of a wrapper that learns from samples of validation cases."""
 
     cases: int = Field(1000, ge=1, description="validation cases that it learns from, drawn evenly over patients")
-    samples: int = Field(16, ge=1, le=10_000, description="samples of each of them")
+    samples: int = Field(16, ge=1, le=10_000, description="samples of each of them; in a run those of --samples")
 
 
 C = TypeVar("C", bound=CalibrationOptions)
