@@ -75,7 +75,7 @@ class Prevalence(Yardstick):
 
 
 class Consensus(Yardstick):
-    name, description = "consensus", "the readers' own majority mask, one good single mask"
+    name, description = "consensus", "the readers' own majority mask, a good single mask"
 
     def of_readers(self, masks: Tensor, read: Tensor, n: int, keys: list[str]) -> Samples:
         majority = 2 * masks.sum(1, keepdim=True) >= read.sum(1)[:, None, None, None]
@@ -83,10 +83,7 @@ class Consensus(Yardstick):
 
 
 class Oracle(Yardstick):
-    name, description = (
-        "oracle",
-        "draws from the readers themselves, what a sampler that is the readers scores",
-    )
+    name, description = "oracle", "draws from the readers themselves, as a perfect sampler would"
     support = None
 
     def of_readers(self, masks: Tensor, read: Tensor, n: int, keys: list[str]) -> Samples:
