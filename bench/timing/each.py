@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from bench.runs import spec
 from bench.timing.measure import Work, operations, profile
 from bench.timing.outcome import Measured, Setting
 from bench.timing.works import (
@@ -22,13 +23,13 @@ STEPS, SAMPLES = 10, 16
 
 
 def section(at: Setting) -> Measured:
-    """Every method with its default options at 64×64, batch 24: a training step, of ten, so that what a training does
-    once weighs little; and 16 samples of each image of a batch. (--quick: 32×32, batch 4, of two steps, 2 samples.) A
-    method without a plain way stands beside the machine's limit alone."""
-    measured, (size, batch, steps, samples) = Measured(), (32, 4, 2, 2) if at.quick else (64, 24, STEPS, SAMPLES)
-    data = noise_set(batch, size)
+    """Every method with the options of recipe cpu64 at 64×64, batch 12: a training step, of ten, so that what a
+    training does once weighs little; and 16 samples of each image of a batch. (--quick: 32×32, batch 4, of two steps, 2
+    samples.) A method without a plain way stands beside the machine's limit alone."""
+    measured, (size, batch, steps, samples) = Measured(), (32, 4, 2, 2) if at.quick else (64, 12, STEPS, SAMPLES)
+    data, options = noise_set(batch, size), spec.recipe("cpu64").options
     for name in methods.names():
-        method = methods.build(name, seed=0)
+        method = methods.build(name, seed=0, **options.get(name, {}))
         step = training_work(method, data, steps, batch, at.device)
         plain_step = plain_training_work(channels_first(method, at.device).train(), data, steps, batch, at.device)
         what = f"training step, {name}, batch {batch}, {size}²"
