@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
+from uqseg.device import uses_bf16
+
 Work = Callable[[], Any]
 Seconds = dict[str, NDArray[np.float64]]
 Clock = Literal["wall", "processor"]
@@ -75,15 +77,17 @@ class Limits:
 def limits(device: torch.device, side: int = 2048, rounds: int = 7) -> Limits:
     """The best of `rounds` products side×side, and of as many copies of 256 MB (read and written bytes count)."""
     works: dict[str, Work] = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        a = torch.rand(side, side, device=device).to(dtype)
+    # A processor without instructions for bf16 would take minutes.
+    sides = {torch.float32: side, torch.bfloat16: side if uses_bf16("auto", device) else side // 8}
+    for dtype, length in sides.items():
+        a = torch.rand(length, length, device=device).to(dtype)
         works[str(dtype)] = lambda a=a: a @ a  # type: ignore[misc]
     source = torch.ones(2**26, device=device)
     target = torch.empty_like(source)
     works["copy"] = lambda: target.copy_(source)
     best = {name: float(seconds.min()) for name, seconds in in_turns(works, rounds).items()}
-    product = 2 * side**3
-    return Limits(product / best["torch.float32"], product / best["torch.bfloat16"], 2 * source.nbytes / best["copy"])
+    fp32, bf16 = (2 * length**3 / best[str(dtype)] for dtype, length in sides.items())
+    return Limits(fp32, bf16, 2 * source.nbytes / best["copy"])
 
 
 def operations(work: Work) -> int:
