@@ -135,11 +135,9 @@ def declines(cell: Cell, splits: Splits, samples: int) -> str | None:
         )
     try:
         method = new_method(cell, splits)
-        reason = method.declines(splits.train)
+        reason = method.declines(splits.train) or method.declines_recipe(cell.training)
     except Exception:
         return None
-    if reason is None and method.collects and cell.training.keep == "best":
-        return "it samples from what it collects over the last steps, and keep=best keeps earlier ones; give keep=last"
     if reason is None and method.most is not None and samples > method.most:
         return f"it has {method.most} samples at most, and the run asks for {samples}"
     return reason

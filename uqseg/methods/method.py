@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
 
 import torch
 from pydantic import Field
@@ -16,6 +16,9 @@ from uqseg.noise import Noise
 from uqseg.registry import Options, Registered, Registry
 from uqseg.samples import Batch, Description, Samples, Varies
 from uqseg.seeds import seeded
+
+if TYPE_CHECKING:
+    from uqseg.training.recipe import Training
 
 __all__ = ["Method", "Options", "Widths", "build", "find", "method", "names", "normalise", "options", "size_of"]
 
@@ -43,8 +46,6 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
     couples_cases: ClassVar[bool] = False
     """Whether an image's loss depends on the other images of its batch (other than by batch normalisation): such a
     training is not split over processes."""
-    collects: ClassVar[bool] = False
-    """Whether it collects over the last steps what it samples from: earlier weights, as keep="best" keeps, lack it."""
 
     def __init__(self, options: O, *, channels: int, readers: int) -> None:
         super().__init__()
@@ -76,6 +77,10 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
 
     def declines(self, train: AnnotatedSet) -> str | None:
         """Why this method cannot be trained on `train`, or None if it can."""
+        return None
+
+    def declines_recipe(self, recipe: Training) -> str | None:
+        """Why this method cannot be trained by `recipe`, or None if it can."""
         return None
 
     def watch(self) -> dict[str, float]:

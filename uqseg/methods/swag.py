@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import Field
@@ -17,6 +17,9 @@ from uqseg.methods.method import method
 from uqseg.methods.unet import SingleNetwork, SingleOptions
 from uqseg.noise import Noise
 from uqseg.seeds import generator
+
+if TYPE_CHECKING:
+    from uqseg.training.recipe import Training
 
 
 class SWAGOptions(SingleOptions):
@@ -44,7 +47,6 @@ class SWAG(SingleNetwork[SWAGOptions]):
 
     Options = SWAGOptions
     version, small, varies = 1, {"width": 4, "depth": 3, "collect_from": 0.5, "rank": 3, "draws": 8}, "weights"
-    collects = True
     cached = 2**18  # a draw of the weights is worth many images
     count: Tensor
     mean: Tensor
@@ -68,6 +70,10 @@ class SWAG(SingleNetwork[SWAGOptions]):
     @property
     def most(self) -> int | None:
         return self.options.draws
+
+    def declines_recipe(self, recipe: Training) -> str | None:
+        """Earlier weights, as keep="best" keeps, lack the iterates."""
+        return "it samples from what it collects over the last steps; give keep=last" if recipe.keep == "best" else None
 
     def model(self) -> nn.Sequential:
         return nn.Sequential(self.network, self.head)

@@ -115,8 +115,8 @@ def fit(
     _check(method, train, val, recipe, seed, out)
     if reason := method.declines(train):
         raise UsageError(f"method '{method.label()}' declines the data: {reason}")
-    if method.collects and recipe.keep == "best":
-        raise UsageError(f"method '{method.label()}' samples from what it collects over the last steps; give keep=last")
+    if reason := method.declines_recipe(recipe):
+        raise UsageError(f"method '{method.label()}' declines the recipe: {reason}")
     if val is not None and method.most is not None and recipe.validate_samples > method.most:
         raise UsageError(
             f"validate_samples: method '{method.label()}' has {method.most} at most, got {recipe.validate_samples}"
