@@ -1,5 +1,7 @@
 """The yardstick `human`: each reader against the others."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -29,8 +31,16 @@ def test_human_is_each_reader_against_the_others() -> None:
             assert scores.column(name)[b] == pytest.approx(expected, abs=1e-6, nan_ok=True), name
         assert scores.column("dice_image_first")[b] == pytest.approx(rows[0].column("dice_image")[0])
     assert all(np.isnan(x[2]).all() for x in scores.values.values())
-    for name in ("dice_majority@0.5", "presence_ece", "presence_auroc", "aurc_mean", "spearman_std", "ncc_variance"):
+    for name in ("dice_majority@0.5", "presence_ece", "presence_auroc", "aurc_mean", "spearman_std", "ncc_variance",
+                 "hit_share", "hit_three_quarters", "error_auprc", "soft_dice"):  # fmt: skip
         assert np.isnan(figure(name).value(scores)), name
+
+
+def test_figures_against_the_majority_of_one_reader_are_undefined_in_stored_scores_too() -> None:
+    scores = leave_one_out(torch.rand(2, 3, 8, 8, generator=generator("stored")) > 0.5)
+    stored = replace(scores, values=scores.values | {"soft_dice": np.ones(2)})
+    assert np.isnan(figure("soft_dice").value(stored))
+    assert np.isfinite(figure("ged").value(stored))
 
 
 def test_nothing_is_derived_from_means_over_readers() -> None:

@@ -363,7 +363,7 @@ def _dice_max(x: Columns, drawn: Drawn) -> Floats:
     return (x["coverage"] + x["validity"]) / 2
 
 
-@statistic("soft_dice")
+@statistic("soft_dice", several_readers=True)
 def _soft_dice(scored: Scored) -> Tensor:
     import torch
 
@@ -472,14 +472,14 @@ for _end, _x, _y, _what in (
                    degenerate="undefined where one of the two is constant"))  # fmt: skip
 
 
-@statistic("member_hits")
+@statistic("member_hits", several_readers=True)
 def _member_hits(scored: Scored) -> Tensor:
     """How many samples touch the majority lesion [ȳ ≥ 0.5], NaN where there is none."""
     hits = (scored.touches & (scored.weights > 0)).sum(1).double()
     return hits.masked_fill(~scored.majority.any(1), float("nan"))
 
 
-@statistic("hit_share")
+@statistic("hit_share", several_readers=True)
 def _hit_share(scored: Scored) -> Tensor:
     share = (scored.weights * scored.touches).sum(1).clamp(0, 1)
     return share.masked_fill(~scored.majority.any(1), float("nan"))

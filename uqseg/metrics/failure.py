@@ -102,7 +102,7 @@ def _top(scored: Scored) -> Tensor:
     return highest.cumsum(1).gather(1, k[:, None] - 1)[:, 0] / k
 
 
-@statistic("error_auprc")
+@statistic("error_auprc", several_readers=True)
 def _error_auprc(scored: Scored) -> Tensor:
     from uqseg.metrics.maps import average_precision
 

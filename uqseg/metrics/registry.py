@@ -58,6 +58,7 @@ class Statistic:
     """What is computed of each case and stored: (B,*shape); "R" in the shape is the number of readers.
 
     of_set: of a set of pixels, given as the one sample; what samples are scored with says nothing about it.
+    several_readers: measured against the readers' majority or fraction, of which one reader can tell nothing.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Statistic:
     summed: bool
     compute: Callable[[Scored], Tensor] = field(repr=False)
     of_set: bool = False
+    several_readers: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,22 @@ _FIGURES: dict[str, Figure] = {}
 
 
 def statistic(
-    name: str, *, version: int = 1, shape: tuple[int | str, ...] = (), summed: bool = False, of_set: bool = False
+    name: str,
+    *,
+    version: int = 1,
+    shape: tuple[int | str, ...] = (),
+    summed: bool = False,
+    of_set: bool = False,
+    several_readers: bool = False,
 ) -> Callable[[Measure], Measure]:
     """Register a function of Scored that gives a tensor (B,*shape), NaN where undefined.
 
     version: raise it when the function computes other values. summed: a results folder keeps only sums per patient.
+    The rest as in Statistic.
     """
 
     def register(function: Measure) -> Measure:
-        _STATISTICS[name] = Statistic(name, version, shape, summed, function, of_set)
+        _STATISTICS[name] = Statistic(name, version, shape, summed, function, of_set, several_readers)
         return function
 
     return register
@@ -121,6 +130,11 @@ def stored_under(names: tuple[str, ...]) -> tuple[str, ...]:
     """The stored statistics that the named ones, stored or derived, are computed from."""
     below = {s for n in names for s in (stored_under(_DERIVED[n].of) if n in _DERIVED else (n,))}
     return tuple(s for s in _STATISTICS if s in below)
+
+
+def needs_several_readers(name: str) -> bool:
+    """Whether a statistic, stored or derived, is measured against the readers' majority or fraction."""
+    return name.endswith("_majority") or any(_STATISTICS[s].several_readers for s in stored_under((name,)))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uqseg.errors import FileError, unknown
-from uqseg.metrics.registry import Drawn, Floats, derivations, statistics
+from uqseg.metrics.registry import Drawn, Floats, derivations, needs_several_readers, statistics
 
 Names = NDArray[np.str_]
 FORMAT = b"uqseg"
@@ -52,6 +52,8 @@ class Scores:
     def has(self, *names: str) -> bool:
         """Whether all of these can be given, as columns or as sums."""
         known, rules = {*self.values, *self.patient_sums}, {} if self.averaged else derivations()
+        if self.averaged and any(map(needs_several_readers, names)):  # stored by earlier versions, against one reader
+            return False
         return all(name in known or (name in rules and self.has(*rules[name].of)) for name in names)
 
     def column(self, name: str) -> Floats:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from uqseg.errors import unknown
-from uqseg.metrics.registry import Drawn, Floats, Statistic, figures, statistics
+from uqseg.metrics.registry import Drawn, Floats, Statistic, figures, needs_several_readers, statistics
 from uqseg.metrics.scored import Array, Scored
 from uqseg.metrics.scores import Scores
 from uqseg.metrics.threshold import mean_of_defined
@@ -94,7 +94,7 @@ def leave_one_out(
 
     masks: bool (B,R,H,W); the others count the same and are independent draws. Every figure compares the R − 1 others
     with ONE reader, so those of two sets (GED, HM-IoU, validity, NCC of samples) do not reach what they would against
-    all readers. Undefined is what one reader cannot tell: figures against the majority, figures across images (there a
+    all readers. Undefined is what one reader cannot tell: figures against the majority or the fraction, figures across images (there a
     mean over the readers would put every reader on both sides), and what is measured by the readers' variance. `_first`
     stands for reader 0 alone. An image that fewer than two readers read is undefined in every column. All that figures
     need is stored, since nothing can be derived from means.
@@ -114,11 +114,7 @@ def leave_one_out(
         for name in (c for c in {c: None for f in figures() for c in f.of} if one.has(c)):
             column = one.column(name).astype(float)
             column[~usable.cpu().numpy()] = np.nan
-            turns.setdefault(name, []).append(np.full_like(column, np.nan) if _untold(name) else column)
+            untold = name in ACROSS or needs_several_readers(name)
+            turns.setdefault(name, []).append(np.full_like(column, np.nan) if untold else column)
     values = {name: mean_of_defined(np.stack(columns), 0) for name, columns in turns.items()}
     return replace(one, values=values, samples=checked.R - 1, averaged=True)
-
-
-def _untold(name: str) -> bool:
-    """Whether one reader cannot tell this."""
-    return name in ACROSS or name.endswith("_majority")
