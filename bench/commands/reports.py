@@ -107,15 +107,16 @@ def publish(
     anonymize: Annotated[
         bool, Option("--anonymize", "--anonymous", help="Replace names of cases and patients by numbers.")
     ] = False,
+    gallery: Annotated[bool, Option("--gallery", help="Keep the gallery, for its images may be shown.")] = False,
     pictures: Pictures = Format.png,
 ) -> None:
-    """Make the copy of a run to commit: without gallery and paths; says what it keeps.
+    """Make the copy of a run to commit: without paths, and without gallery unless asked; says what it keeps.
 
     Example: uqseg publish runs/first --to reports/first --anonymize
     """
     from bench.runs import publish as copies
 
-    for line in copies.publish(folder, to, anonymize):
+    for line in copies.publish(folder, to, anonymize, gallery):
         show(line)
     _report(to, pictures)
 

@@ -1,4 +1,4 @@
-"""The copy of a results folder to commit: no gallery, no paths of this machine, names as numbers if asked."""
+"""The copy of a results folder to commit: no paths of this machine; the gallery, and names as numbers if asked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,20 @@ ANONYMOUS = rf"read|marked|area_\d+|spacing_[yx]|{'|'.join(RATED)}"
 A_PATH = r"(?:^|[\s:])(?:~|[A-Za-z]:)?[/\\]\w"
 
 
-def publish(folder: Path, to: Path, anonymous: bool) -> Iterator[str]:
-    """Copy the results in `folder` to `to` without what may not be shown, and yield what is kept, a line each."""
+def publish(folder: Path, to: Path, anonymous: bool, gallery: bool = False) -> Iterator[str]:
+    """Copy the results in `folder` to `to` without what may not be shown, and yield what is kept, a line each.
+
+    anonymous: numbers for the names of cases and patients. gallery: keep it, for its images may be shown.
+    """
     if is_taken(to) and not (to / "run.json").exists():
         raise UsageError(f"--to: '{to}' is not empty and holds no published run; choose another folder.")
     if to.resolve() == folder.resolve():
         raise UsageError(f"--to: '{to}' is the run itself; choose another folder.")
     run = results.read_results(folder)
-    (to / "finished.json").unlink(missing_ok=True)  # what an earlier copy had, and this run may not have
+    if gallery and run.gallery is None:
+        raise UsageError(f"--gallery: '{folder}' has none; leave this option out, or give the run's command again without --no-gallery.")
+    for file in ("finished.json", "gallery.npz"):
+        (to / file).unlink(missing_ok=True)  # what an earlier copy had, and this one may not have
     shutil.rmtree(to / "cells", ignore_errors=True)
     if run.missing:
         yield (
@@ -48,6 +55,11 @@ def publish(folder: Path, to: Path, anonymous: bool) -> Iterator[str]:
     yield f"cases.parquet: {len(table)} cases with {', '.join(map(str, table))}" + (
         f"; left out: {', '.join(map(str, dropped))}" if dropped else ""
     )
+    if gallery and run.gallery is not None:
+        rules = {rule: cases[case] for rule, case in run.gallery.rules.items()}
+        renamed = replace(run.gallery, rules=rules, cases=tuple(cases[case] for case in run.gallery.cases))
+        results.write_gallery(to / "gallery.npz", renamed)
+        yield f"gallery.npz: images, masks and samples of {len(renamed.cases)} cases"
     folders = run.folders
     for cell in run.scored:
         path = folders[cell.label, cell.repetition]

@@ -46,6 +46,24 @@ def test_a_published_run_is_reported_like_the_original(finished: Run, tmp_path: 
     assert bench("publish", finished.folder, "--to", tmp_path / "other").code == 2
 
 
+def test_a_gallery_is_kept_where_asked_under_the_new_names_and_left_out_again(finished: Run, tmp_path: Path) -> None:
+    to, original = tmp_path / "copy", read_results(finished.folder)
+    assert original.gallery is not None
+    assert bench("publish", finished.folder, "--to", to, "--anonymize", "--gallery").code == 0
+    kept = read_results(to)
+    assert kept.gallery is not None
+    np.testing.assert_array_equal(kept.gallery.images, original.gallery.images)
+    marked = kept.cases.set_index("case")["marked"]
+    for case, masks in zip(kept.gallery.cases, kept.gallery.masks, strict=True):
+        assert marked[case] == masks.any((1, 2)).sum()
+    assert set(kept.gallery.rules.values()) <= set(kept.gallery.cases)
+    assert list(publish(to, tmp_path / "second", anonymous=False))
+    answer = bench("publish", tmp_path / "second", "--to", tmp_path / "third", "--gallery")
+    assert (answer.code, "has none" in answer.err) == (2, True)
+    assert bench("publish", finished.folder, "--to", to).code == 0
+    assert not (to / "gallery.npz").exists()
+
+
 def test_an_unfinished_run_is_published_as_such_and_nothing_of_an_earlier_copy_stays(
     finished: Run, tmp_path: Path
 ) -> None:
