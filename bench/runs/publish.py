@@ -38,7 +38,7 @@ def publish(folder: Path, to: Path, anonymous: bool, gallery: bool = False) -> I
     run = results.read_results(folder)
     if gallery and run.gallery is None:
         raise UsageError(
-            f"--gallery: '{folder}' has none; leave this option out, or give the run's command again without --no-gallery."
+            f"--gallery: '{folder}' has none; leave it out, or give the run's command again without --no-gallery."
         )
     for file in ("finished.json", "gallery.npz"):
         (to / file).unlink(missing_ok=True)  # what an earlier copy had, and this one may not have

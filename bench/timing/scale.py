@@ -228,7 +228,7 @@ def section(at: Setting) -> Measured:
     the memory-mapped cache do not count, the system takes them back when it needs them (a million images at 128² with
     four masks are 82 GB, full of holes so that they need no disk). One step may show as
     faster growth where the arrays outgrow the processor's caches: 16 samples of 1,024² are 67 MB."""
-    measurements = Measured(curves=[curve(name, plan, 3 if at.quick else None) for name, plan in PLANS.items()])
+    measurements = Measured(curves=[curve(name, plan, 2 if at.quick else None) for name, plan in PLANS.items()])
     skipped = [f"{c.what} at {p.value:,} {c.axis}" for c in measurements.curves for p in c.points if p.seconds is None]
     if skipped:
         measurements.notes.append(

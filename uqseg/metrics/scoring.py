@@ -94,9 +94,9 @@ def leave_one_out(
 
     masks: bool (B,R,H,W); the others count the same and are independent draws. Every figure compares the R − 1 others
     with ONE reader, so those of two sets (GED, HM-IoU, validity, NCC of samples) do not reach what they would against
-    all readers. Undefined is what one reader cannot tell: figures against the majority or the fraction, figures across images (there a
-    mean over the readers would put every reader on both sides), and what is measured by the readers' variance. `_first`
-    stands for reader 0 alone. An image that fewer than two readers read is undefined in every column. All that figures
+    all readers. Undefined is what one reader cannot tell: figures against the majority or the fraction, figures
+    across images (there a mean over the readers would put every reader on both sides), and what is measured by the
+    readers' variance. `_first` stands for reader 0 alone. An image that fewer than two readers read is undefined in every column. All that figures
     need is stored, since nothing can be derived from means.
     """
     checked = Scored(masks, masks, read, spacing=spacing)
