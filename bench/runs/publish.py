@@ -40,8 +40,8 @@ def publish(folder: Path, to: Path, anonymous: bool, gallery: bool = False) -> I
         raise UsageError(
             f"--gallery: '{folder}' has none; leave it out, or give the run's command again without --no-gallery."
         )
-    for file in ("finished.json", "gallery.npz"):
-        (to / file).unlink(missing_ok=True)  # what an earlier copy had, and this one may not have
+    for left in ("finished.json", "gallery.npz"):
+        (to / left).unlink(missing_ok=True)  # what an earlier copy had, and this one may not have
     shutil.rmtree(to / "cells", ignore_errors=True)
     if run.missing:
         yield (

@@ -25,7 +25,8 @@ STEPS, SAMPLES = 10, 16
 def section(at: Setting) -> Measured:
     """Every method with the options of recipe cpu64 at 64×64, batch 12: a training step, of ten, so that what a
     training does once weighs little; and 16 samples of each image of a batch. (--quick: 32×32, batch 4, of eight steps,
-    since SWAG collects from the last quarter; 2 samples.) A method without a plain way stands beside the machine's limit alone."""
+    since SWAG collects from the last quarter; 2 samples.) A method without a plain way stands beside the machine's
+    limit alone."""
     measured, (size, batch, steps, samples) = Measured(), (32, 4, 8, 2) if at.quick else (64, 12, STEPS, SAMPLES)
     data, options = noise_set(batch, size), spec.recipe("cpu64").options
     for name in methods.names():

@@ -96,8 +96,8 @@ def leave_one_out(
     with ONE reader, so those of two sets (GED, HM-IoU, validity, NCC of samples) do not reach what they would against
     all readers. Undefined is what one reader cannot tell: figures against the majority or the fraction, figures
     across images (there a mean over the readers would put every reader on both sides), and what is measured by the
-    readers' variance. `_first` stands for reader 0 alone. An image that fewer than two readers read is undefined in every column. All that figures
-    need is stored, since nothing can be derived from means.
+    readers' variance. `_first` stands for reader 0 alone. An image that fewer than two readers read is undefined in
+    every column. All that figures need is stored, since nothing can be derived from means.
     """
     checked = Scored(masks, masks, read, spacing=spacing)
     if checked.R < 2:
