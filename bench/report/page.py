@@ -136,9 +136,7 @@ def _readers(data: dict[str, Any]) -> str:
     least, most = data["read_per_case"]
     text = f"{data['readers']}, of whom {f'{least} to {most}' if least < most else least} read each image"
     text = f"{least} for each image" if least == data["readers"] else text
-    slots = (
-        ". The readers of one number are not one person over the images: who learns from one number learns no person"
-    )
+    slots = ". A reader number is a slot, not one person over the images: what learns from one number learns no person"
     return text + slots * (not data["readers_are_persons"])
 
 

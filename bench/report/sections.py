@@ -362,7 +362,7 @@ def failure(report: Report) -> list[Block]:
     kinds: dict[str, list[str]] = {}
     for label, cells in report.results.cells.items():
         kinds.setdefault(_varies(cells[0].info), []).append(escape(label))
-    named = "; ".join(f"{kind}: {', '.join(labels)}" for kind, labels in kinds.items())
+    named = ". ".join(f"{kind}: {', '.join(labels)}" for kind, labels in kinds.items())
     repeated = _as_the_mean(report)
     one_size = " In images of one size the sum ranks as the mean does, so it has no column here and in the next table."
     one_size *= bool(repeated)
@@ -391,8 +391,8 @@ def failure(report: Report) -> list[Block]:
         *_table(
             report,
             "entropy",
-            "Entropy in nats per pixel: total = within + between samples. The part between samples is what the samples "
-            f"stand for. {named}.",
+            "Entropy in nats per pixel: total = within + between samples. The part between samples is what "
+            f"varies between them. {named}.",
             yardsticks=False,
         ),
     ]

@@ -390,12 +390,16 @@ def test_published_numbers_are_shown_as_they_were_printed() -> None:
 
 
 def test_a_run_stands_beside_published_rows(folder: Path, tmp_path: Path) -> None:
-    methods = {"mcdropout": ("independent", 16, 1.5, 0.1), "fifty": ("independent", 50, 1.5, 0.1)}
+    methods = {"mcdropout": ("independent", 16, 1.5, 0.1), "fifty": ("independent", 50, 1.5, 0.1),
+               "sets": ("stratified", 16, 1.5, 0.1)}  # fmt: skip
     path = synthetic.write(tmp_path / "run", methods=methods, gallery=False, source="lidc-slices", yardsticks=())
     run = path / "run.json"
     run.write_text(run.read_text(encoding="utf-8").replace('"simulated": true', '"simulated": false'), encoding="utf-8")
     text = beside.of_results(path)
     ged = text[text.index("### GED") : text.index("### HM-IoU")]
+    ged, apart = ged.split("**Not comparable with these**")
+    assert "| **sets** |" in apart
+    assert "16 stratified" in apart
     rows = [line.split("|")[1:-1] for line in ged.splitlines() if line.startswith("|")][2:]
     assert any(row[0].strip() == "**mcdropout**" and row[2].strip() == "16 independent" for row in rows)
     assert {row[2].strip() for row in rows} == {"16", "16 independent", "50", "50 independent"}
