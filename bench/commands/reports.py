@@ -125,7 +125,7 @@ def publish(
 def claims(
     folder: RunFolder,
     to: Annotated[
-        Path | None, Option(help="Folder to write claims.md and claims.csv to.", show_default="the run's")
+        Path | None, Option(help="Folder to write NAME.md and NAME.csv of NAME.toml to.", show_default="the run's")
     ] = None,
     file: Annotated[
         str, Option(help="A TOML file of claims, or one that comes along: seed2020, levels, goals.")
@@ -137,9 +137,10 @@ def claims(
     """
     from bench.report import verdicts
 
-    for claim, verdict in verdicts.write(folder, to or folder, file).items():
+    answers, page = verdicts.write(folder, to or folder, file)
+    for claim, verdict in answers.items():
         show(f"{claim}: {verdict}")
-    show(f"Claims: {(to or folder) / 'claims.md'}")
+    show(f"Claims: {page}")
 
 
 @app.command(rich_help_panel=READ)

@@ -52,9 +52,10 @@ def section(results: Results, boot: stats.Bootstrap) -> list[Block]:
         "Published figures on LIDC-IDRI that are not known to be of another definition and, where that matters, of as "
         "many samples, with the protocol and what is known against each; those on the MedicalMatting subset, which has "
         "almost no empty masks, are left out. **They are of other splits, crops and trainings:** a row above or "
-        "below another is no test. Published samples are independent draws as far as is known; whole supports and "
-        "stratified ones have no part of GED that is due to their number. Methods of this run are bold, with "
-        f"{tables.INTERVALS}.",
+        "below another is no test. Of published samples the number is known; they are taken to be independent draws. "
+        "Where a figure depends on the kind of samples, this run's methods with whole supports or stratified samples "
+        "(level sets) stand in a table of their own, below and not comparable: no part of theirs is due to the finite "
+        f"number of samples. Methods of this run are bold, with {tables.INTERVALS}.",
     ]
     for f in chosen:
         body = _rows(f, list(results.cells), boot, rows[rows["metric"] == f.name], against)
@@ -81,33 +82,44 @@ def _on_lidc(results: Results) -> bool:
 def _rows(
     f: Figure, methods: list[str], boot: stats.Bootstrap, rows: pd.DataFrame, against: dict[int, list[str]]
 ) -> list[Block]:
-    """One figure: rows by value; nothing where no published row is of as many samples and maybe the same definition."""
-    counts = {boot.kinds[label][1] for label in methods}
+    """One figure: rows by value; nothing where no published row is of as many samples and maybe the same definition.
+
+    Where the figure depends on samples, methods whose samples are no independent draws stand apart.
+    """
+    counts = {count for drawn, count in map(boot.kinds.__getitem__, methods) if drawn == "independent"}
     alike = rows[[_same_definition(f, row) for row in rows.itertuples()]]
     fitting = alike[alike["samples"].isin(counts)] if f.depends_on_samples else alike
     if fitting.empty:
         return []
     lines: list[tuple[float, tuple[str, ...]]] = []
+    apart: list[tuple[float, tuple[str, ...]]] = []
     for label in methods:
         drawn, count = boot.kinds[label]
         value = boot.estimate(label, f.name)
-        if pd.notna(value.value) and (not f.depends_on_samples or count in set(fitting["samples"])):
+        alone = f.depends_on_samples and drawn != "independent"
+        if pd.notna(value.value) and (alone or not f.depends_on_samples or count in set(fitting["samples"])):
             cells = (f"**{escape(label)}**", tables.with_interval(value), f"{count} {drawn}", "this run", "", "")
-            lines.append((value.value, cells))
+            (apart if alone else lines).append((value.value, cells))
     for row in fitting.to_dict("index").items():
         place, r = row
         cells = (escape(r["method"]), _number(r["value"]), str(r["samples"]), escape(r["source"]),
                  escape(r["protocol"]), escape("; ".join(against.get(int(str(place)), []))))  # fmt: skip
         lines.append((float(r["value"]), cells))
-    lines.sort(key=lambda line: line[0], reverse=f.direction == "higher")
+    for part in (lines, apart):
+        part.sort(key=lambda line: line[0], reverse=f.direction == "higher")
     columns = ["method", f.title, "samples", "source", "protocol", "against it"]
-    table = pd.DataFrame([cells for _, cells in lines], columns=columns)
+    table, other = (pd.DataFrame([cells for _, cells in part], columns=columns) for part in (lines, apart))
     left_out = len(rows) - len(fitting)
     note = (
         [f"{left_out} more are known to be of another definition, or are of another number of samples."]
         if left_out
         else []
     )
+    if apart:
+        note += [
+            "**Not comparable with these**, for their samples are no independent draws:",
+            Table(other[columns[:3]]),
+        ]
     return [Table(table), *note]
 
 

@@ -60,9 +60,9 @@ class Report:
         """Whether any method has a value of the figure."""
         return any(np.isfinite(self.boot.values(label, figure.name)[0]) for label in self.methods)
 
-    def table(self, name: str, yardsticks: Sequence[str] | None = None) -> Table | None:
-        """A table of the registry; None where no method has any of its figures."""
-        table = self.of([f for f in figures(table=name) if self.has(f)], yardsticks)
+    def table(self, name: str, yardsticks: Sequence[str] | None = None, without: Sequence[str] = ()) -> Table | None:
+        """A table of the registry, without some figures; None where no method has any of its figures."""
+        table = self.of([f for f in figures(table=name) if self.has(f) and f.name not in without], yardsticks)
         return Table(table) if len(table.columns) > 1 else None
 
     def of(self, wanted: Sequence[Figure], yardsticks: Sequence[str] | None = None) -> pd.DataFrame:

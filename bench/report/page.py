@@ -134,9 +134,10 @@ def _part(part: dict[str, Any]) -> str:
 
 def _readers(data: dict[str, Any]) -> str:
     least, most = data["read_per_case"]
-    if least == data["readers"]:
-        return f"{least} for each image"
-    return f"{data['readers']}, of whom {f'{least} to {most}' if least < most else least} read each image"
+    text = f"{data['readers']}, of whom {f'{least} to {most}' if least < most else least} read each image"
+    text = f"{least} for each image" if least == data["readers"] else text
+    slots = ". A reader number is a slot, not one person over the images: what learns from one number learns no person"
+    return text + slots * (not data["readers_are_persons"])
 
 
 def without_paths(command: str) -> str:
@@ -196,6 +197,11 @@ def _answer(report: Report) -> str:
         lines.insert(2, f"- **Best by {f.title}** ({BEST_BY[f.name]})**:** {escape(best)}, {value}{sure}.")
     if boot.patients >= stats.FEWEST:
         lines.append(_beaten(report))
+    if (failing := boot.estimate(chosen, "failure_auroc_mean")).high < 0.5:
+        lines.append(
+            f"- **What it does not know:** the uncertainty of {escape(chosen)}, as the mean over an image, ranks "
+            f"failures worse than chance: {figure('failure_auroc_mean').title} {tables.with_interval(failing)}."
+        )
     cost = sections.cost_table(report)
     for row in cost[cost["method"] == chosen].to_dict("records") if len(cost) else []:
         on_processor = "cpu_seconds" in plots.costs(cost)
@@ -213,7 +219,7 @@ def _answer(report: Report) -> str:
     parts = [
         f"{np.nanmean(ged[rows]):.3f} where {name}" for name, rows in groups.items() if np.isfinite(ged[rows]).any()
     ]
-    if parts:
+    if len(parts) > 1:
         more = "; more under *Where does it fail?*" if sections.has_subgroups(report) else ""
         lines.append(f"- **Where it fails:** {figure(main).title} of {escape(chosen)} is {', '.join(parts)}{more}.")
     return "\n".join(lines)

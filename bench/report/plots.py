@@ -176,7 +176,7 @@ def risk_coverage(curves: Mapping[str, tuple[Floats, Floats]], styles: Styles) -
 def subgroups(table: pd.DataFrame, axis_labels: Mapping[str, str], styles: Styles) -> Figure:
     """A column for each figure (name to axis label), a row for each level: the methods' values with their intervals.
 
-    table: trait, level, images, method, figure, value, low, high.
+    table: trait, level, images, method, figure, value, low, high; what it has no row of is left empty.
     """
     methods = list(dict.fromkeys(table["method"]))
     levels = table[["trait", "level", "images"]].drop_duplicates(ignore_index=True)
@@ -184,7 +184,7 @@ def subgroups(table: pd.DataFrame, axis_labels: Mapping[str, str], styles: Style
     figure, axes = canvas(len(axis_labels), WIDTH, 1.0 + step * len(levels))
     for ax, (name, title) in zip(axes, axis_labels.items(), strict=True):
         for k, method in enumerate(methods):
-            part = table[(table["method"] == method) & (table["figure"] == name)]
+            part = levels.merge(table[(table["method"] == method) & (table["figure"] == name)], how="left")
             offset = 0.38 - 0.76 * (k + 0.5) / len(methods)
             for row, values in enumerate(part[["value", "low", "high"]].to_numpy()):
                 look = {**styles[method], "label": plain(method) if row == 0 else None}

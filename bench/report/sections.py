@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ RANKED = ("ged_limit", "dice@0.5")
 SUBGROUPS = ("ged_limit", "dice@0.5")
 IN_ONE_PLOT = 8  # methods with all their subgroups; of more each trait has a plot, and its names above it
 PRESENCE_BINS = 10
+TIMES = ("train_seconds", "cpu_seconds", "images_per_second", "sample_ms")
 RELIABILITY = ("reliability", "reliability_first_active")
 PLACED = {"summary", "ambiguity", "limit", "parts", "presence_and_place", "diversity", "agreement", "draws", "hits",
           "calibration", "presence", "failure", "aggregations",
@@ -32,9 +34,14 @@ PLACED = {"summary", "ambiguity", "limit", "parts", "presence_and_place", "diver
 """The tables of the registry that have a place on the page; others, such as a plugin's, stand under further figures."""
 
 
-def _table(report: Report, name: str, text: str, *, folded: bool = False, yardsticks: bool = True) -> list[Block]:
-    """A table of the registry under its title, with its explanation; nothing where no method has a value of it."""
-    body = report.table(name, None if yardsticks else [])
+def _table(
+    report: Report, name: str, text: str, *, folded: bool = False, yardsticks: bool = True, without: Sequence[str] = ()
+) -> list[Block]:
+    """A table of the registry under its title, with its explanation; nothing where no method has a value of it.
+
+    without: figures that are left out.
+    """
+    body = report.table(name, None if yardsticks else [], without)
     if body is None:
         return []
     title = registered_tables()[name]
@@ -89,10 +96,10 @@ def cost(report: Report) -> list[Block]:
     columns = {
         "method": map(escape, table["method"]),
         "parameters": [f"{p:,}" for p in table["parameters"]],
-        "training (s)": [f"{s:.0f}" for s in table["train_seconds"]],
-        "training (CPU s)": [f"{s:.0f}" for s in table["cpu_seconds"]],
-        "training (images/s)": [f"{s:.0f}" for s in table["images_per_second"]],
-        "sampling (ms/image)": [f"{s:.1f}" for s in table["sample_ms"]],
+        "training (s)": _with_range(table, "train_seconds"),
+        "training (CPU s)": _with_range(table, "cpu_seconds"),
+        "training (images/s)": _with_range(table, "images_per_second"),
+        "sampling (ms/image)": _with_range(table, "sample_ms", 1),
         "samples": [str(s) for s in table["samples"]],
         "peak memory (MB)": [f"{m:.0f}" for m in table["peak_memory_mb"]],
     }
@@ -105,34 +112,60 @@ def cost(report: Report) -> list[Block]:
     text: list[Block] = [
         "## What does it cost?",
         Table(pd.DataFrame(columns)),
-        "Mean over repetitions; peak memory is the largest of them, that of the process up to the end of the training, "
-        "which on a CPU includes the methods trained before it. Other work on the machine makes times longer, CPU "
-        f"seconds less so: they count what all threads of the training computed. All in {report.csv(table, 'cost')}.",
+        "Mean over repetitions, in brackets their range where there are several; peak memory is the largest of them, "
+        "that of the process up to the end of the training, which on a CPU includes the methods trained before it. "
+        "Other work on the machine makes times longer, CPU seconds less so: they count what all threads of the "
+        f"training computed. All in {report.csv(table, 'cost')}.",
     ]
     if fronts:
         plot = plots.quality_of_cost(table, title, report.styles, quality.direction)
         text += [
             report.picture(plot, "cost", "Quality against cost"),
             f"Ringed: the Pareto front, what no other method beats in both cost and {quality.title}; "
-            f"{'; '.join(fronts)}.",
+            f"{'; '.join(fronts)}.{_noise(table)}",
         ]
     return text
 
 
 def cost_table(report: Report) -> pd.DataFrame:
-    """A row for each trained method: parameters, times, memory, and the first ranked figure with its interval."""
+    """A row for each trained method: parameters, times, memory, and the first ranked figure with its interval.
+
+    NAME_min and NAME_max: the range of a time over the repetitions.
+    """
     rows = []
     for label, cells in report.results.cells.items():
         costs = [cell.cost for cell in cells if cell.cost]
         if not costs:
             continue
-        names = ("train_seconds", "cpu_seconds", "images_per_second", "sample_ms")
         row = {"method": label, "parameters": costs[0]["parameters"]}
-        row |= {k: float(np.mean([c[k] for c in costs])) for k in names}
+        row |= {k: float(np.mean([c[k] for c in costs])) for k in TIMES}
         row |= {"samples": cells[0].info["samples"], "device": costs[0]["device"]}
         row |= {"peak_memory_mb": max(c["peak_memory_bytes"] for c in costs) / 2**20}
-        rows.append(row | report.boot.estimate(label, RANKED[0])._asdict())
+        row |= report.boot.estimate(label, RANKED[0])._asdict()
+        row |= {f"{k}_{end.__name__}": float(end(c[k] for c in costs)) for k in TIMES for end in (min, max)}
+        rows.append(row | {"repetitions": len(costs)})
     return pd.DataFrame(rows)
+
+
+def _with_range(costs: pd.DataFrame, name: str, places: int = 0) -> list[str]:
+    """One of TIMES of each row of `cost_table`: "295 (249–451)", the mean and range of several repetitions."""
+    return [
+        f"{row[name]:.{places}f}"
+        + f" ({row[f'{name}_min']:.{places}f}–{row[f'{name}_max']:.{places}f})" * (row["repetitions"] > 1)
+        for row in costs.to_dict("records")
+    ]
+
+
+def _noise(costs: pd.DataFrame) -> str:
+    """How far costs differ between repetitions of one method, within which no order of methods can be seen."""
+    if not (costs["repetitions"] > 1).any():
+        return ""
+    spread = {name: (costs[f"{name}_max"] / costs[f"{name}_min"]).max() for name in plots.costs(costs)}
+    training, sampling = (f"{ratio:.1f}-fold" for ratio in spread.values())
+    return (
+        f" Between repetitions of one method the cost of training differs up to {training}, that of sampling up to "
+        f"{sampling}: a front among methods that lie nearer than that is noise."
+    )
 
 
 def reliability_curve(scores: list[Scores], bins_of: Callable[[Columns], plots.Floats]) -> plots.Curve:
@@ -280,10 +313,19 @@ def _draws(report: Report) -> list[Block]:
     labels = [*report.methods, *(n for n in ("background", "consensus") if n in report.yardsticks)]
     curves = {label: [report.boot.estimate(label, f.name) for f in curve] for label in labels}
     counts = [int(f.name.partition("@")[2]) for f in curve]
+    stratified = [label for label in report.methods if report.boot.kinds[label][0] == "stratified"]
+    missing = (
+        f" Stratified samples, such as level sets, stand for all draws at once, so no curve by number of draws is "
+        f"defined for them: {', '.join(map(escape, stratified))} are left out."
+        if stratified
+        else ""
+    )
     return [
         report.picture(plots.ged_of_samples(curves, counts, report.styles), "ged-samples", "GED against samples"),
-        "Expected GED of k samples, in closed form from the samples drawn. Networks with one answer are level.",
-        *_table(report, "draws", "", folded=True),
+        "Expected GED of k independent draws, in closed form from the samples drawn. Whole supports are level, for "
+        'they are not drawn: the one answer of a network, or all members of an ensemble, also under "GED of 1".'
+        f"{missing}",
+        *_table(report, "draws", "Bold and ties are among methods with samples of one kind and number.", folded=True),
     ]
 
 
@@ -317,9 +359,13 @@ def failure(report: Report) -> list[Block]:
         kept = [(u[np.isfinite(r)], r[np.isfinite(r)]) for u, r in each]
         ranked = [r[np.argsort(u, kind="stable")] for u, r in kept]
         curves[label] = _mean_curve(ranked), _mean_curve([np.sort(r) for r in ranked])
-    kinds = {label: cells[0].info["varies"] for label, cells in report.results.cells.items()}
-    words = {"weights": "epistemic", "outcome": "aleatoric", "both": "both", "input": "of the input"}
-    named = "; ".join(f"{escape(label)}: {words.get(kind, kind)}" for label, kind in kinds.items())
+    kinds: dict[str, list[str]] = {}
+    for label, cells in report.results.cells.items():
+        kinds.setdefault(_varies(cells[0].info), []).append(escape(label))
+    named = ". ".join(f"{kind}: {', '.join(labels)}" for kind, labels in kinds.items())
+    repeated = _as_the_mean(report)
+    one_size = " In images of one size the sum ranks as the mean does, so it has no column here and in the next table."
+    one_size *= bool(repeated)
     text: list[Block] = [
         "## Failure",
         *_table(
@@ -336,20 +382,43 @@ def failure(report: Report) -> list[Block]:
             report,
             "aggregations",
             "By how the map becomes one number for an image: its mean, its sum, the mean of its largest 10×10 patch, "
-            "the mean of as many of its largest pixels as are predicted foreground.",
+            f"the mean of as many of its largest pixels as are predicted foreground.{one_size}",
             folded=True,
             yardsticks=False,
+            without=repeated,
         ),
-        *_table(report, "other_aggregations", "", folded=True, yardsticks=False),
+        *_table(report, "other_aggregations", "", folded=True, yardsticks=False, without=repeated),
         *_table(
             report,
             "entropy",
-            "Entropy in nats per pixel: total = within + between samples. The part between samples is what the samples "
-            f"stand for: {named} (epistemic: the weights vary; aleatoric: the outcome varies).",
+            "Entropy in nats per pixel: total = within + between samples. The part between samples is what "
+            f"varies between them. {named}.",
             yardsticks=False,
         ),
     ]
     return text
+
+
+def _varies(info: Mapping[str, Any]) -> str:
+    """What the part of a method's entropy between its samples stands for, in words; info: that of one of its cells."""
+    if info["support"] == 1:
+        return "One answer, no such part"
+    if info["varies"] == "weights" and info["method"].partition("[")[0] == "ensemble":
+        return "Weights and readers together, for each member learns from another reader number"
+    words = {"weights": "Epistemic, the weights vary", "outcome": "Aleatoric, the outcome varies",
+             "both": "Weights and outcome together", "input": "The input varies"}  # fmt: skip
+    return words.get(info["varies"], info["varies"])
+
+
+def _as_the_mean(report: Report) -> list[str]:
+    """The figures by an uncertainty's sum that are those by its mean for every method, as in images of one size."""
+    values = {f.name: [report.boot.estimate(label, f.name) for label in report.methods] for f in report.boot.figures}
+    return [
+        f.name
+        for f in report.boot.figures
+        if f.name.endswith("_sum") and "uncertainty_sum" in f.of
+        and np.allclose(values[f.name], values[f"{f.name.removesuffix('_sum')}_mean"], equal_nan=True)
+    ]  # fmt: skip
 
 
 def _mean_curve(risks: list[plots.Floats]) -> plots.Floats:
@@ -419,7 +488,8 @@ def subgroup_tables(report: Report) -> list[Block]:
     """Figures in subgroups of the test cases: a plot, a table for each trait, and all of a group to choose."""
     scores = {label: report.scores(label) for label in (*report.methods, *report.yardsticks)}
     wanted = [f for f in figures(table="summary") if report.has(f)]
-    groups = subgroups.groups(scores, wanted, _test_cases(report))
+    cases = _test_cases(report)
+    groups = subgroups.groups(scores, wanted, cases)
     if not groups:
         return []
     table = subgroups.table(groups)
@@ -430,6 +500,13 @@ def subgroup_tables(report: Report) -> list[Block]:
     by_trait = {"subgroups": drawn}
     if len(report.methods) > IN_ONE_PLOT:
         by_trait = {slug("subgroups", trait): part for trait, part in drawn.groupby("trait", sort=False)}
+    outside = {
+        trait: f"{count} of {report.boot.images} images" for trait, count in subgroups.in_no_group(cases).items()
+    }
+    listed = "; ".join(f"{escape(trait)} {count}" for trait, count in outside.items())
+    absent = f" In no group, for what groups them is not known or nothing was drawn: {listed}." * bool(listed)
+    nobody = any(len(g.boot.figures) < len(wanted) for g in groups)
+    nobody = " Where no reader marked anything there is nothing to overlap with, and Dice is left out." * nobody
     text: list[Block] = [
         "## Where does it fail?",
         *(
@@ -437,10 +514,11 @@ def subgroup_tables(report: Report) -> list[Block]:
             for name, part in by_trait.items()
         ),
         f"Groups of test cases with {tables.INTERVALS}. Sizes are the "
-        f"diameter of a disc with the mean area of the masks drawn. All in {report.csv(table, 'subgroups')}.",
+        f"diameter of a disc with the mean area of the masks drawn.{absent}{nobody} All in "
+        f"{report.csv(table, 'subgroups')}.",
         Live(webpage.choice("Figures of the test cases with", {
             f"{g.trait}: {g.level} ({g.boot.images} images, {g.boot.patients} patients)":
-                tables.of_figures(g.boot, wanted, report.methods, report.yardsticks) for g in groups
+                tables.of_figures(g.boot, g.boot.figures, report.methods, report.yardsticks) for g in groups
         })),
     ]  # fmt: skip
     for trait, part in of_methods[of_methods["figure"] == first.name].groupby("trait", sort=False):
@@ -451,7 +529,8 @@ def subgroup_tables(report: Report) -> list[Block]:
                 tables.with_interval(stats.Estimate(*v)) for v in rows[["value", "low", "high"]].to_numpy()
             ]
         title = f"{first.title}{tables.ARROWS[first.direction]} by {escape(trait)}"
-        text.append(Fold(title, [Table(pd.DataFrame(columns))]))
+        note = [f"In no group: {outside[str(trait)]}."] if trait in outside else []
+        text.append(Fold(title, [Table(pd.DataFrame(columns)), *note]))
     return text
 
 

@@ -76,6 +76,12 @@ def _sizes(cases: pd.DataFrame) -> Levels:
     }
 
 
+def in_no_group(cases: pd.DataFrame) -> dict[str, int]:
+    """Per trait of `groups_of` how many cases are in none of its groups, if any are."""
+    counts = {trait: int((~np.any([*levels.values()], axis=0)).sum()) for trait, levels in groups_of(cases).items()}
+    return {trait: count for trait, count in counts.items() if count}
+
+
 @dataclass(frozen=True)
 class Group:
     """The cases of one level of a trait, and the figures over them."""
@@ -86,14 +92,16 @@ class Group:
 
 
 def groups(scores: Mapping[str, Sequence[Scores]], figures: Sequence[Figure], cases: pd.DataFrame) -> list[Group]:
-    """Figures in every group of the cases.
+    """Figures in every group of the cases; of one in which nobody marked anything without those of thresholds.
 
+    There overlap, pooled over the images, is 1 or 0 by whether one pixel anywhere was marked.
     scores: per label those of each repetition. cases: of the same cases in the same order, see `groups_of`.
     """
+    marked = cases["marked"].to_numpy() > 0
     return [
         Group(trait, level, stats.bootstrap(
             {label: [s.take(rows) for s in repetitions] for label, repetitions in scores.items()},
-            figures,
+            [f for f in figures if "threshold" not in f.tables or marked[rows].any()],
         ))
         for trait, levels in groups_of(cases).items() for level, rows in levels.items()
     ]  # fmt: skip

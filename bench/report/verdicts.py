@@ -22,18 +22,22 @@ REPORT = "seed2020"  # the claims of the 2020 student report
 LEVELS = "levels"
 
 
-def write(folder: Path, to: Path, file: str = REPORT) -> dict[str, str]:
-    """Write claims.md and claims.csv of a results folder into `to`; the verdict of each claim, by its text.
+def write(folder: Path, to: Path, file: str = REPORT) -> tuple[dict[str, str], Path]:
+    """Write NAME.md and NAME.csv of a results folder into `to`; the verdict of each claim, by its text, and NAME.md.
 
-    file: of claims, or the name of one that comes with the project.
+    file: of claims, or the name of one that comes with the project; NAME is its name without folder and ending.
+    UsageError where NAME.md would be the page of a run.
     """
+    page = to / f"{Path(file).stem}.md"
+    if page.name == "report.md":
+        raise UsageError(f"--file: the claims of '{file}' would overwrite a run's report.md; rename the file.")
     evidence = claims.of_results(read_results(folder))
     title, groups = claimfiles.read(file, evidence)
     table = claims.examine(groups, evidence)
     notes = _of_the_report() if file == REPORT else ""
-    write_file(to / "claims.md", f"{markdown([*section(title, groups, table), notes])}\n".encode())
-    write_file(to / "claims.csv", table.to_csv(index=False, float_format="%.9g").encode())
-    return {f"{k}. {groups[k - 1].text}": verdict for k, verdict in claims.verdicts(groups, table).items()}
+    write_file(page, f"{markdown([*section(title, groups, table), notes])}\n".encode())
+    write_file(page.with_suffix(".csv"), table.to_csv(index=False, float_format="%.9g").encode())
+    return {f"{k}. {groups[k - 1].text}": v for k, v in claims.verdicts(groups, table).items()}, page
 
 
 def of_report(results: Results) -> tuple[list[Block], pd.DataFrame]:

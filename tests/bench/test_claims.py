@@ -174,8 +174,8 @@ def test_the_section_names_every_verdict() -> None:
 
 def test_claims_are_read_from_a_results_folder(tmp_path: Path) -> None:
     folder = synthetic.write(tmp_path / "run", methods=SOME, gallery=False, yardsticks=("background",))
-    written = verdicts.write(folder, tmp_path / "to")
-    table = pd.read_csv(tmp_path / "to/claims.csv")
+    written, page = verdicts.write(folder, tmp_path / "to")
+    table = pd.read_csv(tmp_path / "to/seed2020.csv")
     assert list(answers(table).values()) == list(written.values())
     assert table["claim"].unique().tolist() == list(range(1, 9))
     above = table.set_index("compared")["difference"]["iou_mean of unet − iou_mean of segnet"]
@@ -183,7 +183,7 @@ def test_claims_are_read_from_a_results_folder(tmp_path: Path) -> None:
     values = {n: np.mean([figure("iou_mean").value(c.scores["test"]) for c in results.cells[n]])
               for n in ("unet", "segnet")}  # fmt: skip
     assert above == pytest.approx(values["unet"] - values["segnet"])
-    assert "The claims of the 2020 student report" in (tmp_path / "to/claims.md").read_text(encoding="utf-8")
+    assert "The claims of the 2020 student report" in page.read_text(encoding="utf-8")
 
 
 def test_a_claim_is_parsed() -> None:
@@ -300,8 +300,12 @@ def test_a_file_of_claims_of_ones_own(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     head = 'title = "Mine"\n[[claims]]\ntext = "small"\nparts = '
     file.write_text(f'{head}["brier(unet) < 0.9"]\n', encoding="utf-8")
-    assert verdicts.write(folder, tmp_path, str(file)) == {"1. small": "supported"}
-    assert "## Mine" in (tmp_path / "claims.md").read_text(encoding="utf-8")
+    written, page = verdicts.write(folder, tmp_path, str(file))
+    assert written == {"1. small": "supported"}
+    assert "## Mine" in page.read_text(encoding="utf-8")
+    assert page == tmp_path / f"{file.stem}.md", "each file of claims has a page of its own"
+    with pytest.raises(UsageError, match=r"would overwrite a run's report\.md"):
+        verdicts.write(folder, tmp_path, str(tmp_path / "report.toml"))
     for parts, words in (
         ('["brier(unet)"]', "claim: not understood at its end"),
         ('["brier({best}) < 1"]', "claim: {best} stands for nothing: expected {method}, {sampler} or a name under"),
@@ -347,7 +351,7 @@ def test_level_sets_against_every_sampler_of_the_run(tmp_path: Path) -> None:
     }  # fmt: skip
     path = synthetic.write(tmp_path / "run", methods=methods, gallery=False, yardsticks=("oracle",))
     verdicts.write(path, tmp_path, "levels")
-    table = pd.read_csv(tmp_path / "claims.csv").query("claim == 1").set_index("compared")
+    table = pd.read_csv(tmp_path / "levels.csv").query("claim == 1").set_index("compared")
     assert [name.split(" of ")[2] for name in table.index] == ["ssn − 0.01", "energy − 0.01"]
     boot = claims.of_results(read_results(path)).scores["test"]
     value = {n: np.mean([figure("ged_limit").value(s) for s in boot[n]]) for n in (LEVELS, "ssn")}
@@ -364,8 +368,8 @@ def test_level_sets_against_every_sampler_of_the_run(tmp_path: Path) -> None:
 def test_the_goals_name_the_best_method_that_the_run_has(tmp_path: Path) -> None:
     methods = {"unet": ("support", 1, 1.5, 0.0), LEVELS: ("stratified", 4, 1.0, 0.25)}
     path = synthetic.write(tmp_path / "run", methods=methods, gallery=False, yardsticks=("background",))
-    written = verdicts.write(path, tmp_path, "goals")
-    table = pd.read_csv(tmp_path / "claims.csv")
+    written, _ = verdicts.write(path, tmp_path, "goals")
+    table = pd.read_csv(tmp_path / "goals.csv")
     assert f"ged_limit of {LEVELS} − 0.165" in set(table["compared"])
     assert f"nll of {LEVELS} − 1.02 × nll of unet" in set(table["compared"])
     assert len(written) == table["claim"].nunique() > 8
@@ -386,12 +390,16 @@ def test_published_numbers_are_shown_as_they_were_printed() -> None:
 
 
 def test_a_run_stands_beside_published_rows(folder: Path, tmp_path: Path) -> None:
-    methods = {"mcdropout": ("independent", 16, 1.5, 0.1), "fifty": ("independent", 50, 1.5, 0.1)}
+    methods = {"mcdropout": ("independent", 16, 1.5, 0.1), "fifty": ("independent", 50, 1.5, 0.1),
+               "sets": ("stratified", 16, 1.5, 0.1)}  # fmt: skip
     path = synthetic.write(tmp_path / "run", methods=methods, gallery=False, source="lidc-slices", yardsticks=())
     run = path / "run.json"
     run.write_text(run.read_text(encoding="utf-8").replace('"simulated": true', '"simulated": false'), encoding="utf-8")
     text = beside.of_results(path)
     ged = text[text.index("### GED") : text.index("### HM-IoU")]
+    ged, apart = ged.split("**Not comparable with these**")
+    assert "| **sets** |" in apart
+    assert "16 stratified" in apart
     rows = [line.split("|")[1:-1] for line in ged.splitlines() if line.startswith("|")][2:]
     assert any(row[0].strip() == "**mcdropout**" and row[2].strip() == "16 independent" for row in rows)
     assert {row[2].strip() for row in rows} == {"16", "16 independent", "50", "50 independent"}

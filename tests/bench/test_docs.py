@@ -64,7 +64,10 @@ def test_the_claims_of_the_page_are_answered(tmp_path: Path, monkeypatch: pytest
     for command in commands(ROOT / "docs/claims.md"):
         answer = bench(*shlex.split(command))
         assert answer.code == 0, f"{command}: {answer.err}"
-    assert "What our paper says" in (tmp_path / "verdicts/claims.md").read_text(encoding="utf-8")
+    assert {file.name for file in (tmp_path / "verdicts").iterdir()} == {
+        f"{name}.{ending}" for name in ("seed2020", "levels", "goals", "paper") for ending in ("md", "csv")
+    }
+    assert "What our paper says" in (tmp_path / "verdicts/paper.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -102,9 +102,9 @@ def test_every_table_of_the_registry_is_on_the_page_with_every_figure_that_has_a
         if name not in ("summary", "threshold"):
             assert f"### {title}" in page or f"<summary>{title}</summary>" in page, name
             for figure in figures(table=name):
-                assert f" {figure.title}{tables.ARROWS[figure.direction]} " in page or figure.name not in valued, (
-                    figure.name
-                )
+                shown = f" {figure.title}{tables.ARROWS[figure.direction]} " in page
+                assert shown == (figure.name in valued and not figure.name.endswith("_sum")), figure.name
+    assert "In images of one size the sum ranks as the mean does" in page
 
 
 def test_tables_fit_the_page(page: str) -> None:
@@ -136,6 +136,30 @@ def test_values_equal_those_of_the_figures(folder: Path) -> None:
         if not f.common_cases:
             values = [f.value(cell.scores["test"]) for cell in results.cells["mcdropout"]]
             assert kept["mcdropout", f.name] == pytest.approx(np.mean(values), nan_ok=True), f.name
+
+
+def test_a_training_of_several_repetitions_has_a_range() -> None:
+    costs = pd.DataFrame({"s": [295.4, 100.0], "s_min": [249, 100.0], "s_max": [451, 100.0], "repetitions": [3, 1]})
+    assert sections._with_range(costs, "s") == ["295 (249–451)", "100"]
+
+
+def test_what_varies_between_samples() -> None:
+    def words(method: str, varies: str, support: int | None) -> str:
+        return sections._varies({"method": method, "varies": varies, "support": support})
+
+    assert words("unet", "outcome", 1) == "One answer, no such part"
+    assert words("ensemble[width=8]", "weights", 4).startswith("Weights and readers together")
+    assert words("deepensemble", "weights", 4) == "Epistemic, the weights vary"
+    assert words("ensemble", "outcome", None) == "Aleatoric, the outcome varies", "level sets of its mean map"
+
+
+def test_an_uncertainty_that_ranks_failures_worse_than_chance_is_named(folder: Path) -> None:
+    report, figure = report_of(folder), "failure_auroc_mean"
+    column, low = [f.name for f in report.boot.figures].index(figure), "ranks failures worse than chance"
+    for value, expected in ((0.4, True), (0.6, False)):
+        point, draws = report.boot.point.copy(), report.boot.draws.copy()
+        point[:, column], draws[:, :, column] = value, value
+        assert (low in _answer(replace(report, boot=replace(report.boot, point=point, draws=draws)))) == expected
 
 
 def head(page: str) -> str:
@@ -290,6 +314,12 @@ def test_what_a_run_has_not_is_not_spoken_of(tmp_path: Path) -> None:
     report = report_of(path)
     assert sections.subgroup_tables(report) == []
     assert "Where it fails" in _answer(report)
+    rows = report.mean("unet", "presence_readers") == 1
+    scores = {n: [cell.scores["test"].take(rows) for cell in c] for n, c in report.results.cells.items()}
+    alike = {n: [replace(c, scores={"test": s}) for c, s in zip(report.results.cells[n], part, strict=True)]
+             for n, part in scores.items()}  # fmt: skip
+    one = replace(report, results=replace(report.results, cells=alike, yardsticks={}))
+    assert "Where it fails" not in _answer(one), "a single group is the whole"
     assert "Where does it fail?" not in _answer(report)
     assert "Ringed: the Pareto front" in markdown(sections.cost(report))
 

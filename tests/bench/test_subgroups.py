@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bench import stats
-from bench.report import subgroups
+from bench.report import plots, subgroups
 from bench.runs.results import read_results
 from tests.bench import synthetic
 from uqseg.metrics import figure
@@ -42,6 +42,7 @@ def test_groups_by_readers_who_marked_and_by_size_in_mm() -> None:
         f"above {high:.1f} mm",
     ]
     assert [v.tolist().index(True) for v in groups["lesion size"].values()] == [1, 2, 3]
+    assert subgroups.in_no_group(cases([[0, 0], [4, 0], [16, 16], [64, 64]], spacing=0.5)) == {"lesion size": 1}
     assert next(iter(subgroups.groups_of(cases([[4, 0], [9, 9]], np.nan))["lesion size"])).endswith("pixels")
 
 
@@ -85,6 +86,24 @@ def test_figures_of_a_group_are_those_of_its_cases_alone(tmp_path: Path) -> None
                 assert row["low"] <= row["value"] <= row["high"]
             else:
                 assert np.isnan(row["low"])
+
+
+def test_where_nobody_marked_there_is_no_overlap(tmp_path: Path) -> None:
+    results = read_results(synthetic.write(tmp_path / "run", repetitions=1, gallery=False, methods=SOME, yardsticks=()))
+    test = results.cases[results.cases["split"] == "test"].reset_index(drop=True)
+    test.loc[:9, "marked"] = 0
+    scores = {"ensemble": [results.cells["ensemble"][0].scores["test"]]}
+    table = subgroups.table(subgroups.groups(scores, [figure("ged_limit"), figure("dice@0.5")], test))
+    table = table[table["trait"] == "readers who marked"]
+    levels = table["level"].unique().tolist()
+    assert levels[0] == "0 of 4"
+    assert set(table.loc[table["figure"] == "ged_limit", "level"]) == set(levels)
+    assert set(table.loc[table["figure"] == "dice@0.5", "level"]) == set(levels[1:])
+    names = {"ged_limit": "GED", "dice@0.5": "Dice"}
+    axes = plots.subgroups(table, names, plots.styles(["ensemble"])).axes
+    for ax, first in zip(axes, (0, 1), strict=True):  # the row of the group stays empty, the others keep theirs
+        heights = [container.lines[0].get_ydata()[0] for container in ax.containers]
+        assert heights == pytest.approx([-row for row in range(first, len(levels))])
 
 
 def test_ratings_in_words_are_groups_of_their_own() -> None:

@@ -178,7 +178,7 @@ def test_a_figure_that_is_declared_wrongly_is_refused() -> None:
 def test_the_summary_and_the_definitions() -> None:
     assert [f.name for f in figures("summary")] == ["ged_limit", "ged", "hm_iou", "ece_active", "brier", "dice@0.5"]
     page = markdown()
-    for text in ("PHiSeg, BerDiff, CCDM", "two of four readers", "| `ged` (S) |", "`dice@t` pooled", "| `ged@k` |"):
+    for text in ("PHiSeg, BerDiff, CCDM", "two of four readers", "| `ged` (S) |", "`dice@t` pooled", "| `ged@k` (S) |"):
         assert text in page
     assert "| `ged_limit` |" in page
     assert page.count("| `ged` (S) |") == 1

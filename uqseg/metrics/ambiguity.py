@@ -192,6 +192,7 @@ def _mean_at(sums: Columns, counts: Columns, i: int) -> Floats:
 
 for _i, _k in enumerate(CURVE):
     declare(_ambiguity(f"ged@{_k}", f"GED of {_k}", ("ged_by_draws",), tables=("draws",), range=(-1, 2), family="ged@k",
+                       depends_on_samples=True,
                        formula="GED expected from k draws: the debiased sample term times 1 − 1/k",
                        degenerate="undefined for a single draw if k > 1, and for stratified samples",
                        from_sums=partial(_mean_at, i=_i), reads=(_i,)))  # fmt: skip
