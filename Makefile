@@ -8,12 +8,13 @@ BIN := .venv/bin
 bench: .venv/installed
 	$(BIN)/uqseg run --methods ensemble,mcdropout --jobs 2
 
-# Format, lint, types and all tests that need no service: about four minutes on two cores.
+# Format, lint, types and all tests that need no service: under four minutes on two cores. Types are checked meanwhile,
+# for that is one process.
 test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	@$(BIN)/mypy & types=$$!; $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup; tests=$$?; \
+	wait $$types || { echo "mypy failed: its errors stand above"; exit 1; }; exit $$tests
 
 # Several processes, services, optional packages and longer work: under a quarter of an hour. What needs Chromium or
 # Slurm (Debian: chromium, slurm-wlm, munge) is skipped, with its reason, where they are not installed.

@@ -376,7 +376,7 @@ def _soft_dice(scored: Scored) -> Tensor:
 
 
 _match = partial(_ambiguity, direction="higher", depends_on_samples=True, degenerate="Dice(∅,∅) = 1")
-_NAMED = "this project's name; called D_max in several papers"
+_NAMED = "this project's name; one of three that papers call D_max"
 declare(_match("hm_iou", "HM-IoU", ("hm_iou",), tables=("ambiguity", "summary"), degenerate="IoU(∅,∅) = 1",
                formula="mean IoU of samples and readers, repeated to lcm(S,R) and optimally assigned; optimal "
                "transport with weights", reference="Kohl et al. 2019, arXiv:1905.13077",

@@ -1,4 +1,4 @@
-"""lidc-slices: the public PNG tree of LIDC-IDRI slices, one folder per nodule, one mask folder per reader slot."""
+"""lidc-slices: the PNG tree in which "LIDC-IDRI slices" circulate, a folder per nodule, a mask folder per slot."""
 
 from __future__ import annotations
 
