@@ -110,7 +110,7 @@ def _rows(
     columns = ["method", f.title, "samples", "source", "protocol", "against it"]
     table, other = (pd.DataFrame([cells for _, cells in part], columns=columns) for part in (lines, apart))
     left_out = len(rows) - len(fitting)
-    note = (
+    note: list[Block] = (
         [f"{left_out} more are known to be of another definition, or are of another number of samples."]
         if left_out
         else []

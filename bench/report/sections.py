@@ -407,7 +407,7 @@ def _varies(info: Mapping[str, Any]) -> str:
         return "Weights and readers together, for each member learns from another reader number"
     words = {"weights": "Epistemic, the weights vary", "outcome": "Aleatoric, the outcome varies",
              "both": "Weights and outcome together", "input": "The input varies"}  # fmt: skip
-    return words.get(info["varies"], info["varies"])
+    return words.get(info["varies"], str(info["varies"]))
 
 
 def _as_the_mean(report: Report) -> list[str]:
@@ -504,9 +504,9 @@ def subgroup_tables(report: Report) -> list[Block]:
         trait: f"{count} of {report.boot.images} images" for trait, count in subgroups.in_no_group(cases).items()
     }
     listed = "; ".join(f"{escape(trait)} {count}" for trait, count in outside.items())
-    absent = f" In no group, since the trait is not known or nothing was drawn: {listed}." * bool(listed)
-    nobody = any(len(g.boot.figures) < len(wanted) for g in groups)
-    nobody = " Where no reader marked anything there is nothing to overlap with, and Dice is left out." * nobody
+    absent = f" In no group, for what groups them is not known or nothing was drawn: {listed}." * bool(listed)
+    nobody = " Where no reader marked anything there is nothing to overlap with, and Dice is left out."
+    nobody *= any(len(g.boot.figures) < len(wanted) for g in groups)
     text: list[Block] = [
         "## Where does it fail?",
         *(
