@@ -504,7 +504,7 @@ def subgroup_tables(report: Report) -> list[Block]:
         trait: f"{count} of {report.boot.images} images" for trait, count in subgroups.in_no_group(cases).items()
     }
     listed = "; ".join(f"{escape(trait)} {count}" for trait, count in outside.items())
-    absent = f" In no group, for what groups them is not known or nothing was drawn: {listed}." * bool(listed)
+    absent = f" In no group, since the trait is not known or nothing was drawn: {listed}." * bool(listed)
     nobody = " Where no reader marked anything there is nothing to overlap with, and Dice is left out."
     nobody *= any(len(g.boot.figures) < len(wanted) for g in groups)
     text: list[Block] = [
