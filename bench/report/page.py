@@ -7,7 +7,7 @@ Its order is that of a reader's questions: which method, how sure, at what cost,
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -158,6 +158,11 @@ def warnings_of(results: Results, patients: int) -> list[str]:
             f"> **Not all methods have the same number of repetitions:** {each}. Values and intervals are of those "
             f"that there are.{alone}"
         )
+    if nothing := list(_mark_nothing(results)):
+        warnings.append(
+            f"> **Trained, but no sample marks anything in any test image:** {'; '.join(nothing)}. Values and "
+            "intervals of these methods hold that training too."
+        )
     if patients < stats.FEW:
         held = ", ".join(f"{round(100 * share)} % with {n}" for n, share in stats.COVERAGE.items())
         measured = f"In simulations, intervals meant to hold the truth in 95 % of data sets held it in {held} patients."
@@ -172,6 +177,15 @@ def warnings_of(results: Results, patients: int) -> list[str]:
         names = ", ".join(map(code, older))
         warnings.append(f"> **Computed by an older version of their statistics** than this program's: {names}.")
     return warnings
+
+
+def _mark_nothing(results: Results) -> Iterator[str]:
+    """The trainings of each method whose samples are all empty, as "unet, repetition 2 of 0, 1, 2"."""
+    for label, cells in results.cells.items():
+        scores = {cell.repetition: cell.scores["test"] for cell in cells if "test" in cell.scores}
+        empty = [k for k, s in scores.items() if s.has("presence") and not s.column("presence").any()]
+        if empty:
+            yield f"{escape(label)}, repetition {', '.join(map(str, empty))} of {', '.join(map(str, scores))}"
 
 
 def _contents(body: str) -> str:

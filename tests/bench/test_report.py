@@ -213,6 +213,17 @@ def test_cells_that_are_missing_are_named_and_failed_ones_are_not(folder: Path, 
     assert warning == "> **Not finished.** Without scores so far: segnet, repetition 0."
 
 
+def test_a_training_that_marks_nothing_is_named(folder: Path) -> None:
+    results = read_results(folder)
+    cell = results.cells["ensemble"][1]
+    test = cell.scores["test"]
+    empty = replace(test, values=test.values | {"presence": np.zeros(len(test))})
+    cells = results.cells | {"ensemble": [results.cells["ensemble"][0], replace(cell, scores={"test": empty})]}
+    assert not any("marks anything" in warning for warning in warnings_of(results, patients=50))
+    (warning,) = [w for w in warnings_of(replace(results, cells=cells), patients=50) if "marks anything" in w]
+    assert "in any test image:** ensemble, repetition 1 of 0, 1." in warning
+
+
 def test_counts_are_those_of_one_repetition(folder: Path) -> None:
     results = read_results(folder)
     report = Report(results, stats.bootstrap(results.tested, []), "png")
