@@ -57,8 +57,8 @@ def of_levels(results: Results) -> tuple[list[Block], pd.DataFrame | None]:
         return [], None
     table = claims.examine(own, evidence)
     text = (
-        "Level sets of a mean map need no training of their own. The 0.01 is part of each difference: below 0 the sampler is "
-        "not that much better. Where a method was trained once, the interval is that of the patients alone."
+        "Level sets of a mean map need no training of their own. The 0.01 is part of each difference: below 0 the "
+        "sampler is not that much better. Where a method was trained once, the interval is that of the patients alone."
     )
     return [*section(title, own, table), text], table
 
