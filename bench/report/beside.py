@@ -86,7 +86,7 @@ def _rows(
 
     Where the figure depends on samples, methods whose samples are no independent draws stand apart.
     """
-    counts = {count for drawn, count in map(boot.kinds.__getitem__, methods) if drawn == "independent"}
+    counts = {count for drawn, count in (boot.kinds[label] for label in methods) if drawn == "independent"}
     alike = rows[[_same_definition(f, row) for row in rows.itertuples()]]
     fitting = alike[alike["samples"].isin(counts)] if f.depends_on_samples else alike
     if fitting.empty:

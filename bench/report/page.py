@@ -134,10 +134,14 @@ def _part(part: dict[str, Any]) -> str:
 
 def _readers(data: dict[str, Any]) -> str:
     least, most = data["read_per_case"]
-    text = f"{data['readers']}, of whom {f'{least} to {most}' if least < most else least} read each image"
-    text = f"{least} for each image" if least == data["readers"] else text
-    slots = ". A reader number is a slot, not one person over the images: what learns from one number learns no person"
-    return text + slots * (not data["readers_are_persons"])
+    if least == data["readers"]:
+        text = f"{least} for each image"
+    else:
+        text = f"{data['readers']}, of whom {f'{least} to {most}' if least < most else least} read each image"
+    if data["readers_are_persons"]:
+        return text
+    slots = "A reader number is a slot, not one person over the images: what learns from one number learns no person"
+    return f"{text}. {slots}"
 
 
 def without_paths(command: str) -> str:

@@ -364,8 +364,11 @@ def failure(report: Report) -> list[Block]:
         kinds.setdefault(_varies(cells[0].info), []).append(escape(label))
     named = ". ".join(f"{kind}: {', '.join(labels)}" for kind, labels in kinds.items())
     repeated = _as_the_mean(report)
-    one_size = " In images of one size the sum ranks as the mean does, so it has no column here and in the next table."
-    one_size *= bool(repeated)
+    one_size = (
+        " In images of one size the sum ranks as the mean does, so it has no column here and in the next table."
+        if repeated
+        else ""
+    )
     text: list[Block] = [
         "## Failure",
         *_table(
@@ -412,13 +415,12 @@ def _varies(info: Mapping[str, Any]) -> str:
 
 def _as_the_mean(report: Report) -> list[str]:
     """The figures by an uncertainty's sum that are those by its mean for every method, as in images of one size."""
-    values = {f.name: [report.boot.estimate(label, f.name) for label in report.methods] for f in report.boot.figures}
-    return [
-        f.name
-        for f in report.boot.figures
-        if f.name.endswith("_sum") and "uncertainty_sum" in f.of
-        and np.allclose(values[f.name], values[f"{f.name.removesuffix('_sum')}_mean"], equal_nan=True)
-    ]  # fmt: skip
+
+    def values(name: str) -> list[stats.Estimate]:
+        return [report.boot.estimate(label, name) for label in report.methods]
+
+    by_sum = [f.name for f in report.boot.figures if f.name.endswith("_sum") and "uncertainty_sum" in f.of]
+    return [n for n in by_sum if np.allclose(values(n), values(f"{n.removesuffix('_sum')}_mean"), equal_nan=True)]
 
 
 def _mean_curve(risks: list[plots.Floats]) -> plots.Floats:
@@ -505,8 +507,11 @@ def subgroup_tables(report: Report) -> list[Block]:
     }
     listed = "; ".join(f"{escape(trait)} {count}" for trait, count in outside.items())
     absent = f" In no group, since the trait is not known or nothing was drawn: {listed}." * bool(listed)
-    nobody = " Where no reader marked anything there is nothing to overlap with, and Dice is left out."
-    nobody *= any(len(g.boot.figures) < len(wanted) for g in groups)
+    nobody = (
+        " Where no reader marked anything there is nothing to overlap with, and Dice is left out."
+        if any(len(g.boot.figures) < len(wanted) for g in groups)
+        else ""
+    )
     text: list[Block] = [
         "## Where does it fail?",
         *(

@@ -1,4 +1,4 @@
-"""The copy of a results folder to commit: no paths of this machine; the gallery, and names as numbers if asked."""
+"""The copy of a results folder to commit: no paths of this machine; if asked the gallery, and numbers for names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def publish(folder: Path, to: Path, anonymous: bool, gallery: bool = False) -> I
     if to.resolve() == folder.resolve():
         raise UsageError(f"--to: '{to}' is the run itself; choose another folder.")
     run = results.read_results(folder)
-    if gallery and run.gallery is None:
+    pictures = run.gallery if gallery else None
+    if gallery and pictures is None:
         raise UsageError(
             f"--gallery: '{folder}' has none; leave it out, or give the run's command again without --no-gallery."
         )
@@ -57,9 +58,9 @@ def publish(folder: Path, to: Path, anonymous: bool, gallery: bool = False) -> I
     yield f"cases.parquet: {len(table)} cases with {', '.join(map(str, table))}" + (
         f"; left out: {', '.join(map(str, dropped))}" if dropped else ""
     )
-    if gallery and run.gallery is not None:
-        rules = {rule: cases[case] for rule, case in run.gallery.rules.items()}
-        renamed = replace(run.gallery, rules=rules, cases=tuple(cases[case] for case in run.gallery.cases))
+    if pictures is not None:
+        rules = {rule: cases[case] for rule, case in pictures.rules.items()}
+        renamed = replace(pictures, rules=rules, cases=tuple(cases[case] for case in pictures.cases))
         results.write_gallery(to / "gallery.npz", renamed)
         yield f"gallery.npz: images, masks and samples of {len(renamed.cases)} cases"
     folders = run.folders

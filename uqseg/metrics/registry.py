@@ -72,11 +72,15 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Derived:
-    """What follows for each case from other statistics, stored or derived, and from how the samples were drawn."""
+    """What follows for each case from other statistics, stored or derived, and from how the samples were drawn.
+
+    several_readers: as in Statistic; what is derived from such a statistic is so too.
+    """
 
     name: str
     of: tuple[str, ...]
     compute: Callable[[Columns, Drawn], Floats] = field(repr=False)
+    several_readers: bool = False
 
 
 _STATISTICS: dict[str, Statistic] = {}
@@ -106,11 +110,11 @@ def statistic(
     return register
 
 
-def derived(name: str, of: tuple[str, ...]) -> Callable[[Derive], Derive]:
+def derived(name: str, of: tuple[str, ...], *, several_readers: bool = False) -> Callable[[Derive], Derive]:
     """Register a NumPy function of the columns `of`, each (N,*shape), and of how the samples were drawn."""
 
     def register(function: Derive) -> Derive:
-        _DERIVED[name] = Derived(name, of, function)
+        _DERIVED[name] = Derived(name, of, function, several_readers)
         return function
 
     return register
@@ -134,7 +138,9 @@ def stored_under(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def needs_several_readers(name: str) -> bool:
     """Whether a statistic, stored or derived, is measured against the readers' majority or fraction."""
-    return name.endswith("_majority") or any(_STATISTICS[s].several_readers for s in stored_under((name,)))
+    if name in _DERIVED:
+        return _DERIVED[name].several_readers or any(map(needs_several_readers, _DERIVED[name].of))
+    return name in _STATISTICS and _STATISTICS[name].several_readers
 
 
 @dataclass(frozen=True)

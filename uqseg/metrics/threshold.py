@@ -85,13 +85,15 @@ def measure(name: str, counts: Floats) -> Floats:
 
 
 def _derive(reference: str, suffix: str) -> None:
-    @derived(f"cells{suffix}", THRESHOLD_STATISTICS)
+    several = reference == "majority"
+
+    @derived(f"cells{suffix}", THRESHOLD_STATISTICS, several_readers=several)
     def _mean_cells(columns: Columns, drawn: Drawn) -> Floats:
         return mean_of_defined(cells(columns, reference), 2)
 
     for name in MEASURES:
 
-        @derived(f"{name}_image{suffix}", THRESHOLD_STATISTICS)
+        @derived(f"{name}_image{suffix}", THRESHOLD_STATISTICS, several_readers=several)
         def _per_image(columns: Columns, drawn: Drawn, name: str = name) -> Floats:
             counts = cells(columns, reference)
             value = np.where(np.isfinite(counts[..., 0]), measure(name, counts), np.nan)
