@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import uqseg
 from bench.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,3 +60,9 @@ def test_every_local_link_leads_somewhere() -> None:
         if not target.startswith(("http:", "https:", "mailto:")):
             assert (ROOT / target).exists(), target
     assert FENCED
+
+
+def test_the_citation_and_the_newest_changes_are_of_this_version() -> None:
+    cited = re.findall(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    changed = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert cited == changed[:1] == [uqseg.__version__]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from uqseg.trained import load_model
 
 __all__ = ["__version__", "load_model", "predict", "segment"]
-__version__: str
+__version__ = "0.2.0"
 _LAZY = {
     "predict": ("uqseg.prediction", "predict"),
     "load_model": ("uqseg.trained", "load_model"),
@@ -19,10 +19,6 @@ _LAZY = {
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for only then: the figures need no torch."""
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("uqseg")
     if name not in _LAZY:
         raise AttributeError(f"module 'uqseg' has no attribute '{name}'")
     module, attribute = _LAZY[name]

@@ -2,12 +2,16 @@
 
 from typing import Any
 
+import pytest
 import torch
 
+from tests.conftest import discs
 from tests.methods.test_contract import arrays, noise
+from uqseg.errors import UsageError
 from uqseg.methods import build
 from uqseg.methods.flowssn import FlowSSN
 from uqseg.seeds import generator
+from uqseg.training import Training, fit
 
 
 def small(**options: Any) -> Any:
@@ -46,3 +50,8 @@ def test_gradients_reach_the_base_network_through_the_start() -> None:
     method = small()
     method.loss(*arrays(), noise()).sum().backward()
     assert method.head.weight.grad.abs().sum() > 0
+
+
+def test_one_image_a_step_is_declined_for_batch_norm_would_take_its_time_away() -> None:
+    with pytest.raises(UsageError, match="give batch=2 or more"):
+        fit(small().train(), discs(4), recipe=Training(steps=2, batch=1), seed=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -11,6 +13,9 @@ from uqseg.methods.method import Method, Widths, method
 from uqseg.methods.unet import PIXELS, UNetOptions
 from uqseg.nets.unet import UNet, mask_head
 from uqseg.noise import Noise
+
+if TYPE_CHECKING:
+    from uqseg.training.recipe import Training
 
 
 class FlowSSNOptions(UNetOptions):
@@ -31,6 +36,12 @@ class FlowSSN(Method[FlowSSNOptions]):
         self.head = nn.Conv2d(options.width, 1, 1)
         self.flow = UNet(3, levels=list(options.flow))
         self.flow_head = mask_head(options.flow[0])
+
+    def declines_recipe(self, recipe: Training) -> str | None:
+        """The flow sees the time as a constant map, which batch norm takes away where all images have the same."""
+        if recipe.batch > 1:
+            return None
+        return "its flow learns the time from images of different times in one step; give batch=2 or more"
 
     def base(self, images: Tensor) -> Tensor:
         """Mean map (B,H,W) around which the noise lies."""
