@@ -12,6 +12,7 @@ from bench import stats
 from bench.report import beside, plots, subgroups, tables, webpage
 from bench.report.blocks import Block, Fold, Live, Table
 from bench.report.context import Report
+from bench.report.learning import learning
 from bench.report.tables import escape
 from bench.runs.results import SPLITS
 from bench.runs.store import slug
@@ -124,7 +125,7 @@ def cost(report: Report) -> list[Block]:
             f"Ringed: the Pareto front, what no other method beats in both cost and {quality.title}; "
             f"{'; '.join(fronts)}.{_noise(table)}",
         ]
-    return text
+    return [*text, *learning(report, table)]
 
 
 def cost_table(report: Report) -> pd.DataFrame:
