@@ -194,9 +194,7 @@ def open_predictions(name: str, folder: Path, cases: AnnotatedSet, kind: Drawn |
     drawn = _kind(folder, kind or settings.kind, max(seen.samples for seen in usable.values()))
     weights = _weights(folder, {case: files[case] for case in usable}, {c: s.samples for c, s in usable.items()})
     if drawn == "independent" and weights:
-        raise FileError(
-            f"{folder / WEIGHTS}: independent samples have equal weights; say kind = support or stratified, or remove it"
-        )
+        raise FileError(f"{folder / WEIGHTS}: independent samples have equal weights; remove it, or say another kind")
     if drawn != "support":
         most = Counter(seen.samples for seen in usable.values()).most_common(1)[0][0]
         left_out |= {c: f"{s.samples} samples, most have {most}" for c, s in usable.items() if s.samples < most}
