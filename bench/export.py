@@ -95,6 +95,11 @@ def _card(run: Path, label: str, source: str, credit: str, rows: list[str], samp
     test = data["splits"]["test"]
     table = "\n".join(rows)
     size = f"{data['size']}×{data['size']}"
+    learnt = (
+        "It has learnt from the surroundings\nof lesions that somebody marked: elsewhere, and on other images"
+        if source.startswith("lidc")
+        else "On images unlike\nthose that it has learnt from"
+    )
     return f"""\
 # {label}, trained on {source} at {size}
 
@@ -110,8 +115,8 @@ folder, which are float16.
 
 ## Input
 
-Images of {size} pixels and {data["channels"]} channel(s), 8 bits; larger ones are cut into tiles. It has learnt from
-the surroundings of lesions that somebody marked: elsewhere, and on other images, it may find what is not there.
+Images of {size} pixels and {data["channels"]} channel(s), 8 bits; larger ones are cut into tiles. {learnt}, it may
+find what is not there.
 
 ## Training
 

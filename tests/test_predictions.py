@@ -231,6 +231,16 @@ def test_weights_and_supports_of_different_sizes(tmp_path: Path) -> None:
         opened(tmp_path, "support")
 
 
+def test_stratified_samples_may_have_weights_and_batches_of_equal_ones_join_others(tmp_path: Path) -> None:
+    for case, each in zip(CASES.cases, PROB, strict=True):
+        write(tmp_path / f"{case}.npy", each)
+    lines = [f"{case},{s},{s if case == 'c3' else 1}" for case in CASES.cases for s in range(S)]
+    (tmp_path / "weights.csv").write_text("\n".join(["case,sample,weight", *lines]), encoding="utf-8")
+    drawn = predict(opened(tmp_path, "stratified"), CASES, batch=2)
+    assert drawn.drawn == "stratified"
+    np.testing.assert_allclose(drawn.weights, [[1 / 3] * 3] * 3 + [[0, 1 / 3, 2 / 3]])
+
+
 def test_what_cannot_be_used_is_left_out_by_name(tmp_path: Path) -> None:
     write(tmp_path / "c0.npy", PROB[0, 0])
     write(tmp_path / "c1.npy", PROB[1, 0] + 3)

@@ -90,6 +90,8 @@ def test_what_is_unlike_the_training_images_is_remarked() -> None:
         "size 16×40, trained on 16×16", "mean of grey levels 0, trained on 20 to 200",
         "deviation of grey levels 0, trained on 10 to 100",
     )  # fmt: skip
+    narrow = np.full((SIDE, SIDE // 2), 200, np.uint8)  # padded as a training image would be: mean and deviation 100
+    assert segment(MODEL, narrow, 1).remarks == ("size 16×8, trained on 16×16",)
     with pytest.raises(ValueError, match="expected 1 channels, got 3"):
         segment(MODEL, np.zeros((3, SIDE, SIDE), np.uint8))
 

@@ -115,6 +115,12 @@ class Predictions:
         FileError where none is likely."""
         return _fulls(self.folder, self.seen.values(), self.scale)
 
+    @cached_property
+    def equal(self) -> bool:
+        """Whether the samples of every case have equal weights, and all have as many."""
+        alike = all(len(set(self.weights.get(case, ()))) <= 1 for case in self.seen)
+        return alike and all(seen.samples == self.count for seen in self.seen.values())
+
     def only(self, cases: Iterable[str]) -> Predictions:
         """The predictions of some of the cases."""
         names = list(cases)
@@ -139,9 +145,8 @@ class Predictions:
             arrays = [array for file in self.files[case] for array in self._samples_in(file, self.frames[case])][:kept]
             prob[row, : len(arrays)] = arrays
             weights[row, : len(arrays)] = self.weights.get(case, [1.0] * len(arrays))
-        equal = bool((weights == weights[0, 0]).all())
         weights /= weights.sum(1, keepdims=True)
-        return Samples(torch.from_numpy(prob), None if equal else torch.from_numpy(weights), self.drawn)
+        return Samples(torch.from_numpy(prob), None if self.equal else torch.from_numpy(weights), self.drawn)
 
     def _samples_in(self, file: Path, frame: Frame) -> list[Arrays]:
         array = _slices(file, self.size, frame)
@@ -188,9 +193,9 @@ def open_predictions(name: str, folder: Path, cases: AnnotatedSet, kind: Drawn |
     settings = _settings(folder)
     drawn = _kind(folder, kind or settings.kind, max(seen.samples for seen in usable.values()))
     weights = _weights(folder, {case: files[case] for case in usable}, {c: s.samples for c, s in usable.items()})
+    if drawn == "independent" and weights:
+        raise FileError(f"{folder / WEIGHTS}: independent samples have equal weights; remove it, or say another kind")
     if drawn != "support":
-        if weights:
-            raise FileError(f"{folder / WEIGHTS}: {drawn} samples have equal weights; remove it, or say kind = support")
         most = Counter(seen.samples for seen in usable.values()).most_common(1)[0][0]
         left_out |= {c: f"{s.samples} samples, most have {most}" for c, s in usable.items() if s.samples < most}
     used = {case: seen for case, seen in usable.items() if case not in left_out}
@@ -259,7 +264,10 @@ def _look(files: Sequence[Path], size: int, frame: Frame) -> _Seen:
         array = _slices(file, size, frame)
         low, high = float(array.min()), float(array.max())
         if not low >= -SLACK or not np.isfinite(high) or (array.dtype.kind == "f" and high > 1 + SLACK):
-            raise FileError(f"{file}: expected masks or probabilities in [0,1], got numbers from {low:g} to {high:g}")
+            divide = "; divide them by what 1 is" if 1 < high < np.inf and low >= -SLACK else ""
+            raise FileError(
+                f"{file}: expected masks or probabilities in [0,1], got numbers from {low:g} to {high:g}{divide}"
+            )
         count += len(array)
         tops[array.dtype.str] = max(tops.get(array.dtype.str, 0.0), high)
         digest.update(file.read_bytes())

@@ -209,12 +209,17 @@ def prepared(
 
 
 def remarks(facts: dict[str, Any], image: NDArray[np.uint8], spacing: tuple[float, float] | None) -> list[str]:
-    """What makes an image (C,H,W) unlike those that a model with these facts was trained on."""
+    """What makes an image (C,H,W) unlike those that a model with these facts was trained on.
+
+    Its grey levels are those of what the model sees: a smaller image is padded, as smaller training images were.
+    """
     lines = []
     height, width = image.shape[1:]
     if "size" in facts and [height, width] != facts["size"]:
         trained = "×".join(map(str, facts["size"]))
         lines.append(f"size {height}×{width}, trained on {trained}")
+        if facts.get("fit") != "resize":
+            image = _padded(image, *facts["size"])
     for name, value in (("mean", image.mean()), ("deviation", image.std())):
         if name in facts and not facts[name][0] - LEVELS <= value <= facts[name][1] + LEVELS:
             lines.append(f"{name} of grey levels {value:.0f}, trained on {facts[name][0]:.0f} to {facts[name][1]:.0f}")
@@ -240,7 +245,7 @@ def samples_of(model: Sampler, images: NDArray[np.uint8], names: Sequence[str], 
         samples = _drawn(model, stretched, names, n, seed)
         back = torch.nn.functional.interpolate(samples.prob, (H, W), mode="bilinear", align_corners=False)
         return Samples(back.clamp(0, 1), samples.weights, samples.drawn)
-    padded = np.pad(images, [(0, 0), (0, 0), _margins(H, h), _margins(W, w)])
+    padded = _padded(images, h, w)
     corners = [(y, x) for y in _starts(padded.shape[2], h) for x in _starts(padded.shape[3], w)]
     share = torch.from_numpy(np.minimum.outer(_ramp(h), _ramp(w)).astype(np.float32))
     prob: Tensor | None = None
@@ -264,6 +269,12 @@ def samples_of(model: Sampler, images: NDArray[np.uint8], names: Sequence[str], 
 def _drawn(model: Sampler, images: NDArray[np.uint8], names: Sequence[str], n: int, seed: int) -> Samples:
     parts = [samples.to("cpu") for _, samples in predict_batches(model, images, n, seed=seed, keys=names)]
     return Samples.concatenate(parts)
+
+
+def _padded(images: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Images (…,H,W) with as much 0 around them as they are smaller."""
+    margins = [_margins(images.shape[-2], height), _margins(images.shape[-1], width)]
+    return np.pad(images, [(0, 0)] * (images.ndim - 2) + margins)
 
 
 def _margins(length: int, side: int) -> tuple[int, int]:

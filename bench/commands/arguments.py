@@ -60,8 +60,8 @@ on_page = partial(Option, rich_help_panel="Options for the report")
 Kinds = Annotated[
     SampleKind | None,
     on_predictions(
-        "--kind", help="independent, support or stratified: how the samples of predictions were drawn, where their "
-        "folder does not say.", show_choices=False,  # as a type they would leave no room for the text
+        "--kind", help="independent, support or stratified: how the samples of predictions were drawn, whatever "
+        "their folder says.", show_choices=False,  # as a type they would leave no room for the text
     ),
 ]  # fmt: skip
 Common = Annotated[bool, on_predictions(

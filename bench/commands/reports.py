@@ -105,7 +105,7 @@ def publish(
     folder: RunFolder,
     to: Annotated[Path, Option(help="Folder of the copy.")],
     anonymize: Annotated[
-        bool, Option("--anonymize", "--anonymous", help="Replace names of cases and patients by numbers.")
+        bool, Option("--anonymize", "--anonymous", help="Put numbers for the names of cases, patients and readers.")
     ] = False,
     gallery: Annotated[bool, Option("--gallery", help="Keep the gallery, for its images may be shown.")] = False,
     pictures: Pictures = Format.png,

@@ -7,6 +7,7 @@ Its order is that of a reader's questions: which method, how sure, at what cost,
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -146,7 +147,8 @@ def _readers(data: dict[str, Any]) -> str:
 
 def without_paths(command: str) -> str:
     """The command with the folders of this machine left out: lidc-slices:/home/me/x becomes lidc-slices:PATH."""
-    return re.sub(r"(^|[\s:=])[/~]\S*", r"\1PATH", command)
+    words = shlex.split(command)
+    return shlex.join(re.sub(r"""(^|[:=,"'])[/~][^:,"'\[+]*""", r"\1PATH", word) for word in words)
 
 
 def warnings_of(results: Results, patients: int) -> list[str]:
@@ -184,12 +186,13 @@ def warnings_of(results: Results, patients: int) -> list[str]:
 
 
 def _mark_nothing(results: Results) -> Iterator[str]:
-    """The trainings of each method whose samples are all empty, as "unet, repetition 2 of 0, 1, 2"."""
+    """The trainings of each method whose samples are all empty, as "unet, repetition 2 of 0, 1, 2"; of one "unet"."""
     for label, cells in results.cells.items():
         scores = {cell.repetition: cell.scores["test"] for cell in cells if "test" in cell.scores}
         empty = [k for k, s in scores.items() if s.has("presence") and not s.column("presence").any()]
         if empty:
-            yield f"{escape(label)}, repetition {', '.join(map(str, empty))} of {', '.join(map(str, scores))}"
+            which = f", repetition {', '.join(map(str, empty))} of {', '.join(map(str, scores))}" * (len(scores) > 1)
+            yield f"{escape(label)}{which}"
 
 
 def _contents(body: str) -> str:
@@ -284,6 +287,8 @@ def _way(report: Report) -> list[Block]:
         if any(np.isfinite(s.value) for s in shares):
             columns[f.title] = [tables.percent(s) for s in shares]
             rows += [(label, f.name, *s) for label, s in zip(labels, shares, strict=True)]
+    if not rows:  # as where no reader marks anything, and the two ends are the same
+        return []
     csv = report.csv(pd.DataFrame(rows, columns=["method", "figure", "share", "low", "high"]), "shares")
     text = f"The same as a share of the way from *background* (0 %) to *oracle* (100 %): {csv}."
     return [Table(pd.DataFrame(columns)), text]

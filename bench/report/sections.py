@@ -27,6 +27,7 @@ RANKED = ("ged_limit", "dice@0.5")
 SUBGROUPS = ("ged_limit", "dice@0.5")
 IN_ONE_PLOT = 8  # methods with all their subgroups; of more each trait has a plot, and its names above it
 PRESENCE_BINS = 10
+SPARSE = 0.1  # share of marked pixels below which nearly all are background
 TIMES = ("train_seconds", "cpu_seconds", "images_per_second", "sample_ms")
 RELIABILITY = ("reliability", "reliability_first_active")
 PLACED = {"summary", "ambiguity", "limit", "parts", "presence_and_place", "diversity", "agreement", "draws", "hits",
@@ -177,6 +178,15 @@ def reliability_curve(scores: list[Scores], bins_of: Callable[[Columns], plots.F
     return p / full, y / full, n
 
 
+def _marked_share(scores: Mapping[str, list[Scores]]) -> float:
+    """The share of pixels that readers marked, over all test images; NaN where no method has the statistic."""
+    for each in scores.values():
+        if each[0].has("reliability"):
+            n, _, marked = each[0].sums(["reliability"])[0]["reliability"].sum(0)
+            return float(marked.sum() / n.sum())
+    return float("nan")
+
+
 def presence_curve(scores: list[Scores]) -> plots.Curve:
     """The same over images: P̂, the share of readers who drew anything, and images of a repetition, in bins of P̂."""
     predicted, readers = (np.concatenate([s.column(c) for s in scores]) for c in ("presence", "presence_readers"))
@@ -198,12 +208,16 @@ def calibration(report: Report) -> list[Block]:
     presence = {"a lesion is present": {label: presence_curve(each) for label, each in scores.items()}}
     pixels = plots.reliability(panels, "predicted probability", "pixels", report.styles)
     images = plots.reliability(presence, "share of samples that mark anything", "images", report.styles)
+    easy = _marked_share(scores) < SPARSE
+    small = (
+        "over all pixels is small for everybody since nearly all pixels are background" if easy else "is of all pixels"
+    )
     text: list[Block] = [
         "## Calibration",
         *_table(
             report,
             "calibration",
-            "ECE over all pixels is small for everybody since nearly all pixels are background; the active one looks "
+            f"ECE {small}; the active one looks "
             "only at pixels predicted with at least 1 %. Calibration errors add up absolute values, so resamples give "
             "larger ones and an interval may lie above its value. The excess Brier leaves out the readers' own "
             "variance, which no model can remove.",
@@ -445,7 +459,9 @@ def thresholds(report: Report) -> list[Block]:
     table = pd.DataFrame(rows, columns=["method", "split", "threshold", *measures.values()])
     if table.empty:
         return []
-    texts = table.assign(**{c: table[c].map("{:.4f}".format) for c in measures.values()})
+    texts = table.assign(
+        **{c: table[c].map(lambda x: f"{x:.4f}" if np.isfinite(x) else "–") for c in measures.values()}
+    )
     theirs = beside.student_report(report.results)
     for row in theirs.to_dict("records"):
         place = [row["method"], row["split"], ends.get(f"@{row['threshold']}", "average")]
@@ -453,10 +469,12 @@ def thresholds(report: Report) -> list[Block]:
         value = f"{row['value']:.4f}" if "Table" in row["source"] else f"{row['value']:g}"
         texts.loc[at, measures[row["metric"]]] += f" ({value})"
     notes = {label: _in_brackets(part) for label, part in theirs.groupby("method")}
+    least, most = report.results.run["data"]["read_per_case"]
+    uneven = ", and an image counts once however many have read it" * (least < most)
     return [
         "## Thresholds",
         "Pooled over images: true and false positives and negatives are summed before the ratio; each reader in "
-        "turn is the reference. With the threshold, sensitivity can only fall and specificity only rise. Much "
+        f"turn is the reference{uneven}. With the threshold, sensitivity can only fall and specificity only rise. Much "
         f"better figures on train than on test are overfitting. All in {report.csv(table, 'thresholds')}.",
         *(
             Fold(escape(label), [Table(part.drop(columns="method"), 2), notes.get(label, "")])

@@ -89,12 +89,18 @@ def _content_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> lis
     """Changes that no word of the spec shows: other data of the same name, other code of the same method."""
     splits = before["data"]["splits"], after["data"]["splits"]
     changes = [
-        f"the {s} images of {after['data']['text']} have changed"
+        f"the {s} cases of {after['data']['text']} have changed: images, masks, patients, spacing or how many"
         for s in splits[1]
         if splits[0][s]["key"] != splits[1][s]["key"]
     ]
     if changes:
         return changes
     old = {(e["label"], e["repetition"]): e["scores"] for e in before["cells"]}
-    labels = [e["label"] for e in after["cells"] if old.get((e["label"], e["repetition"]), e["scores"]) != e["scores"]]
-    return [f"the code of {label} has changed" for label in dict.fromkeys(labels)]
+    changed = [e for e in after["cells"] if old.get((e["label"], e["repetition"]), e["scores"]) != e["scores"]]
+    lines = [
+        f"the files of {e['label']} have changed, or how they were drawn"
+        if "predictions" in e
+        else f"the code of {e['label']} has changed"
+        for e in changed
+    ]
+    return list(dict.fromkeys(lines))

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from bench.runs import spec
+from bench.runs.lacking import remarks
 from bench.runs.splits import Splits
 from uqseg.data import AnnotatedSet
 from uqseg.errors import UsageError
 from uqseg.predictions import Predictions, open_predictions
 
 LEAST = 0.9  # share of the test cases that all predictions have, below which they are not compared unasked
-QUOTED = 5
 
 
 def to_score(
@@ -68,10 +68,11 @@ def on_common_cases(
     """
     cases = [str(case) for case in splits.test.cases]
     common = [case for case in cases if all(case in each.files for each in predictions.values())]
+    lacking = "; ".join(remarks({label: each.left_out for label, each in predictions.items()}))
     if not common or (len(common) < LEAST * len(cases) and not allow_few):
         raise UsageError(
             f"predictions: {len(common)} of {len(cases)} test cases have usable predictions "
-            f"({'; '.join(remarks(predictions))}); every method would be scored on these alone: predict the others"
+            f"({lacking}); every method would be scored on these alone: predict the others"
             + (", or ask with --common" if common else "")
         )
     return without(splits, set(cases) - set(common)), {label: each.only(common) for label, each in predictions.items()}
@@ -90,11 +91,3 @@ def cut_off(test: AnnotatedSet) -> Iterator[str]:
     side = 0 if "fit" not in test.table else test.table[["original_height", "original_width"]].max().max()
     if side > size and (test.table["fit"] == "crop").all():
         yield f"images have up to {side:g} pixels a side, of which the centre {size}×{size} is scored; see --size"
-
-
-def remarks(predictions: Mapping[str, Predictions]) -> Iterator[str]:
-    """Which test cases each of the predictions lacks, and why, a line each."""
-    for label, each in predictions.items():
-        if lacking := sorted(each.left_out.items()):
-            quoted = ", ".join(f"{case}: {reason}" for case, reason in lacking[:QUOTED])
-            yield f"{label} lacks {len(lacking)} ({quoted}{', …' if len(lacking) > QUOTED else ''})"

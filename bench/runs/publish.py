@@ -15,7 +15,7 @@ import pandas as pd
 
 from bench.console import without_folders
 from bench.report.subgroups import RATED
-from bench.runs import results
+from bench.runs import lacking, results
 from bench.runs.results import CellResults
 from uqseg.errors import UsageError
 from uqseg.files import is_taken, write
@@ -29,7 +29,7 @@ A_PATH = r"(?:^|[\s:])(?:~|[A-Za-z]:)?[/\\]\w"
 def publish(folder: Path, to: Path, anonymous: bool, gallery: bool = False) -> Iterator[str]:
     """Copy the results in `folder` to `to` without what may not be shown, and yield what is kept, a line each.
 
-    anonymous: numbers for the names of cases and patients. gallery: keep it, for its images may be shown.
+    anonymous: numbers for the names of cases, patients and readers. gallery: keep it, for its images may be shown.
     """
     if is_taken(to) and not (to / "run.json").exists():
         raise UsageError(f"--to: '{to}' is not empty and holds no published run; choose another folder.")
@@ -71,6 +71,7 @@ def publish(folder: Path, to: Path, anonymous: bool, gallery: bool = False) -> I
         yield f"cells/{path.name}: {size / 1e6:.2f} MB, {len(statistics)} statistics of each case"
     for file in sorted(folder.glob("cells/*/failure.json")):
         error = " ".join(map(without_folders, results.read_failure(file).split(" ")))
+        error = error.partition(":")[0] if anonymous else error  # the rest may name a case
         kept = {"label": file.parent.name, "error": error, "traceback": []}
         results.write_json(to / file.relative_to(folder), kept)
         yield f"{file.parent.name}/failure.json: the error without its traceback"
@@ -98,6 +99,12 @@ def _publish_record(run: dict[str, Any], to: Path, anonymous: bool) -> str:
     }
     for part in (run, *run.get("merged", [])):
         part["command"] = shlex.join(map(without_folders, shlex.split(part["command"])))
+    if anonymous:
+        data, left_out = run["data"], run.pop("left_out", {})
+        remarks = [line for line in data.get("remarks", []) if not line.startswith(lacking.BEGINNING)]
+        if left_out:
+            remarks.append(lacking.sentence(data["splits"]["test"]["images"], left_out, names=False))
+        data |= {"reader_names": [], "remarks": remarks}
     anonymous = anonymous or run.get("anonymized", False)
     results.write_json(to / "run.json", run | {"spec": spec, "anonymized": anonymous})
     return "command and data without their folders"

@@ -18,9 +18,8 @@ import uqseg
 from baselines.yardsticks import YARDSTICKS
 from bench.console import without_folders
 from bench.data import remarks
-from bench.runs import keys, results
+from bench.runs import keys, lacking, results
 from bench.runs.identity import identity, joined
-from bench.runs.predicted import remarks as remarks_on
 from bench.runs.spec import Cell, Run, cells, shown_label
 from bench.runs.splits import Splits
 from bench.runs.store import STORE, Store, named, slug
@@ -81,11 +80,7 @@ def make_record(
     }
     if left_out:
         record["left_out"] = left_out
-        count = len(splits.test) + len({case for cases in left_out.values() for case in cases})
-        record["data"]["remarks"].append(
-            f"all figures are of the {len(splits.test)} test images, of {count}, that all predictions have: "
-            + "; ".join(remarks_on(theirs))
-        )
+        record["data"]["remarks"].append(lacking.sentence(len(splits.test), left_out))
     if name is None:
         digest = keys.key_of(*identity(record))[:6]
         parts = (splits.test.name, splits.test.folder, run.recipe_name, f"{run.size}px", digest)

@@ -53,7 +53,7 @@ def test_a_corrected_table_of_cases_is_another_data_set(tmp_path: Path) -> None:
     cases.to_csv(folder / "cases.csv", index=False)
     answer = bench(*words, "--name", "run")
     assert answer.code == 2
-    assert "the test images of folder:set have changed" in answer.err
+    assert "the test cases of folder:set have changed: images, masks, patients, spacing or how many" in answer.err
     assert bench(*words, "--name", "corrected").code == 0
     assert len(list((tmp_path / "runs/store/fits").iterdir())) == 1, "the training images are the same"
     assert set(read_results(tmp_path / "runs/corrected").cases.query("split == 'test'")["patient"]) == {"one"}

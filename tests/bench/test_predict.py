@@ -175,6 +175,7 @@ def test_a_cell_is_exported_with_a_card_and_used_by_its_folder(finished: Run, ne
     assert {f.name for f in to.iterdir()} == {"weights.safetensors", "model.json", "CARD.md"}
     card = (to / "CARD.md").read_text(encoding="utf-8")
     assert "- Data: discs, CC0." in card
+    assert "lesion" not in card, "of a folder it is not known what is marked"
     assert "Not for clinical use" in card
     assert "| figure | as stored | as trained |" in card
     row = next(line for line in card.splitlines() if line.startswith("| Brier"))

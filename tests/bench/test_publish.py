@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from bench.runs.publish import publish
-from bench.runs.results import read_results, write_cases
-from tests.bench.conftest import Run, bench
+from bench.runs.results import read_results, write_cases, write_json
+from tests.bench.conftest import SIZE, Run, bench
+from uqseg.data import load
 from uqseg.metrics import figures
 
 
@@ -101,3 +102,28 @@ def test_an_anonymous_copy_names_no_case_and_no_patient_and_has_the_same_figures
     texts = [f for f in (tmp_path / "copy").rglob("*") if f.suffix in (".md", ".csv", ".json", ".jsonl")]
     assert not any(re.search(r"\b[cp]\d\d\b", file.read_text()) for file in texts)
     assert not re.search(rb"c\d\d\b.{0,9}c\d\d\b", everything(tmp_path / "copy"))
+
+
+def test_an_anonymous_copy_names_no_reader_and_no_case_that_predictions_lack_or_a_failure_names(
+    images: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(images, tmp_path / "set")
+    for k, reader in enumerate(sorted((folder / "readers").iterdir())):
+        reader.rename(folder / f"readers/{'ABCDEF'[k]} Smith")
+    test = load(f"folder:{folder}", split="test", size=SIZE)
+    for case, masks in zip(test.cases[1:], test.masks[1:], strict=True):
+        (tmp_path / "theirs").mkdir(exist_ok=True)
+        np.save(tmp_path / f"theirs/{case}.npy", masks[0])
+    words = ["--data", f"folder:{folder}", "--size", str(SIZE), "--label", "x", "--out", tmp_path, "--name", "run"]
+    answer = bench("score", tmp_path / "theirs", *words, "--common")
+    assert answer.code == 0, answer.err
+    assert f"x lacks 1 ({test.cases[0]}: no file)" in answer.out
+    failure = {"label": "y", "error": f"FileError: the pixels of case '{test.cases[0]}'", "traceback": []}
+    write_json(tmp_path / "run/cells/y-r0/failure.json", failure)
+    assert bench("publish", tmp_path / "run", "--to", tmp_path / "copy", "--anonymize", "--gallery").code == 0
+    assert "that all predictions have: x lacks 1 |" in (tmp_path / "copy/report.md").read_text(encoding="utf-8")
+    texts = everything(tmp_path / "copy").decode("latin1")
+    assert "Smith" not in texts
+    assert not re.search(rf"\b{test.cases[0]}\b", texts)
+    assert bench("publish", tmp_path / "run", "--to", tmp_path / "named", "--gallery").code == 0
+    assert "Smith" in everything(tmp_path / "named").decode("latin1")

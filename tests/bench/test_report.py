@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.figure import Figure as Plot
 from PIL import Image
 
@@ -20,14 +21,15 @@ from bench.report import gallery, plots, sections, tables
 from bench.report.blocks import Table, markdown
 from bench.report.context import Report
 from bench.report.learning import learning_table
-from bench.report.page import _answer, warnings_of
+from bench.report.page import _answer, _way, warnings_of, without_paths
 from bench.report.tables import escape
 from bench.runs.results import Gallery, read_results, write_cases
 from bench.stats import Estimate
 from tests.bench import synthetic
 from tests.bench.conftest import quick_pages
-from uqseg.metrics import figure, figures
+from uqseg.metrics import figure, figures, score
 from uqseg.metrics import tables as registered_tables
+from uqseg.samples import Samples
 
 READERS = ("Ada", "Bob", "Cy", "Dan")
 FORBIDDEN = """
@@ -223,6 +225,39 @@ def test_a_training_that_marks_nothing_is_named(folder: Path) -> None:
     assert not any("marks anything" in warning for warning in warnings_of(results, patients=50))
     (warning,) = [w for w in warnings_of(replace(results, cells=cells), patients=50) if "marks anything" in w]
     assert "in any test image:** ensemble, repetition 1 of 0, 1." in warning
+    cells["ensemble"] = cells["ensemble"][1:]
+    assert any("image:** ensemble. Values" in w for w in warnings_of(replace(results, cells=cells), patients=50))
+
+
+@pytest.mark.parametrize(("marked", "readers"), [(0, (4, 4)), (1, (2, 4))])
+def test_masks_that_are_all_empty_or_all_full(marked: float, readers: tuple[int, int], tmp_path: Path) -> None:
+    prob, masks = np.full((12, 2, 32, 32), marked, np.float32), np.full((12, 3, 32, 32), bool(marked))
+    cell = {"m": [score(Samples(torch.from_numpy(prob), None, "independent"), masks)]}
+    path = synthetic.write(tmp_path / "run", methods={"unet": synthetic.METHODS["unet"]}, repetitions=1)
+    results = read_results(path)
+    of_cell = replace(results.cells["unet"][0], label="m", scores={"test": cell["m"][0]})
+    yardsticks = {name: replace(of_cell, label=name) for name in ("background", "oracle")}
+    run = results.run | {"data": results.run["data"] | {"read_per_case": readers}}
+    same = replace(results, run=run, cells={"m": [of_cell]}, yardsticks=yardsticks)
+    report = Report(same, stats.bootstrap(same.tested, figures()), "png")
+    assert _way(report) == [], "no way from background to oracle"
+    text = markdown(sections.thresholds(report))
+    assert "nan" not in text
+    assert ("an image counts once however many have read it" in text) == (readers[0] < readers[1])
+    assert ("nearly all pixels are background" in markdown(sections.calibration(report))) == (not marked)
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("uqseg run --data 'folder:/home/Jane Doe/a ward' --out '~/Jane Doe/runs'",
+         "uqseg run --data folder:PATH --out PATH"),
+        ("uqseg run --methods 'unet[a=[1,2]],/home/Jane/m.py:M[w=1],n=predictions:/x y/z,ssn' --out runs",
+         "uqseg run --methods 'unet[a=[1,2]],PATH:M[w=1],n=predictions:PATH,ssn' --out runs"),
+    ],
+)  # fmt: skip
+def test_no_part_of_a_path_is_on_the_page(command: str, expected: str) -> None:
+    assert without_paths(command) == expected
 
 
 def test_counts_are_those_of_one_repetition(folder: Path) -> None:

@@ -119,6 +119,9 @@ def test_files_that_change_while_a_run_is_under_way_are_not_scored(images: Path,
     shutil.rmtree(tmp_path / "runs/store/scores")
     Image.fromarray(np.full((SIZE, SIZE), 255, np.uint8)).save(next(theirs.glob("*/0.png")))
     refused(bench("work", folder, "nnunet-r0", "--device", "cpu"), 1, "have changed since the run began")
+    refused(
+        bench(*words(theirs, images, tmp_path / "runs"), "--name", folder.name), 2, "the files of nnunet have changed"
+    )
     assert json.loads((folder / "cells/nnunet-r0/failure.json").read_text(encoding="utf-8"))
 
 

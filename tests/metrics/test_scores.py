@@ -114,6 +114,7 @@ def test_sums_and_parts_by_patient() -> None:
     whole = binned.take(np.array(PATIENTS) != "b")
     assert whole.sums(["ged"])[0]["ged"] == pytest.approx(sums["ged"][[0, 2]])
     assert not binned.take([0]).has("ged")
+    assert len(binned.take([])) == 0
     twice = Scores.concatenate([binned, whole])
     assert twice.sums(["ged"])[0]["ged"] == pytest.approx(sums["ged"] * [2, 1, 2])
     turned = binned.renamed({c: c for c in scores.cases}, {"a": "z", "b": "y", "c": "x"})

@@ -90,7 +90,7 @@ class Scores:
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp] | Sequence[int]) -> Scores:
         """Some of the cases. Sums per patient are kept where these are all cases of their patients."""
-        kept = np.arange(len(self))[np.asarray(rows)]
+        kept = np.arange(len(self))[np.asarray(rows) if len(rows) else []]
         patients = self.patients[kept]
         complete = np.array_equal(np.flatnonzero(np.isin(self.patients, patients)), np.sort(kept))
         some = np.isin(self.patient_names, patients)
