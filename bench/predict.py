@@ -26,8 +26,9 @@ from bench.runs import results, spec
 from bench.runs.splits import load_splits
 from bench.runs.store import STORE, Store
 from uqseg import trained, wrappers
-from uqseg.data.formats import Volume, is_dicom, read_volume
+from uqseg.data.formats import is_dicom, read_volume
 from uqseg.data.names import VOLUMES, ignored, plain, stem
+from uqseg.data.volume import LPS_TO_RAS, Volume
 from uqseg.errors import FileError, UsageError
 from uqseg.files import beside, is_taken, mend, read_json, sha256, unwritable, write
 from uqseg.methods import Method
@@ -42,7 +43,6 @@ COLUMNS = ("case", "file", "slices", "area_pixels", "area_mm2", "area_samples", 
            "disagreement", "unlike_training", "samples", "drawn", "error")  # fmt: skip
 WHOLE = ("slices", "area_pixels", "samples")  # columns of whole numbers, empty where an image has an error
 MAPS = ("mean", "std", "entropy")
-LPS_TO_RAS = np.diag([-1.0, -1, 1, 1])
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,11 @@ from PIL import Image
 from uqseg.checked import Checked
 from uqseg.data import AnnotatedSet
 from uqseg.data.ahead import in_turn
-from uqseg.data.formats import MAX_VOXELS, Volume, claimed, read_series
+from uqseg.data.formats import claimed, read_series
 from uqseg.data.images import AT_ONCE, aligned, crop_or_pad, shrunk
 from uqseg.data.load import original_side
 from uqseg.data.names import ignored, plain, stem
+from uqseg.data.volume import MAX_VOXELS, Volume
 from uqseg.errors import FileError, UsageError
 from uqseg.noise import Noise
 from uqseg.samples import Batch, Description, Drawn, Samples

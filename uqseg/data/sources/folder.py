@@ -28,7 +28,7 @@ from uqseg.checked import Checked
 from uqseg.data.annotated import sha256_of
 from uqseg.data.cache import Content, Lost, Row
 from uqseg.data.casefile import COLUMNS, alike, read_cases, shared_beginnings
-from uqseg.data.formats import Outline, Volume, is_dicom, outline, read_volume
+from uqseg.data.formats import Outline, is_dicom, outline, read_volume
 from uqseg.data.images import (
     Decoded,
     aligned,
@@ -43,6 +43,7 @@ from uqseg.data.load import SIZES, source
 from uqseg.data.names import COMPANIONS, EXTENSIONS, ignored, plain, stem
 from uqseg.data.split import refuse_leaks, split_of
 from uqseg.data.stamps import Stamp, stamps
+from uqseg.data.volume import Volume
 from uqseg.errors import FileError, UsageError
 
 INVERTED = 0.5  # share of marked pixels from which masks look inverted
