@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uqseg.metrics.ambiguity import unbiased
+from uqseg.metrics.distances import unbiased
 from uqseg.metrics.ranks import weighted_auroc
 from uqseg.metrics.registry import Columns, Drawn, Figure, Floats, declare, derived, ratio, statistic
 from uqseg.metrics.threshold import mean_of_defined
