@@ -13,10 +13,11 @@ from matplotlib.figure import Figure as Plot
 
 from bench import stats
 from bench.report import plots, tables
-from bench.report.blocks import Picture, Table
+from bench.report.blocks import Block, Fold, Picture, Table
 from bench.runs.results import Results
 from uqseg.files import write
 from uqseg.metrics import Figure, Scores, figures
+from uqseg.metrics import tables as registered_tables
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,19 @@ class Report:
         """Whether any method has a value of the figure."""
         return any(np.isfinite(self.boot.values(label, figure.name)[0]) for label in self.methods)
 
-    def table(self, name: str, yardsticks: Sequence[str] | None = None, without: Sequence[str] = ()) -> Table | None:
-        """A table of the registry, without some figures; None where no method has any of its figures."""
-        table = self.of([f for f in figures(table=name) if self.has(f) and f.name not in without], yardsticks)
-        return Table(table) if len(table.columns) > 1 else None
+    def titled(
+        self, name: str, text: str = "", *, folded: bool = False, yardsticks: bool = True, without: Sequence[str] = ()
+    ) -> list[Block]:
+        """A table of the registry under its title, with its explanation; nothing where no method has a value of it.
+
+        without: figures that are left out.
+        """
+        wanted = [f for f in figures(table=name) if self.has(f) and f.name not in without]
+        table = self.of(wanted, None if yardsticks else [])
+        if len(table.columns) == 1:
+            return []
+        parts: list[Block] = [Table(table), *([text] if text else [])]
+        return [Fold(registered_tables()[name], parts)] if folded else [f"### {registered_tables()[name]}", *parts]
 
     def of(self, wanted: Sequence[Figure], yardsticks: Sequence[str] | None = None) -> pd.DataFrame:
         """A table of some figures; yardsticks: default all."""

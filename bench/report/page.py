@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bench import stats
-from bench.report import beside, explorer, gallery, plots, sections, sets, tables, verdicts, webpage
+from bench.report import beside, cost, explorer, gallery, plots, sections, sets, subgroups, tables, verdicts, webpage
 from bench.report.blocks import Block, Fold, Live, Table, anchor, markdown
 from bench.report.context import Report
 from bench.report.origin import key_of
@@ -61,8 +61,8 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
         _note(report),
         *_way(report),
         *sections.ranks(report),
-        *sections.cost(report),
-        *sections.subgroup_tables(report),
+        *cost.section(report),
+        *subgroups.section(report),
         *sections.ambiguity(report),
         *sections.calibration(report),
         *sections.failure(report),
@@ -220,9 +220,9 @@ def _answer(report: Report) -> str:
             f"- **What it does not know:** the uncertainty of {escape(chosen)}, as the mean over an image, ranks "
             f"failures worse than chance: {figure('failure_auroc_mean').title} {tables.with_interval(failing)}."
         )
-    cost = sections.cost_table(report)
-    for row in cost[cost["method"] == chosen].to_dict("records") if len(cost) else []:
-        on_processor = "cpu_seconds" in plots.costs(cost)
+    costs = cost.costs_of(report)
+    for row in costs[costs["method"] == chosen].to_dict("records") if len(costs) else []:
+        on_processor = "cpu_seconds" in plots.costs(costs)
         seconds = f"{row['cpu_seconds']:.0f} CPU s" if on_processor else f"{row['train_seconds']:.0f} s"
         lines.append(
             f"- **What it costs:** {escape(chosen)} trained for {seconds} and takes "
@@ -238,7 +238,7 @@ def _answer(report: Report) -> str:
         f"{np.nanmean(ged[rows]):.3f} where {name}" for name, rows in groups.items() if np.isfinite(ged[rows]).any()
     ]
     if len(parts) > 1:
-        more = "; more under *Where does it fail?*" if sections.has_subgroups(report) else ""
+        more = "; more under *Where does it fail?*" if subgroups.any_in(report) else ""
         lines.append(f"- **Where it fails:** {figure(main).title} of {escape(chosen)} is {', '.join(parts)}{more}.")
     return "\n".join(lines)
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure as Plot
 from PIL import Image
 
 from bench import report, stats
-from bench.report import gallery, plots, sections, tables
+from bench.report import cost, gallery, plots, sections, subgroups, tables
 from bench.report.blocks import Table, markdown
 from bench.report.context import Report
 from bench.report.page import _answer, warnings_of
@@ -140,7 +140,7 @@ def test_values_equal_those_of_the_figures(folder: Path) -> None:
 
 def test_a_training_of_several_repetitions_has_a_range() -> None:
     costs = pd.DataFrame({"s": [295.4, 100.0], "s_min": [249, 100.0], "s_max": [451, 100.0], "repetitions": [3, 1]})
-    assert sections._with_range(costs, "s") == ["295 (249–451)", "100"]
+    assert cost._with_range(costs, "s") == ["295 (249–451)", "100"]
 
 
 def test_what_varies_between_samples() -> None:
@@ -314,7 +314,7 @@ def test_what_a_run_has_not_is_not_spoken_of(tmp_path: Path) -> None:
     """Single independent draws have no GED, limit; cases of which nothing is known have no subgroups."""
     methods = {"probunet": ("independent", 1, 1.5, 0.1)}
     path = synthetic.write(tmp_path / "one", methods=methods, gallery=False, yardsticks=("background",))
-    text = markdown([_answer(report_of(path)), *sections.cost(report_of(path))])
+    text = markdown([_answer(report_of(path)), *cost.section(report_of(path))])
     assert "Where it fails" not in text
     assert "What does it cost?" in text
     assert not re.search(r"Ringed|pictures/| ; |; \.", text)
@@ -323,7 +323,7 @@ def test_what_a_run_has_not_is_not_spoken_of(tmp_path: Path) -> None:
     cases = pd.read_parquet(path / "cases.parquet").drop(columns="subtlety")
     write_cases(path, cases.assign(marked=0, **{f"area_{r}": 0.0 for r in range(synthetic.READERS)}))
     report = report_of(path)
-    assert sections.subgroup_tables(report) == []
+    assert subgroups.section(report) == []
     assert "Where it fails" in _answer(report)
     rows = report.mean("unet", "presence_readers") == 1
     scores = {n: [cell.scores["test"].take(rows) for cell in c] for n, c in report.results.cells.items()}
@@ -332,7 +332,7 @@ def test_what_a_run_has_not_is_not_spoken_of(tmp_path: Path) -> None:
     one = replace(report, results=replace(report.results, cells=alike, yardsticks={}))
     assert "Where it fails" not in _answer(one), "a single group is the whole"
     assert "Where does it fail?" not in _answer(report)
-    assert "Ringed: the Pareto front" in markdown(sections.cost(report))
+    assert "Ringed: the Pareto front" in markdown(cost.section(report))
 
 
 def test_escaping_by_hand() -> None:
