@@ -52,7 +52,7 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
         )
         return [nothing]
     boot = stats.bootstrap(results.tested, figures(), common_among=list(results.cells))
-    report = Report(results, boot, pictures)
+    report = Report(folder, pictures, results, boot)
     summary = Table(report.of([f for f in figures(table="summary") if report.has(f)]))
     body = [
         _answer(report),
@@ -75,9 +75,7 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
         *_gallery(report),
         _files(report),
     ]
-    for path in (*folder.glob("tables/*.csv"), *folder.glob("pictures/*.png"), *folder.glob("pictures/*.svg")):
-        if path not in report.written:
-            path.unlink()
+    report.remove_others()
     _write(results, [*warnings_of(results, boot.patients)], body, pictures)
     return markdown([summary]).splitlines()
 

@@ -226,7 +226,7 @@ def test_a_training_that_marks_nothing_is_named(folder: Path) -> None:
 
 def test_counts_are_those_of_one_repetition(folder: Path) -> None:
     results = read_results(folder)
-    report = Report(results, stats.bootstrap(results.tested, []), "png")
+    report = Report(results.folder, "png", results, stats.bootstrap(results.tested, []))
     scores = report.scores("ensemble")
     images = len(scores[0].cases)
     assert len(scores) == 2
@@ -240,7 +240,7 @@ def test_methods_with_equally_many_members_share_a_table(folder: Path, tmp_path:
     results = read_results(folder)
     cells = results.cells | {"twin": results.cells["ensemble"]}
     results = replace(results, folder=tmp_path, cells=cells)
-    report = Report(results, stats.bootstrap(results.tested, list(figures(table="hits"))), "png")
+    report = Report(results.folder, "png", results, stats.bootstrap(results.tested, list(figures(table="hits"))))
     wide = [block.cells for block in sections.hits(report) if isinstance(block, Table) and "4 of 4" in block.cells]
     assert [table["members that touch it"].tolist() for table in wide] == [["ensemble", "twin"]]
 
@@ -307,7 +307,7 @@ def test_on_lidc_the_student_report_stands_in_the_threshold_tables(tmp_path: Pat
 
 def report_of(folder: Path) -> Report:
     results = read_results(folder)
-    return Report(results, stats.bootstrap(results.tested, figures()), "png")
+    return Report(results.folder, "png", results, stats.bootstrap(results.tested, figures()))
 
 
 def test_what_a_run_has_not_is_not_spoken_of(tmp_path: Path) -> None:
