@@ -299,8 +299,7 @@ def _levels(report: Report) -> list[Block]:
 
 def _claims(report: Report) -> list[Block]:
     """The seed report's claims, where the run is a test of them: on LIDC's CT, with the two networks they are about."""
-    data = report.results.run["data"]
-    if data["simulated"] or not data["source"].startswith("lidc") or not {"segnet", "unet"} <= set(report.methods):
+    if not beside.on_lidc(report.results) or not {"segnet", "unet"} <= set(report.methods):
         return []
     blocks, table = verdicts.of_report(report.results)
     return [*blocks, f"All in {report.csv(table, 'claims')}."]
