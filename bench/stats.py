@@ -70,6 +70,7 @@ class Bootstrap:
     kinds: dict[str, tuple[str, int]]
 
     def figure(self, name: str) -> Figure:
+        """The figure of a name."""
         return self.figures[self._columns[name]]
 
     def values(self, label: str, figure: str) -> tuple[float, Floats]:
@@ -78,6 +79,7 @@ class Bootstrap:
         return float(self.point[m, f]), self.draws[m, :, f]
 
     def estimate(self, label: str, figure: str) -> Estimate:
+        """The value of a figure with its interval."""
         return estimate(*self.values(label, figure), self.fewest(figure, label))
 
     def fewest(self, figure: str, *labels: str) -> int:

@@ -124,6 +124,7 @@ class Predictions:
 
     @property
     def describes(self) -> Description:
+        """Their name and, where they are a whole support, how many there are."""
         return Description(self.name, "outcome", self.count if self.drawn == "support" else None)
 
     def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:

@@ -58,10 +58,12 @@ class Report(Files):
 
     @property
     def methods(self) -> list[str]:
+        """Labels of the methods, in the run's order."""
         return list(self.results.cells)
 
     @property
     def yardsticks(self) -> list[str]:
+        """Labels of the yardsticks, in the run's order."""
         return list(self.results.yardsticks)
 
     @property

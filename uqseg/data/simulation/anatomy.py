@@ -42,6 +42,8 @@ class Wall:
 
 @dataclass(frozen=True)
 class Fissure:
+    """A plane: its unit normal (y, x, z), and its distance from the nodule's centre in mm."""
+
     normal: tuple[float, float, float]
     distance: float
 
