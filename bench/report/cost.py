@@ -8,6 +8,7 @@ import pandas as pd
 from bench.report import plots
 from bench.report.blocks import Block, Table
 from bench.report.context import Report
+from bench.report.learning import learning
 from bench.report.sections import RANKED
 from bench.report.tables import escape
 from uqseg.metrics import figure
@@ -52,7 +53,7 @@ def section(report: Report) -> list[Block]:
             f"Ringed: the Pareto front, what no other method beats in both cost and {quality.title}; "
             f"{'; '.join(fronts)}.{_noise(table)}",
         ]
-    return text
+    return [*text, *learning(report, table)]
 
 
 def costs_of(report: Report) -> pd.DataFrame:

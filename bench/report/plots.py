@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from bench.stats import Estimate
@@ -274,14 +274,18 @@ def bars(parts: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     return figure
 
 
-def costs(table: pd.DataFrame) -> dict[str, str]:
-    """What the axes of cost show, by column. Of a training on a processor the seconds of all its threads, which other
+def training_cost(table: pd.DataFrame) -> tuple[str, str]:
+    """The column with the cost of a training, and its name. On a processor the seconds of all its threads, which other
     work on the machine hardly changes; where one was on a GPU those of the clock."""
     if (table["device"].str.lower() == "cpu").all():
-        training = {"cpu_seconds": "training (CPU s)"}
-    else:
-        training = {"train_seconds": "training (s by the clock)"}
-    return {**training, "sample_ms": "sampling an image (ms by the clock)"}
+        return "cpu_seconds", "training (CPU s)"
+    return "train_seconds", "training (s by the clock)"
+
+
+def costs(table: pd.DataFrame) -> dict[str, str]:
+    """What the axes of cost show, by column."""
+    column, name = training_cost(table)
+    return {column: name, "sample_ms": "sampling an image (ms by the clock)"}
 
 
 def quality_of_cost(table: pd.DataFrame, title: str, styles: Styles, direction: str = "lower") -> Figure:
@@ -306,6 +310,19 @@ def quality_of_cost(table: pd.DataFrame, title: str, styles: Styles, direction: 
         ax.xaxis.label.set_fontsize(9)
     axes[0].set(ylabel=title)
     legend(figure, axes[0])
+    return figure
+
+
+def learning(table: pd.DataFrame, cost: str, styles: Styles) -> Figure:
+    """Validation scores during training: a line for each method. table: method, seconds, val. cost: of the seconds."""
+    figure, (axes,) = canvas(1, WIDTH, 4.2)
+    for method, line in table.groupby("method", sort=False):
+        look = {**styles[str(method)], "markersize": 4, "linewidth": 1.2, "label": plain(str(method))}
+        axes.plot(line["seconds"], line["val"], **look)
+    log_axis(axes, "x", cost)
+    log_axis(axes, "y", "validation cross-entropy (nats a pixel)")
+    axes.yaxis.set_major_locator(MaxNLocator(7))  # the lines may lie too near for powers of ten
+    legend(figure, axes)
     return figure
 
 

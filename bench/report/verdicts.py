@@ -70,7 +70,8 @@ def section(title: str, groups: Sequence[claims.Group], table: pd.DataFrame) -> 
         f"## {tables.escape(title)}",
         f"Tested on the test images of this run, unless a split is named. Differences with {tables.INTERVALS}; "
         "undecided: the interval holds 0 or the margin, or the run lacks what is needed. A claim is supported if all "
-        "its comparisons are, and not supported if one is not.",
+        "its comparisons are, and not supported if one is not. Each interval is of its comparison alone: of twenty "
+        "comparisons without any difference, one excludes 0 by chance.",
     ]
     for claim, group in enumerate(groups, 1):
         part = table[table["claim"] == claim]

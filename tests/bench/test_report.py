@@ -19,6 +19,7 @@ from bench import report, stats
 from bench.report import cost, gallery, plots, sections, subgroups, tables
 from bench.report.blocks import Table, markdown
 from bench.report.context import Report
+from bench.report.learning import learning_table
 from bench.report.page import _answer, warnings_of
 from bench.report.tables import escape
 from bench.runs.results import Gallery, read_results, write_cases
@@ -333,6 +334,27 @@ def test_what_a_run_has_not_is_not_spoken_of(tmp_path: Path) -> None:
     assert "Where it fails" not in _answer(one), "a single group is the whole"
     assert "Where does it fail?" not in _answer(report)
     assert "Ringed: the Pareto front" in markdown(cost.section(report))
+
+
+def test_trainings_are_drawn_by_their_validations_once_each(tmp_path: Path) -> None:
+    report = report_of(synthetic.write(tmp_path / "run", gallery=False))
+    assert learning_table(report, cost.costs_of(report)).empty, "never validated"
+    assert "learning" not in markdown(cost.section(report))
+    vals = {"unet": ((0.4, 0.1), (0.6, 0.3)), "ensemble": ((0.4, 0.1), (0.6, 0.3)), "segnet": ((0.5,), (0.5,))}
+    cells = {
+        label: [
+            replace(cell, history=[{"step": 25 * k, "loss": 1.0, "val": v} for k, v in enumerate(each, 1)])
+            for cell, each in zip(report.results.cells[label], vals[label], strict=True)
+        ]
+        for label in vals
+    }
+    report = replace(report, results=replace(report.results, cells=cells))
+    table = learning_table(report, cost.costs_of(report))
+    assert set(table["method"]) == {"unet"}, "one line of a shared training, none of a single validation"
+    assert table["seconds"].tolist() == [10, 20]
+    assert table["val"].tolist() == pytest.approx([0.5, 0.2])
+    assert (table["val_min"].tolist(), table["val_max"].tolist()) == ([0.4, 0.1], [0.6, 0.3])
+    assert "pictures/learning.png" in markdown(cost.section(report))
 
 
 def test_escaping_by_hand() -> None:
