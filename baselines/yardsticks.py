@@ -39,6 +39,7 @@ class Yardstick(ABC):
 
     @property
     def describes(self) -> Description:
+        """Name, what varies and support, as declared."""
         return Description(self.name, self.varies, self.support)
 
     def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:
@@ -53,13 +54,18 @@ class Yardstick(ABC):
 
 
 class Background(Yardstick):
+    """One empty mask."""
+
     name, description = "background", "all zero"
 
     def of_readers(self, masks: Tensor, read: Tensor, n: int, keys: list[str]) -> Samples:
+        """One sample (B,1,H,W) of zeros."""
         return Samples(torch.zeros_like(masks[:, :1], dtype=torch.float32), None, "support")
 
 
 class Prevalence(Yardstick):
+    """One map for all cases: how often each pixel is marked in the training set."""
+
     name, description = "prevalence", "the training set's pixel-wise frequency of foreground"
     learns = True
 
@@ -71,18 +77,24 @@ class Prevalence(Yardstick):
         self.frequency = torch.from_numpy((marked / train.read.sum()).astype(np.float32))
 
     def of_readers(self, masks: Tensor, read: Tensor, n: int, keys: list[str]) -> Samples:
+        """One sample (B,1,H,W) in [0,1], the same for each case."""
         return Samples(self.frequency.expand(len(masks), 1, *masks.shape[2:]), None, "support")
 
 
 class Consensus(Yardstick):
+    """One mask: the pixels that at least half of those who read the image marked."""
+
     name, description = "consensus", "the readers' own majority mask, a good single mask"
 
     def of_readers(self, masks: Tensor, read: Tensor, n: int, keys: list[str]) -> Samples:
+        """One sample (B,1,H,W) of 0 and 1."""
         majority = 2 * masks.sum(1, keepdim=True) >= read.sum(1)[:, None, None, None]
         return Samples(majority.float(), None, "support")
 
 
 class Oracle(Yardstick):
+    """Independent draws from the masks of those who read the image."""
+
     name, description = "oracle", "draws from the readers themselves, as a perfect sampler would"
     support = None
 
@@ -105,16 +117,21 @@ class _AllReaders(Yardstick):
 
 
 class Nested(_AllReaders):
+    """Of R readers R samples: pixels that at least 1 … R of them marked."""
+
     name = "nested"
     description = "the level sets of the readers' own fraction, a reference for nested samples (no floor)"
 
     def of_readers(self, masks: Tensor, read: Tensor, n: int, keys: list[str]) -> Samples:
+        """Samples (B,R,H,W) of 0 and 1; of fewer than R readers the last ones weigh 0."""
         rank = torch.arange(1, masks.shape[1] + 1)
         levels = masks.sum(1, keepdim=True) >= rank[:, None, None]
         return Samples(levels.float(), _equal(rank <= read.sum(1, keepdim=True)), "support")
 
 
 class Human(_AllReaders):
+    """The readers' own masks; each reader is scored against the others."""
+
     name = "human"
     description = "the other readers against one reader, each in turn (so its GED is not a floor)"
     leave_one_out = True

@@ -48,18 +48,18 @@ def check(label: str) -> Iterator[str]:
             raise FileError(f"{label}: {_told(error)}") from error
 
 
-def images(cases: int = CASES, size: int = SIZE, channels: int = 1, readers: int = 4) -> AnnotatedSet:
-    """Bright discs on noise, which readers draw larger or smaller, or not at all."""
+def images(cases: int = CASES, size: int = SIZE) -> AnnotatedSet:
+    """Bright discs on noise in one channel, which four readers draw larger or smaller, or not at all."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:size, :size]
     distance = np.hypot(y - size / 2, x - size / 2) / size
-    radii = rng.uniform(0.1, 0.3, (cases, readers, 1, 1))
+    radii = rng.uniform(0.1, 0.3, (cases, 4, 1, 1))
     masks = distance < radii
     masks[::2, -1] = False
-    light = 60 + 80 * (distance < 0.2) + rng.normal(0, 15, (cases, channels, size, size))
+    light = 60 + 80 * (distance < 0.2) + rng.normal(0, 15, (cases, 1, size, size))
     table = pd.DataFrame({name: [f"{name}{i}" for i in range(cases)] for name in ("case", "patient")})
     spacing = np.full((cases, 2), np.nan, np.float32)
-    read = np.ones((cases, readers), bool)
+    read = np.ones((cases, 4), bool)
     return AnnotatedSet(light.clip(0, 255).astype(np.uint8), masks, read, table.assign(split="train"), spacing, "discs")
 
 

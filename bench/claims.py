@@ -44,6 +44,7 @@ class Evidence:
         return {}
 
     def labels(self, split: str) -> list[str]:
+        """All that have scores of a split, yardsticks included."""
         return list(self.scores.get(split, {}))
 
     @property

@@ -24,6 +24,7 @@ def in_words(seconds: float) -> str:
 
 
 def program() -> str:
+    """The command as the user called it, for advice that names it."""
     return "uqseg" if Path(sys.argv[0]).stem == "uqseg" else "python -m bench"
 
 

@@ -140,11 +140,12 @@ def draws(truth: Truth, n: int, noise: torch.Generator) -> Tensor:
     return truth.masks[torch.arange(len(drawn))[:, None], drawn]
 
 
-def calibration_by_region(images: int = 40, side: int = 64, readers: int = 4) -> Regions:
+def calibration_by_region() -> Regions:
     """ECE of a perfectly calibrated predictor over regions that nobody, the prediction, or the readers chose.
 
     The probability p of each pixel is u⁴ with u uniform, and each reader marks it with probability p.
     """
+    images, side, readers = 40, 64, 4
     noise = generator("demonstration", "calibration")
     p = torch.rand(images, side, side, generator=noise, dtype=torch.float64) ** 4
     masks = torch.rand(images, readers, side, side, generator=noise, dtype=torch.float64) < p[:, None]

@@ -26,8 +26,9 @@ from bench.runs import results, spec
 from bench.runs.splits import load_splits
 from bench.runs.store import STORE, Store
 from uqseg import trained, wrappers
-from uqseg.data.formats import Volume, is_dicom, read_volume
+from uqseg.data.formats import is_dicom, read_volume
 from uqseg.data.names import VOLUMES, ignored, plain, stem
+from uqseg.data.volume import LPS_TO_RAS, Volume
 from uqseg.errors import FileError, UsageError
 from uqseg.files import beside, is_taken, mend, read_json, sha256, unwritable, write
 from uqseg.methods import Method
@@ -42,7 +43,6 @@ COLUMNS = ("case", "file", "slices", "area_pixels", "area_mm2", "area_samples", 
            "disagreement", "unlike_training", "samples", "drawn", "error")  # fmt: skip
 WHOLE = ("slices", "area_pixels", "samples")  # columns of whole numbers, empty where an image has an error
 MAPS = ("mean", "std", "entropy")
-LPS_TO_RAS = np.diag([-1.0, -1, 1, 1])
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def open_model(text: str, device: str, trust: Sequence[str]) -> tuple[Method[Any
 
     Wrappers that learn from validation cases are fitted on those of the run. Raises UsageError where nothing is there.
     """
-    if not _is_cell(text):
+    if _run_of(Path(text)) is None:
         folder = trained.find(text)
         return trained.load_model(folder, device, trust=trust), sha256(folder / MODEL)
     run, entry = cell_of(text)
@@ -91,16 +91,16 @@ def _states(sampler: Any) -> list[Any]:
     return [sampler.state(), *_states(sampler.sampler)] if isinstance(sampler, Wrapper) else []
 
 
-def _is_cell(text: str) -> bool:
-    path = Path(text)
-    return any((folder / "run.json").exists() for folder in (path, *path.parents))
+def _run_of(path: Path) -> Path | None:
+    """The results folder that `path` is or lies in."""
+    return next((folder for folder in (path, *path.parents) if (folder / "run.json").exists()), None)
 
 
 def cell_of(text: str) -> tuple[Path, dict[str, Any]]:
     """The results folder and the record of a trained cell: runs/NAME/ with its label, its label and repetition
     (unet-r1), or its folder (cells/unet-r1). Raises UsageError naming what there is."""
     path = Path(text)
-    run = next((folder for folder in (path, *path.parents) if (folder / "run.json").exists()), None)
+    run = _run_of(path)
     if run is None:
         raise UsageError(f"there is no run at '{text}'; give runs/NAME/LABEL.")
     name = path.relative_to(run).as_posix().removeprefix("cells/")

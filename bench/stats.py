@@ -70,6 +70,7 @@ class Bootstrap:
     kinds: dict[str, tuple[str, int]]
 
     def figure(self, name: str) -> Figure:
+        """The figure of a name."""
         return self.figures[self._columns[name]]
 
     def values(self, label: str, figure: str) -> tuple[float, Floats]:
@@ -78,6 +79,7 @@ class Bootstrap:
         return float(self.point[m, f]), self.draws[m, :, f]
 
     def estimate(self, label: str, figure: str) -> Estimate:
+        """The value of a figure with its interval."""
         return estimate(*self.values(label, figure), self.fewest(figure, label))
 
     def fewest(self, figure: str, *labels: str) -> int:
@@ -241,20 +243,20 @@ def holm(p: Floats) -> Floats:
     return adjusted
 
 
-def patient_weights(patients: Sequence[str], resamples: int, seed: int = 0) -> tuple[Floats, NDArray[np.intp]]:
+def patient_weights(patients: Sequence[str], resamples: int) -> tuple[Floats, NDArray[np.intp]]:
     """How often each of P patients is drawn in each of K resamples, float64 (K,P), and the patient of each case (N,).
 
-    The draws depend on the set of patients and the seed alone, so that all methods share them.
+    The draws depend on the set of patients alone, so that all methods share them.
     """
     codes, names = pd.factorize(pd.Series(list(patients)), sort=True)
-    rng = np.random.default_rng(seed_of("bootstrap", seed, *names))
+    rng = np.random.default_rng(seed_of("bootstrap", 0, *names))
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
     return drawn.astype(np.float64), codes.astype(np.intp)
 
 
-def repetition_weights(label: str, repetitions: int, resamples: int, seed: int = 0) -> Floats:
+def repetition_weights(label: str, repetitions: int, resamples: int) -> Floats:
     """The share of each of L repetitions in each resample: float64 (K,L), rows summing to 1."""
-    rng = np.random.default_rng(seed_of("repetitions", seed, label))
+    rng = np.random.default_rng(seed_of("repetitions", 0, label))
     drawn = rng.multinomial(repetitions, np.full(repetitions, 1 / repetitions), size=resamples)
     return drawn / repetitions
 
@@ -264,7 +266,6 @@ def bootstrap(
     figures: Sequence[Figure],
     *,
     resamples: int | None = None,
-    seed: int = 0,
     common_among: Sequence[str] | None = None,
 ) -> Bootstrap:
     """Bootstrap figures of several methods over the same patients.
@@ -280,7 +281,7 @@ def bootstrap(
             if not np.array_equal(scores.cases, first.cases):
                 raise ValueError(f"tables: '{label}' was scored on other cases than the rest")
     count = resamples or max(RESAMPLES, RESAMPLES_PER_COMPARISON * (len(tables) - 1))
-    weights, codes = patient_weights(first.patients.tolist(), count, seed)
+    weights, codes = patient_weights(first.patients.tolist(), count)
     weights = np.concatenate([np.ones((1, weights.shape[1])), weights])  # the first row: every patient once
     among = [s for label, each in tables.items() if common_among is None or label in common_among for s in each]
     common = {f.name: _common(among, f) for f in figures if f.common_cases}
@@ -291,7 +292,7 @@ def bootstrap(
     point, draws, defined = [], [], []
     for m, (label, repetitions) in enumerate(tables.items()):
         each = [value for (other, _), value in zip(work, values, strict=True) if other == label]
-        shares = repetition_weights(label, len(each), count, seed)[..., None]
+        shares = repetition_weights(label, len(each), count)[..., None]
         point.append(np.mean([value[0] for value, _ in each], axis=0))
         draws.append(sum(np.where(shares[:, i] > 0, value[1:] * shares[:, i], 0) for i, (value, _) in enumerate(each)))
         defined.append(np.min([patients for _, patients in each], axis=0))

@@ -17,8 +17,8 @@ from tests.golden import GOLDEN, METHODS, golden_sets, golden_weights
 from uqseg import predict
 from uqseg.methods import build
 from uqseg.metrics import Scores, figure, figures, leave_one_out, read_scores, score, write_scores
-from uqseg.metrics.ambiguity import CURVE
 from uqseg.metrics.calibration import active
+from uqseg.metrics.distances import CURVE
 from uqseg.metrics.threshold import CELLS, THRESHOLDS
 from uqseg.samples import Samples
 

@@ -35,10 +35,11 @@ from PIL import Image
 from uqseg.checked import Checked
 from uqseg.data import AnnotatedSet
 from uqseg.data.ahead import in_turn
-from uqseg.data.formats import MAX_VOXELS, Volume, claimed, read_series
+from uqseg.data.formats import claimed, read_series
 from uqseg.data.images import AT_ONCE, aligned, crop_or_pad, shrunk
 from uqseg.data.load import original_side
 from uqseg.data.names import ignored, plain, stem
+from uqseg.data.volume import MAX_VOXELS, Volume
 from uqseg.errors import FileError, UsageError
 from uqseg.noise import Noise
 from uqseg.samples import Batch, Description, Drawn, Samples
@@ -129,6 +130,7 @@ class Predictions:
 
     @property
     def describes(self) -> Description:
+        """Their name and, where they are a whole support, how many there are."""
         return Description(self.name, "outcome", self.count if self.drawn == "support" else None)
 
     def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:

@@ -32,6 +32,7 @@ class Batch:
         return len(self.images)
 
     def to(self, device: str | torch.device) -> Batch:
+        """The batch on another device."""
         masks, read = (None if t is None else t.to(device) for t in (self.masks, self.read))
         return Batch(self.images.to(device), self.keys, masks, read, self.spacing.to(device))
 
@@ -41,6 +42,7 @@ class Batch:
         return Batch(self.images[part], self.keys[part], masks, read, self.spacing[part])
 
     def without_readers(self) -> Batch:
+        """The batch as methods are shown it."""
         return replace(self, masks=None, read=None)
 
 
@@ -81,6 +83,7 @@ class Samples:
         return self.prob >= 0.5
 
     def to(self, device: str | torch.device) -> Samples:
+        """The samples on another device."""
         weights = None if self.weights is None else self.weights.to(device)
         return Samples(self.prob.to(device), weights, self.drawn)
 
@@ -114,7 +117,9 @@ class Sampler(Protocol):
     that looks at the readers (a yardstick) has `needs_readers = True`."""
 
     @property
-    def describes(self) -> Description: ...
+    def describes(self) -> Description:
+        """Its name, what varies, and its support."""
+        ...
 
     def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:
         """n samples of each case, or the whole support where that is finite."""

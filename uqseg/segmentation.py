@@ -17,8 +17,9 @@ from PIL import Image
 from scipy.ndimage import binary_erosion
 from torch import Tensor
 
-from uqseg.data.formats import Volume, read_volume
+from uqseg.data.formats import read_volume
 from uqseg.data.images import eight_bits
+from uqseg.data.volume import Volume
 from uqseg.errors import FileError, UsageError
 from uqseg.metrics.maps import binary_entropy
 from uqseg.prediction import predict_batches

@@ -59,12 +59,12 @@ def monai_dice(samples: Tensor, readers: Tensor) -> Tensor:
     return dice.view(B, S, R)
 
 
-def torchmetrics_ece(prob: Tensor, masks: Tensor, bins: int = 15) -> Tensor:
-    """Expected calibration error of prob (B,H,W) for the masks bool (B,R,H,W) of all readers, over all pixels."""
+def torchmetrics_ece(prob: Tensor, masks: Tensor) -> Tensor:
+    """Expected calibration error, 15 bins, of prob (B,H,W) for the masks bool (B,R,H,W) of all readers and pixels."""
     from torchmetrics.functional.classification import binary_calibration_error
 
     repeated = prob[:, None].expand_as(masks)
-    return binary_calibration_error(repeated.flatten(), masks.flatten().long(), n_bins=bins, norm="l1")
+    return binary_calibration_error(repeated.flatten(), masks.flatten().long(), n_bins=15, norm="l1")
 
 
 def torchmetrics_iou(samples: Tensor, readers: Tensor) -> Tensor:

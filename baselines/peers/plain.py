@@ -28,8 +28,8 @@ Masks = NDArray[np.bool_]
 class OneReader(Dataset[tuple[Tensor, Tensor]]):
     """Images float (C,H,W) in [-1,1], each with the mask float (H,W) of a random reader who read it."""
 
-    def __init__(self, data: AnnotatedSet, seed: int = 0) -> None:
-        self.data, self.rng = data, np.random.default_rng(seed)
+    def __init__(self, data: AnnotatedSet) -> None:
+        self.data, self.rng = data, np.random.default_rng(0)
 
     def __len__(self) -> int:
         return len(self.data)

@@ -38,6 +38,7 @@ class Encoder(nn.Module):
         self.head = nn.Conv2d(levels[-1], 2 * LATENT, 1)
 
     def forward(self, x: Tensor) -> Independent[Normal]:
+        """A Gaussian over (B,LATENT), given x float (B,C,H,W)."""
         for level, block in enumerate(self.down):
             x = block(F.avg_pool2d(x, 2) if level else x)
         mean, log_scale = self.head(x.mean((2, 3), keepdim=True))[:, :, 0, 0].chunk(2, 1)
@@ -60,6 +61,7 @@ class ProbUNet(nn.Module):
         self.head = nn.Sequential(*layers, nn.Conv2d(width, 1, 1))
 
     def features(self, x: Tensor) -> Tensor:
+        """Features (B,width,H,W) of images float (B,1,H,W), before the latent joins."""
         skips: list[Tensor] = []
         for level, block in enumerate(self.down):
             x = block(F.avg_pool2d(x, 2) if level else x)

@@ -22,11 +22,15 @@ Wanted = list[str] | None
 
 
 class Format(StrEnum):
+    """File formats of a picture."""
+
     png = "png"
     svg = "svg"
 
 
 class SampleKind(StrEnum):
+    """How samples were drawn: `uqseg.samples.Drawn` as the command line offers it."""
+
     independent = "independent"
     support = "support"
     stratified = "stratified"

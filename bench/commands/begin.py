@@ -16,10 +16,14 @@ from uqseg.errors import UsageError
 
 
 class NewKind(StrEnum):
+    """What `new` begins."""
+
     method = "method"
 
 
 class Kind(StrEnum):
+    """What `list` lists."""
+
     methods = "methods"
     wrappers = "wrappers"
     metrics = "metrics"

@@ -86,6 +86,7 @@ def names() -> dict[str, str]:
 
 
 def find(name: str) -> Launcher:
+    """The launcher of a name. Raises UsageError where there is none."""
     if name not in names():
         raise unknown("launcher", name, _LAUNCHERS)
     return _LAUNCHERS[name]

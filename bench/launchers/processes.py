@@ -39,6 +39,7 @@ class Worker:
 
     @property
     def was_killed(self) -> bool:
+        """Whether a signal ended the process."""
         return self.process.returncode < 0
 
 

@@ -64,6 +64,7 @@ class Task:
     settings: Settings
 
     def __call__(self) -> None:
+        """Do the cells, in a process of Slurm's job."""
         from bench.runs.sharing import take
 
         take(self.folder, self.cells, self.settings)
@@ -81,6 +82,7 @@ class Last:
     settings: Settings
 
     def __call__(self) -> None:
+        """End the run. Raises FileError where cells failed, so that Slurm's job fails too."""
         from bench import report
         from bench.runs.carry_out import finish
         from bench.runs.work import read_job

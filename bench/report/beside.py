@@ -41,7 +41,7 @@ def of_results(folder: Path) -> str:
 def section(results: Results, boot: stats.Bootstrap) -> list[Block]:
     """The run's methods, with their figures of METRICS in `boot`, beside published rows; nothing for other data than
     LIDC's."""
-    if not _on_lidc(results):
+    if not on_lidc(results):
         return []
     chosen = [figure(name) for name in METRICS]
     rows = published()
@@ -70,11 +70,12 @@ def student_report(results: Results) -> pd.DataFrame:
     Empty for other data than LIDC's. Its protocol is always another: it tests on the first reader's masks alone.
     """
     rows = published()
-    rows = rows[(rows["known"] == "report") & rows["method"].isin(list(results.cells)) & _on_lidc(results)]
+    rows = rows[(rows["known"] == "report") & rows["method"].isin(list(results.cells)) & on_lidc(results)]
     return rows.sort_values("source").drop_duplicates(["method", "split", "threshold", "metric"])
 
 
-def _on_lidc(results: Results) -> bool:
+def on_lidc(results: Results) -> bool:
+    """Whether the run is on LIDC's CT itself, not on simulated images."""
     data = results.run["data"]
     return data["source"].startswith("lidc") and not data["simulated"]
 
@@ -100,8 +101,7 @@ def _rows(
         if pd.notna(value.value) and (alone or not f.depends_on_samples or count in set(fitting["samples"])):
             cells = (f"**{escape(label)}**", tables.with_interval(value), f"{count} {drawn}", "this run", "", "")
             (apart if alone else lines).append((value.value, cells))
-    for row in fitting.to_dict("index").items():
-        place, r = row
+    for place, r in fitting.to_dict("index").items():
         cells = (escape(r["method"]), _number(r["value"]), str(r["samples"]), escape(r["source"]),
                  escape(r["protocol"]), escape("; ".join(against.get(int(str(place)), []))))  # fmt: skip
         lines.append((float(r["value"]), cells))

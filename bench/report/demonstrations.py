@@ -6,15 +6,16 @@ The definitions of all figures stand beside it in metrics.md.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure as Plot
 from numpy.typing import NDArray
 
 from bench.report import plots, tables
+from bench.report.blocks import Block, Fold, Table, markdown
+from bench.report.context import Files
 from bench.report.page import without_paths
 from bench.report.tables import code, escape
 from bench.stats import Bootstrap, Estimate
@@ -71,49 +72,29 @@ class Demonstrations:
     consistency: pd.DataFrame
 
 
-@dataclass(frozen=True)
-class _Files:
-    """The folder of the page, and what has been written into it."""
-
-    folder: Path
-    written: list[Path] = field(default_factory=list)
-
-    def csv(self, table: pd.DataFrame, name: str) -> str:
-        path = self.folder / "tables" / f"{name}.csv"
-        write_file(path, table.to_csv(index=False, float_format="%.9g").encode())
-        self.written.append(path)
-        return f"[{name}.csv](tables/{name}.csv)"
-
-    def picture(self, plot: Plot, name: str, title: str) -> str:
-        path = self.folder / "pictures" / f"{name}.png"
-        plots.save(plot, path)
-        self.written.append(path)
-        return f"![{title}](pictures/{path.name})"
-
-
 def write(folder: Path, computed: Demonstrations) -> list[str]:
     """Write the page into `folder`, without what an earlier one left there; its closing table as lines."""
-    files = _Files(folder)
-    closeness = tables.markdown(
-        tables.of_figures(computed.closeness, computed.closeness.figures, computed.methods, computed.yardsticks)
+    files = Files(folder, "png")
+    boot = computed.closeness
+    closeness = Table(tables.of_figures(boot, boot.figures, computed.methods, computed.yardsticks))
+    page = markdown(
+        [
+            _head(computed.facts),
+            *_regions(computed.regions, files),
+            *_draws(computed, files),
+            *_examples(computed.examples, files),
+            *_reach(computed, files),
+            *_closeness(computed, closeness, files),
+            *_definitions(computed, files),
+            *_consistency(computed.consistency, files),
+            "The definitions of all figures, and whose published numbers each can stand beside: "
+            "[metrics.md](metrics.md).",
+        ]
     )
-    parts = [
-        _head(computed.facts),
-        _regions(computed.regions, files),
-        _draws(computed, files),
-        _examples(computed.examples, files),
-        _reach(computed, files),
-        _closeness(computed, closeness, files),
-        _definitions(computed, files),
-        _consistency(computed.consistency, files),
-        "The definitions of all figures, and whose published numbers each can stand beside: [metrics.md](metrics.md).",
-    ]
-    write_file(folder / "report.md", ("\n\n".join(parts) + "\n").encode())
+    write_file(folder / "report.md", f"{page}\n".encode())
     write_file(folder / "metrics.md", metrics.markdown().encode())
-    for path in (*folder.glob("tables/*.csv"), *folder.glob("pictures/*.png")):
-        if path not in files.written:
-            path.unlink()
-    return closeness.splitlines()
+    files.remove_others()
+    return markdown([closeness]).splitlines()
 
 
 def _head(facts: Mapping[str, str]) -> str:
@@ -131,7 +112,7 @@ def _intervals(table: pd.DataFrame, value: str, low: str = "low", high: str = "h
     return [tables.with_interval(Estimate(*row)) for row in table[[value, low, high]].to_numpy(float)]
 
 
-def _regions(regions: Regions, files: _Files) -> str:
+def _regions(regions: Regions, files: Files) -> list[Block]:
     table, styles = regions.table, plots.styles(list(regions.curves))
     plot, (axes,) = plots.canvas(1, 5.6, 4.2)
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="right")
@@ -143,25 +124,23 @@ def _regions(regions: Regions, files: _Files) -> str:
     axes.set(xlabel="predicted probability", ylabel="readers who marked (fraction)", xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     columns = {"region": table["region"], "chosen by": table["chosen by"], "pixels": table["pixels"].astype(str)}
-    return "\n\n".join(
-        [
-            "## A perfectly calibrated predictor looks miscalibrated on the readers' foreground",
-            tables.markdown(pd.DataFrame({**columns, "ECE ↓": _intervals(table, "ece")})),
-            f"Each pixel has a probability, each of {regions.readers} readers marks it with exactly that probability, "
-            "and the predictor knows it: no predictor is better calibrated, and its calibration error should be 0 but "
-            "for the finite number of pixels, which can only add to it. It is so over all pixels and over pixels that "
-            "the prediction chose. Over the pixels that a reader marked it is not: to choose by the outcome leaves out "
-            "the pixels that nobody marked, so that what remains was marked more often than predicted. Lower is "
-            "better: a figure that blames the best predictor measures something else. Intervals: 95 %, resampled "
-            f"images. Numbers: {files.csv(table, 'regions')}.",
-            files.picture(plot, "regions", "Reliability by region"),
-            f"On the grey line is perfect. The dotted curve, p / (1 − (1 − p)^{regions.readers}), is what choosing "
-            "the marked pixels does to every predictor that is right.",
-        ]
-    )
+    return [
+        "## A perfectly calibrated predictor looks miscalibrated on the readers' foreground",
+        Table(pd.DataFrame({**columns, "ECE ↓": _intervals(table, "ece")})),
+        f"Each pixel has a probability, each of {regions.readers} readers marks it with exactly that probability, "
+        "and the predictor knows it: no predictor is better calibrated, and its calibration error should be 0 but "
+        "for the finite number of pixels, which can only add to it. It is so over all pixels and over pixels that "
+        "the prediction chose. Over the pixels that a reader marked it is not: to choose by the outcome leaves out "
+        "the pixels that nobody marked, so that what remains was marked more often than predicted. Lower is "
+        "better: a figure that blames the best predictor measures something else. Intervals: 95 %, resampled "
+        f"images. Numbers: {files.csv(table, 'regions')}.",
+        files.picture(plot, "regions", "Reliability by region"),
+        f"On the grey line is perfect. The dotted curve, p / (1 − (1 − p)^{regions.readers}), is what choosing "
+        "the marked pixels does to every predictor that is right.",
+    ]
 
 
-def _draws(computed: Demonstrations, files: _Files) -> str:
+def _draws(computed: Demonstrations, files: Files) -> list[Block]:
     table = computed.draws
     plot, axes = plots.canvas(2, plots.WIDTH, 3.8)
     styles = plots.styles(["ged", "debiased"])
@@ -183,22 +162,20 @@ def _draws(computed: Demonstrations, files: _Files) -> str:
     columns = {"samples": table["samples"].astype(str), "theory": [f"{t:.4f}" for t in table["theory"]]}
     columns["GED ↓"] = _intervals(table, "ged", "ged_low", "ged_high")
     columns["GED, debiased ↓"] = _intervals(table, "debiased", "debiased_low", "debiased_high")
-    return "\n\n".join(
-        [
-            "## GED of a perfect sampler falls with the number of samples, the debiased one does not",
-            tables.markdown(pd.DataFrame(columns)),
-            f"Samples drawn from the exact distribution of each of {computed.images} images, against that "
-            "distribution. Nothing is wrong with them, so the figure should be 0; the usual one is too high by the "
-            "expected distance of two samples over their number. So a method with 16 samples looks better than "
-            "the same method with 4. The debiased figure, undefined for one sample, does not depend on their number, "
-            f"only its spread does. Lower is better. Intervals: 95 %, resampled patients. Numbers: "
-            f"{files.csv(table, 'draws')}.",
-            files.picture(plot, "draws", "GED against samples"),
-        ]
-    )
+    return [
+        "## GED of a perfect sampler falls with the number of samples, the debiased one does not",
+        Table(pd.DataFrame(columns)),
+        f"Samples drawn from the exact distribution of each of {computed.images} images, against that "
+        "distribution. Nothing is wrong with them, so the figure should be 0; the usual one is too high by the "
+        "expected distance of two samples over their number. So a method with 16 samples looks better than "
+        "the same method with 4. The debiased figure, undefined for one sample, does not depend on their number, "
+        f"only its spread does. Lower is better. Intervals: 95 %, resampled patients. Numbers: "
+        f"{files.csv(table, 'draws')}.",
+        files.picture(plot, "draws", "GED against samples"),
+    ]
 
 
-def _examples(examples: Examples, files: _Files) -> str:
+def _examples(examples: Examples, files: Files) -> list[Block]:
     number, kinds = len(examples.images), len(examples.kinds)
     plot, axes = plots.canvas(number, plots.WIDTH, 1.2 * (2 + kinds), 2 + kinds)
     grid = np.array(axes).reshape(2 + kinds, number)
@@ -212,21 +189,19 @@ def _examples(examples: Examples, files: _Files) -> str:
         grid[row, 0].set_ylabel(name, fontsize=8)
     for ax in axes:
         ax.set(xticks=[], yticks=[])
-    return "\n\n".join(
-        [
-            "## The source toy: a truth that is known",
-            f"A disc with a core, a fainter rim, and in half of the images a satellite. A reader draws one of {kinds} "
-            "masks, independently of the others: misses the disc the likelier the fainter it is, counts the rim in the "
-            "likelier the brighter it is, and likewise the satellite. The image shows the brightness, hence the "
-            "probabilities.",
-            files.picture(plot, "toy", "Images and their distributions"),
-            "The first test images (simulated), the exact probability that a reader marks each pixel, and the "
-            f"{kinds} masks with their probabilities.",
-        ]
-    )
+    return [
+        "## The source toy: a truth that is known",
+        f"A disc with a core, a fainter rim, and in half of the images a satellite. A reader draws one of {kinds} "
+        "masks, independently of the others: misses the disc the likelier the fainter it is, counts the rim in the "
+        "likelier the brighter it is, and likewise the satellite. The image shows the brightness, hence the "
+        "probabilities.",
+        files.picture(plot, "toy", "Images and their distributions"),
+        "The first test images (simulated), the exact probability that a reader marks each pixel, and the "
+        f"{kinds} masks with their probabilities.",
+    ]
 
 
-def _reach(computed: Demonstrations, files: _Files) -> str:
+def _reach(computed: Demonstrations, files: Files) -> list[Block]:
     table = computed.reach
     columns = {
         "prediction": table["prediction"],
@@ -236,23 +211,21 @@ def _reach(computed: Demonstrations, files: _Files) -> str:
         "measured − optimum": _intervals(table, "difference"),
         "0 inside": ["yes" if inside else "**no**" for inside in table["inside"]],
     }
-    return "\n\n".join(
-        [
-            "## The exact distribution reaches the optimum of every figure",
-            tables.markdown(pd.DataFrame(columns), 2),
-            f"The exact distribution (itself, or {computed.readers} draws from it) is scored like a method against the "
-            f"{computed.readers} readers of each test image. The optimum is what the figure must be on average over "
-            "the readers' and samples' draws, in closed form or by enumeration of all draws. "
-            f"{int(table['inside'].sum())} of {len(table)} differences have 0 in their 99 % interval (resampled "
-            "patients, differences image by image). No prediction does better than the distribution itself on Brier, "
-            "likelihood, presence, CRPS and GED; figures such as coverage or validity reward other things as well. Not "
-            "in the table: calibration errors, correlations and areas under curves, which have no such optimum on a "
-            f"finite set. Numbers: {files.csv(table, 'optima')}.",
-        ]
-    )
+    return [
+        "## The exact distribution reaches the optimum of every figure",
+        Table(pd.DataFrame(columns), 2),
+        f"The exact distribution (itself, or {computed.readers} draws from it) is scored like a method against the "
+        f"{computed.readers} readers of each test image. The optimum is what the figure must be on average over "
+        "the readers' and samples' draws, in closed form or by enumeration of all draws. "
+        f"{int(table['inside'].sum())} of {len(table)} differences have 0 in their 99 % interval (resampled "
+        "patients, differences image by image). No prediction does better than the distribution itself on Brier, "
+        "likelihood, presence, CRPS and GED; figures such as coverage or validity reward other things as well. Not "
+        "in the table: calibration errors, correlations and areas under curves, which have no such optimum on a "
+        f"finite set. Numbers: {files.csv(table, 'optima')}.",
+    ]
 
 
-def _closeness(computed: Demonstrations, table: str, files: _Files) -> str:
+def _closeness(computed: Demonstrations, table: Table, files: Files) -> list[Block]:
     boot = computed.closeness
     drawn = [*computed.methods, *computed.yardsticks]
     styles = plots.styles(computed.methods, computed.yardsticks)
@@ -265,30 +238,28 @@ def _closeness(computed: Demonstrations, table: str, files: _Files) -> str:
         ax.set_yticks(-np.arange(len(drawn)), labels, fontsize=8)
         ax.set_xlabel(titles[name])
         ax.axvline(0, color="0.7", linewidth=1)
-    return "\n\n".join(
-        [
-            "## How near the trained methods come to the truth",
-            table,
-            "Against the exact distribution, not the readers, so 0 is perfect in every column. Brier excess: mean over "
-            "pixels of the squared difference of the mean map from the exact one, which is the expected Brier score "
-            "less the smallest possible. Error of the mean map: mean absolute difference over the pixels that a reader "
-            "may mark. GED: against the masks with their probabilities, debiased for independent draws. Error of "
-            "presence: absolute difference of the share of samples that mark anything from the chance that a reader "
-            "does. Diversity: expected distance of two samples less that of two readers, below 0 where the samples are "
-            "too much alike. Lower is better in all but the last, where nearer to 0 is. **Bold**: the best by value, "
-            "where it beats an answer that sees no image; ≈: a tie with it. In italics: *truth* is "
-            f"{computed.samples} draws from the exact distribution, whose mean map still carries the chance of the "
-            f"draws; *oracle* is {computed.samples} draws from the image's own {computed.readers} readers, who are "
-            f"themselves only {computed.readers} draws: what every figure computed against them must live with; the "
-            f"others as in every report. Intervals: 95 %, resampled patients. Numbers: "
-            f"{files.csv(boot.summary(), 'closeness')}.",
-            files.picture(plot, "closeness", "Closeness to the truth"),
-            "Points are means over the test images with 95 % intervals.",
-        ]
-    )
+    return [
+        "## How near the trained methods come to the truth",
+        table,
+        "Against the exact distribution, not the readers, so 0 is perfect in every column. Brier excess: mean over "
+        "pixels of the squared difference of the mean map from the exact one, which is the expected Brier score "
+        "less the smallest possible. Error of the mean map: mean absolute difference over the pixels that a reader "
+        "may mark. GED: against the masks with their probabilities, debiased for independent draws. Error of "
+        "presence: absolute difference of the share of samples that mark anything from the chance that a reader "
+        "does. Diversity: expected distance of two samples less that of two readers, below 0 where the samples are "
+        "too much alike. Lower is better in all but the last, where nearer to 0 is. **Bold**: the best by value, "
+        "where it beats an answer that sees no image; ≈: a tie with it. In italics: *truth* is "
+        f"{computed.samples} draws from the exact distribution, whose mean map still carries the chance of the "
+        f"draws; *oracle* is {computed.samples} draws from the image's own {computed.readers} readers, who are "
+        f"themselves only {computed.readers} draws: what every figure computed against them must live with; the "
+        f"others as in every report. Intervals: 95 %, resampled patients. Numbers: "
+        f"{files.csv(boot.summary(), 'closeness')}.",
+        files.picture(plot, "closeness", "Closeness to the truth"),
+        "Points are means over the test images with 95 % intervals.",
+    ]
 
 
-def _definitions(computed: Demonstrations, files: _Files) -> str:
+def _definitions(computed: Demonstrations, files: Files) -> list[Block]:
     table = computed.definitions
     own = (table["definition"] == "this project").to_numpy()
     columns = {
@@ -298,21 +269,19 @@ def _definitions(computed: Demonstrations, files: _Files) -> str:
         "left out": [str(n) if n else "" for n in table["left_out"]],
         "whose": table["whose"],
     }
-    return "\n\n".join(
-        [
-            "## One model, every published definition",
-            tables.markdown(pd.DataFrame(columns).map(lambda text: text.replace("|", "\\|"))),
-            f"The same samples of {escape(computed.model)} for each of {computed.images} test images, scored under "
-            "this project's definition and under what the code of papers computes by the same name. Numbers under "
-            "different definitions cannot stand beside each other; how far apart they lie depends on the data, above "
-            "all on how many masks are empty. *left out*: images without a value. *whose*: who else computes this, "
-            "with file and commit where it was read. Each is a function of a few lines in "
-            f"`baselines/published/definitions.py`. Numbers: {files.csv(table, 'definitions')}.",
-        ]
-    )
+    return [
+        "## One model, every published definition",
+        Table(pd.DataFrame(columns).map(lambda text: text.replace("|", "\\|"))),
+        f"The same samples of {escape(computed.model)} for each of {computed.images} test images, scored under "
+        "this project's definition and under what the code of papers computes by the same name. Numbers under "
+        "different definitions cannot stand beside each other; how far apart they lie depends on the data, above "
+        "all on how many masks are empty. *left out*: images without a value. *whose*: who else computes this, "
+        "with file and commit where it was read. Each is a function of a few lines in "
+        f"`baselines/published/definitions.py`. Numbers: {files.csv(table, 'definitions')}.",
+    ]
 
 
-def _consistency(table: pd.DataFrame, files: _Files) -> str:
+def _consistency(table: pd.DataFrame, files: Files) -> list[Block]:
     columns = {
         "method": map(escape, table["method"]),
         "as given by": map(escape, table["source"]),
@@ -323,16 +292,14 @@ def _consistency(table: pd.DataFrame, files: _Files) -> str:
         "": [v if v == "possible" else f"**{v}**" for v in table["verdict"]],
     }
     text, outside = pd.DataFrame(columns), (table["verdict"] != "possible").to_numpy()
-    return "\n\n".join(
-        [
-            "## Published GEDs at two numbers of samples",
-            tables.markdown(text[outside]),
-            "For independent samples of one model under one definition, the expected GED of S samples is that of "
-            "infinitely many plus D/S, with D the expected distance of two samples, which lies between 0 and 1. So "
-            "does the quotient (GED_S − GED_S′)/(1/S − 1/S′), for rows that are what the test assumes; ± is what "
-            f"rounding to three digits can do to it. {int(outside.sum())} of {len(table)} pairs lie outside by more "
-            "than that, which the expectation of such samples cannot. Nothing else is said of them: a table may quote "
-            f"its columns from different papers. Numbers: {files.csv(table, 'consistency')}.",
-            tables.fold(f"All {len(table)} pairs", tables.markdown(text)),
-        ]
-    )
+    return [
+        "## Published GEDs at two numbers of samples",
+        Table(text[outside]),
+        "For independent samples of one model under one definition, the expected GED of S samples is that of "
+        "infinitely many plus D/S, with D the expected distance of two samples, which lies between 0 and 1. So "
+        "does the quotient (GED_S − GED_S′)/(1/S − 1/S′), for rows that are what the test assumes; ± is what "
+        f"rounding to three digits can do to it. {int(outside.sum())} of {len(table)} pairs lie outside by more "
+        "than that, which the expectation of such samples cannot. Nothing else is said of them: a table may quote "
+        f"its columns from different papers. Numbers: {files.csv(table, 'consistency')}.",
+        Fold(f"All {len(table)} pairs", [Table(text)]),
+    ]

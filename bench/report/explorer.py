@@ -16,7 +16,7 @@ from PIL import Image
 
 from bench.report import subgroups
 from bench.report.context import Report
-from bench.report.gallery import DEVIATION, OUTLINES, PROBABILITY, crop, moments
+from bench.report.gallery import DEVIATION, OUTLINES, PROBABILITY, crop, moments, pixels
 from bench.runs.results import RULES, Gallery
 
 MOST = 30  # cases
@@ -92,7 +92,7 @@ def _cases(report: Report, kept: Gallery) -> Iterator[dict[str, Any]]:
             "window": [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start],
             "read": np.flatnonzero(kept.read[place]).tolist(),
             "weights": [kept.weights[n][place].round(3).tolist() if n in kept.weights else None for n in samples],
-            "image": _png(Image.fromarray(np.moveaxis(image, 0, -1) if len(image) == 3 else image[0])),
+            "image": _png(Image.fromarray(pixels(image))),
             "masks": _strip(masks),
             "samples": _strip(np.concatenate([s >= 0.5 for s in samples.values()])),
             "mean": _coloured([mean for mean, _ in drawn], PROBABILITY),

@@ -55,12 +55,12 @@ def draw(gallery: Gallery, place: int, names: Sequence[str]) -> Figure:
         return ax
 
     share, spread = moments(masks.astype(float))
-    tile(0, 0, _pixels(image), "image", **GREY)
+    tile(0, 0, pixels(image), "image", **GREY)
     above = [tile(0, 1, share, "readers' mean", **PROBABILITY)]
     above.append(tile(0, 2, spread, "readers' deviation", **DEVIATION))
     for i, (r, mask) in enumerate(zip(readers, masks, strict=True)):
         title = plain(names[int(r)]) + ("" if mask.any() else ": nothing")
-        ax = tile(i // wide, 3 + i % wide, _pixels(image), title, **GREY)
+        ax = tile(i // wide, 3 + i % wide, pixels(image), title, **GREY)
         outline(ax, mask[window], colors=OUTLINES[r % len(OUTLINES)])
     for row, (label, every) in enumerate(gallery.samples.items(), heads):
         samples = every[place] / 255.0
@@ -114,7 +114,7 @@ def crop(masks: NDArray[np.bool_], shape: tuple[int, ...]) -> Window:
     return window[0], window[1]
 
 
-def _pixels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def pixels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """An image (C,H,W) as imshow takes it: three channels as colours, otherwise the first as grey."""
     return np.moveaxis(image, 0, -1) if len(image) == 3 else image[0]
 
@@ -130,7 +130,7 @@ def outline(ax: Axes, mask: NDArray[np.bool_], **look: Any) -> None:
 
 def outlined(ax: Axes, image: NDArray[np.uint8], masks: NDArray[np.bool_], read: NDArray[np.bool_]) -> None:
     """Draw an image (C,H,W) with the outline of every reader (R,H,W) who read it (R,) and marked something."""
-    ax.imshow(_pixels(image), cmap="gray", vmin=0, vmax=255)
+    ax.imshow(pixels(image), cmap="gray", vmin=0, vmax=255)
     for r in np.flatnonzero(read):
         outline(ax, masks[r], linewidths=0.9, **line(int(r)))
     ax.set(xticks=[], yticks=[])

@@ -32,6 +32,7 @@ class Scored:
 
     @property
     def methods(self) -> list[str]:
+        """Labels of the methods, in the run's order."""
         return list(self.results.cells)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bench import stats
-from bench.report import beside, explorer, gallery, plots, sections, sets, tables, verdicts, webpage
+from bench.report import beside, cost, explorer, gallery, plots, sections, sets, subgroups, tables, verdicts, webpage
 from bench.report.blocks import Block, Fold, Live, Table, anchor, markdown
 from bench.report.context import Report
 from bench.report.origin import key_of
@@ -53,7 +53,7 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
         )
         return [nothing]
     boot = stats.bootstrap(results.tested, figures(), common_among=list(results.cells))
-    report = Report(results, boot, pictures)
+    report = Report(folder, pictures, results, boot)
     summary = Table(report.of([f for f in figures(table="summary") if report.has(f)]))
     body = [
         _answer(report),
@@ -62,8 +62,8 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
         _note(report),
         *_way(report),
         *sections.ranks(report),
-        *sections.cost(report),
-        *sections.subgroup_tables(report),
+        *cost.section(report),
+        *subgroups.section(report),
         *sections.ambiguity(report),
         *sections.calibration(report),
         *sections.failure(report),
@@ -76,9 +76,7 @@ def write(folder: Path, *, pictures: Literal["png", "svg"] = "png") -> list[str]
         *_gallery(report),
         _files(report),
     ]
-    for path in (*folder.glob("tables/*.csv"), *folder.glob("pictures/*.png"), *folder.glob("pictures/*.svg")):
-        if path not in report.written:
-            path.unlink()
+    report.remove_others()
     _write(results, [*warnings_of(results, boot.patients)], body, pictures)
     return markdown([summary]).splitlines()
 
@@ -223,9 +221,9 @@ def _answer(report: Report) -> str:
             f"- **What it does not know:** the uncertainty of {escape(chosen)}, as the mean over an image, ranks "
             f"failures worse than chance: {figure('failure_auroc_mean').title} {tables.with_interval(failing)}."
         )
-    cost = sections.cost_table(report)
-    for row in cost[cost["method"] == chosen].to_dict("records") if len(cost) else []:
-        on_processor = "cpu_seconds" in plots.costs(cost)
+    costs = cost.costs_of(report)
+    for row in costs[costs["method"] == chosen].to_dict("records") if len(costs) else []:
+        on_processor = "cpu_seconds" in plots.costs(costs)
         seconds = f"{row['cpu_seconds']:.0f} CPU s" if on_processor else f"{row['train_seconds']:.0f} s"
         lines.append(
             f"- **What it costs:** {escape(chosen)} trained for {seconds} and takes "
@@ -241,7 +239,7 @@ def _answer(report: Report) -> str:
         f"{np.nanmean(ged[rows]):.3f} where {name}" for name, rows in groups.items() if np.isfinite(ged[rows]).any()
     ]
     if len(parts) > 1:
-        more = "; more under *Where does it fail?*" if sections.has_subgroups(report) else ""
+        more = "; more under *Where does it fail?*" if subgroups.any_in(report) else ""
         lines.append(f"- **Where it fails:** {figure(main).title} of {escape(chosen)} is {', '.join(parts)}{more}.")
     return "\n".join(lines)
 
@@ -306,8 +304,7 @@ def _levels(report: Report) -> list[Block]:
 
 def _claims(report: Report) -> list[Block]:
     """The seed report's claims, where the run is a test of them: on LIDC's CT, with the two networks they are about."""
-    data = report.results.run["data"]
-    if data["simulated"] or not data["source"].startswith("lidc") or not {"segnet", "unet"} <= set(report.methods):
+    if not beside.on_lidc(report.results) or not {"segnet", "unet"} <= set(report.methods):
         return []
     blocks, table = verdicts.of_report(report.results)
     return [*blocks, f"All in {report.csv(table, 'claims')}."]

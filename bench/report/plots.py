@@ -50,13 +50,13 @@ def canvas(columns: int = 1, width: float = 7.0, height: float = 4.0, rows: int 
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
-def save(figure: Figure, path: Path, dpi: int | None = None) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Write the file that the path's ending names, without metadata that changes between runs."""
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}.get(path.suffix)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks shows as boxes
-        figure.savefig(path, dpi=dpi or DPI, metadata=metadata)
+        figure.savefig(path, dpi=DPI, metadata=metadata)
 
 
 def plain(text: str) -> str:

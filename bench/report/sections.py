@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bench import stats
-from bench.report import beside, plots, subgroups, tables, webpage
-from bench.report.blocks import Block, Fold, Live, Table
+from bench.report import beside, plots, tables
+from bench.report.blocks import Block, Fold, Table
 from bench.report.context import Report
-from bench.report.learning import learning
 from bench.report.tables import escape
 from bench.runs.results import SPLITS
-from bench.runs.store import slug
 from uqseg.metrics import Scores, figure, figures
 from uqseg.metrics import tables as registered_tables
 from uqseg.metrics.ambiguity import hit_counts
@@ -24,31 +22,13 @@ from uqseg.metrics.registry import Columns
 
 RANKED = ("ged_limit", "dice@0.5")
 """Figures by which methods are ranked: samples of any kind and number can be compared in them."""
-SUBGROUPS = ("ged_limit", "dice@0.5")
-IN_ONE_PLOT = 8  # methods with all their subgroups; of more each trait has a plot, and its names above it
 PRESENCE_BINS = 10
 SPARSE = 0.1  # share of marked pixels below which nearly all are background
-TIMES = ("train_seconds", "cpu_seconds", "images_per_second", "sample_ms")
 RELIABILITY = ("reliability", "reliability_first_active")
 PLACED = {"summary", "ambiguity", "limit", "parts", "presence_and_place", "diversity", "agreement", "draws", "hits",
           "calibration", "presence", "failure", "aggregations",
           "other_aggregations", "entropy", "threshold"}  # fmt: skip
 """The tables of the registry that have a place on the page; others, such as a plugin's, stand under further figures."""
-
-
-def _table(
-    report: Report, name: str, text: str, *, folded: bool = False, yardsticks: bool = True, without: Sequence[str] = ()
-) -> list[Block]:
-    """A table of the registry under its title, with its explanation; nothing where no method has a value of it.
-
-    without: figures that are left out.
-    """
-    body = report.table(name, None if yardsticks else [], without)
-    if body is None:
-        return []
-    title = registered_tables()[name]
-    parts: list[Block] = [body, *([text] if text else [])]
-    return [Fold(title, parts)] if folded else [f"### {title}", *parts]
 
 
 def ranks(report: Report) -> list[Block]:
@@ -87,87 +67,6 @@ def ranks(report: Report) -> list[Block]:
         f"brackets how often the method came first ({ranks_csv}).",
     ]
     return text
-
-
-def cost(report: Report) -> list[Block]:
-    """What training and sampling took, and GED against it."""
-    table = cost_table(report)
-    if table.empty:
-        return []
-    quality = figure(RANKED[0])
-    columns = {
-        "method": map(escape, table["method"]),
-        "parameters": [f"{p:,}" for p in table["parameters"]],
-        "training (s)": _with_range(table, "train_seconds"),
-        "training (CPU s)": _with_range(table, "cpu_seconds"),
-        "training (images/s)": _with_range(table, "images_per_second"),
-        "sampling (ms/image)": _with_range(table, "sample_ms", 1),
-        "samples": [str(s) for s in table["samples"]],
-        "peak memory (MB)": [f"{m:.0f}" for m in table["peak_memory_mb"]],
-    }
-    title = quality.title + plots.BETTER[quality.direction]
-    fronts = [
-        f"by {name.partition(' (')[0]}: {', '.join(map(escape, table['method'].iloc[front]))}"
-        for column, name in plots.costs(table).items()
-        if len(front := plots.pareto(table[column].to_numpy(), table["value"].to_numpy(), quality.direction))
-    ]
-    text: list[Block] = [
-        "## What does it cost?",
-        Table(pd.DataFrame(columns)),
-        "Mean over repetitions, in brackets their range where there are several; peak memory is the largest of them, "
-        "that of the process up to the end of the training, which on a CPU includes the methods trained before it. "
-        "Other work on the machine makes times longer, CPU seconds less so: they count what all threads of the "
-        f"training computed. All in {report.csv(table, 'cost')}.",
-    ]
-    if fronts:
-        plot = plots.quality_of_cost(table, title, report.styles, quality.direction)
-        text += [
-            report.picture(plot, "cost", "Quality against cost"),
-            f"Ringed: the Pareto front, what no other method beats in both cost and {quality.title}; "
-            f"{'; '.join(fronts)}.{_noise(table)}",
-        ]
-    return [*text, *learning(report, table)]
-
-
-def cost_table(report: Report) -> pd.DataFrame:
-    """A row for each trained method: parameters, times, memory, and the first ranked figure with its interval.
-
-    NAME_min and NAME_max: the range of a time over the repetitions.
-    """
-    rows = []
-    for label, cells in report.results.cells.items():
-        costs = [cell.cost for cell in cells if cell.cost]
-        if not costs:
-            continue
-        row = {"method": label, "parameters": costs[0]["parameters"]}
-        row |= {k: float(np.mean([c[k] for c in costs])) for k in TIMES}
-        row |= {"samples": cells[0].info["samples"], "device": costs[0]["device"]}
-        row |= {"peak_memory_mb": max(c["peak_memory_bytes"] for c in costs) / 2**20}
-        row |= report.boot.estimate(label, RANKED[0])._asdict()
-        row |= {f"{k}_{end.__name__}": float(end(c[k] for c in costs)) for k in TIMES for end in (min, max)}
-        rows.append(row | {"repetitions": len(costs)})
-    return pd.DataFrame(rows)
-
-
-def _with_range(costs: pd.DataFrame, name: str, places: int = 0) -> list[str]:
-    """One of TIMES of each row of `cost_table`: "295 (249–451)", the mean and range of several repetitions."""
-    return [
-        f"{row[name]:.{places}f}"
-        + f" ({row[f'{name}_min']:.{places}f}–{row[f'{name}_max']:.{places}f})" * (row["repetitions"] > 1)
-        for row in costs.to_dict("records")
-    ]
-
-
-def _noise(costs: pd.DataFrame) -> str:
-    """How far costs differ between repetitions of one method, within which no order of methods can be seen."""
-    if not (costs["repetitions"] > 1).any():
-        return ""
-    spread = {name: (costs[f"{name}_max"] / costs[f"{name}_min"]).max() for name in plots.costs(costs)}
-    training, sampling = (f"{ratio:.1f}-fold" for ratio in spread.values())
-    return (
-        f" Between repetitions of one method the cost of training differs up to {training}, that of sampling up to "
-        f"{sampling}: a front among methods that lie nearer than that is noise."
-    )
 
 
 def reliability_curve(scores: list[Scores], bins_of: Callable[[Columns], plots.Floats]) -> plots.Curve:
@@ -214,8 +113,7 @@ def calibration(report: Report) -> list[Block]:
     )
     text: list[Block] = [
         "## Calibration",
-        *_table(
-            report,
+        *report.titled(
             "calibration",
             f"ECE {small}; the active one looks "
             "only at pixels predicted with at least 1 %. Calibration errors add up absolute values, so resamples give "
@@ -226,8 +124,7 @@ def calibration(report: Report) -> list[Block]:
         "Above: of the pixels predicted with a probability, the fraction that readers marked; on the grey line the "
         "probabilities are right, below it they are too high. Under it: how many pixels stand behind each point, "
         "mean over repetitions.",
-        *_table(
-            report,
+        *report.titled(
             "presence",
             "Presence: the share of samples that mark anything against the share of readers who did. Joint NLL asks "
             "for whole masks, not pixels. Area CRPS: how far the samples' areas are from each reader's.",
@@ -244,8 +141,7 @@ def ambiguity(report: Report) -> list[Block]:
     samples = report.results.run["spec"]["samples"]
     text: list[Block] = [
         "## Ambiguity",
-        *_table(
-            report,
+        *report.titled(
             "ambiguity",
             f"GED is the squared energy distance between {samples} samples (or the whole support) and the readers; it "
             "is 0 only if both disagree in the same way. Coverage: how near the best sample comes to each reader; "
@@ -254,8 +150,7 @@ def ambiguity(report: Report) -> list[Block]:
             "debiased: it is defined for independent draws, two at least, and for whole supports; stratified samples, "
             "such as level sets, are neither.",
         ),
-        *_table(
-            report,
+        *report.titled(
             "limit",
             "What GED would be with infinitely many samples, where kinds of samples can be compared: debiased for "
             "independent draws, GED itself for a whole support, and for stratified samples GED, which stands in for "
@@ -263,24 +158,21 @@ def ambiguity(report: Report) -> list[Block]:
             "draw with itself, which is right for independent draws alone, two at least; not for a whole support, such "
             "as an ensemble's members, and not for stratified samples, such as level sets.",
         ),
-        *_table(report, "parts", "", folded=True),
-        *_table(
-            report,
+        *report.titled("parts", folded=True),
+        *report.titled(
             "presence_and_place",
             "Whether anything is drawn, and what is drawn where both drew. The second is compared over the cases where "
             "it is defined for every method.",
         ),
         *_whether_and_where(report),
         *_parts(report),
-        *_table(
-            report,
+        *report.titled(
             "diversity",
             "Expected distance of two samples, each also counted against itself, as it enters GED; then of two "
             "different samples and of two different readers, which may be compared: neither high nor low is good, a "
             "method as diverse as the readers has a ratio of 1.",
         ),
-        *_table(
-            report,
+        *report.titled(
             "agreement",
             "Correlation between a method's uncertainty and the readers' disagreement, over the pixels of an image "
             "(NCC) and over images (Spearman). 1 is perfect, 0 is none; images where one of them is constant are left "
@@ -340,13 +232,13 @@ def _draws(report: Report) -> list[Block]:
         "Expected GED of k independent draws, in closed form from the samples drawn. Whole supports are level, for "
         'they are not drawn: the one answer of a network, or all members of an ensemble, also under "GED of 1".'
         f"{missing}",
-        *_table(report, "draws", "Bold and ties are among methods with samples of one kind and number.", folded=True),
+        *report.titled("draws", "Bold and ties are among methods with samples of one kind and number.", folded=True),
     ]
 
 
 def hits(report: Report) -> list[Block]:
     """In how many images 0, 1, … samples touch the majority lesion, of methods with several but finitely many."""
-    text, rows = _table(report, "hits", ""), []
+    text, rows = report.titled("hits"), []
     by_members: dict[int, list[dict[str, str]]] = {}
     for label, cells in report.results.cells.items():
         members = cells[0].info["support"]
@@ -386,8 +278,7 @@ def failure(report: Report) -> list[Block]:
     )
     text: list[Block] = [
         "## Failure",
-        *_table(
-            report,
+        *report.titled(
             "failure",
             "Images are ranked by the mean entropy of the mean map; the risk is 1 − Dice against the readers. AURC: "
             "mean risk over all coverages; excess: what a perfect ranking would save; failure: Dice below 0.5.",
@@ -396,8 +287,7 @@ def failure(report: Report) -> list[Block]:
         report.picture(plots.risk_coverage(curves, report.styles), "risk-coverage", "Risk against coverage"),
         "Mean risk of the images kept, surest first. A useful uncertainty keeps the line near that of the perfect "
         "ranking; at random the risk would be the same at every share.",
-        *_table(
-            report,
+        *report.titled(
             "aggregations",
             "By how the map becomes one number for an image: its mean, its sum, the mean of its largest 10×10 patch, "
             f"the mean of as many of its largest pixels as are predicted foreground.{one_size}",
@@ -405,9 +295,8 @@ def failure(report: Report) -> list[Block]:
             yardsticks=False,
             without=repeated,
         ),
-        *_table(report, "other_aggregations", "", folded=True, yardsticks=False, without=repeated),
-        *_table(
-            report,
+        *report.titled("other_aggregations", folded=True, yardsticks=False, without=repeated),
+        *report.titled(
             "entropy",
             "Entropy in nats per pixel: total = within + between samples. The part between samples is what "
             f"varies between them. {named}.",
@@ -493,72 +382,7 @@ def _in_brackets(rows: pd.DataFrame) -> str:
     )
 
 
-def _test_cases(report: Report) -> pd.DataFrame:
-    """The test cases, in the order of the scores."""
-    test = report.results.cases[report.results.cases["split"] == "test"]
-    cases: pd.DataFrame = test.set_index("case").loc[report.scores(report.methods[0])[0].cases.tolist()]
-    return cases
-
-
-def has_subgroups(report: Report) -> bool:
-    """Whether `subgroup_tables` has anything to show."""
-    return bool(subgroups.groups_of(_test_cases(report)))
-
-
-def subgroup_tables(report: Report) -> list[Block]:
-    """Figures in subgroups of the test cases: a plot, a table for each trait, and all of a group to choose."""
-    scores = {label: report.scores(label) for label in (*report.methods, *report.yardsticks)}
-    wanted = [f for f in figures(table="summary") if report.has(f)]
-    cases = _test_cases(report)
-    groups = subgroups.groups(scores, wanted, cases)
-    if not groups:
-        return []
-    table = subgroups.table(groups)
-    first, plotted = figure(SUBGROUPS[0]), [figure(name) for name in SUBGROUPS]
-    titles = {f.name: f.title + plots.BETTER[f.direction] for f in plotted}
-    of_methods = table[table["method"].isin(report.methods)]
-    drawn = of_methods[of_methods["figure"].isin(SUBGROUPS)]
-    by_trait = {"subgroups": drawn}
-    if len(report.methods) > IN_ONE_PLOT:
-        by_trait = {slug("subgroups", trait): part for trait, part in drawn.groupby("trait", sort=False)}
-    outside = {
-        trait: f"{count} of {report.boot.images} images" for trait, count in subgroups.in_no_group(cases).items()
-    }
-    listed = "; ".join(f"{escape(trait)} {count}" for trait, count in outside.items())
-    absent = f" In no group, since the trait is not known or nothing was drawn: {listed}." * bool(listed)
-    nobody = (
-        " Where no reader marked anything there is nothing to overlap with, and Dice is left out."
-        if any(len(g.boot.figures) < len(wanted) for g in groups)
-        else ""
-    )
-    text: list[Block] = [
-        "## Where does it fail?",
-        *(
-            report.picture(plots.subgroups(part, titles, report.styles), name, "Figures by subgroup")
-            for name, part in by_trait.items()
-        ),
-        f"Groups of test cases with {tables.INTERVALS}. Sizes are the "
-        f"diameter of a disc with the mean area of the masks drawn.{absent}{nobody} All in "
-        f"{report.csv(table, 'subgroups')}.",
-        Live(webpage.choice("Figures of the test cases with", {
-            f"{g.trait}: {g.level} ({g.boot.images} images, {g.boot.patients} patients)":
-                tables.of_figures(g.boot, g.boot.figures, report.methods, report.yardsticks) for g in groups
-        })),
-    ]  # fmt: skip
-    for trait, part in of_methods[of_methods["figure"] == first.name].groupby("trait", sort=False):
-        columns: dict[str, list[str]] = {"method": [escape(label) for label in report.methods]}
-        for level, rows in part.groupby("level", sort=False):
-            head = f"{escape(level)} ({rows['images'].iloc[0]} images, {rows['patients'].iloc[0]} patients)"
-            columns[head] = [
-                tables.with_interval(stats.Estimate(*v)) for v in rows[["value", "low", "high"]].to_numpy()
-            ]
-        title = f"{first.title}{tables.ARROWS[first.direction]} by {escape(trait)}"
-        note = [f"In no group: {outside[str(trait)]}."] if trait in outside else []
-        text.append(Fold(title, [Table(pd.DataFrame(columns)), *note]))
-    return text
-
-
 def further(report: Report) -> list[Block]:
     """The tables of the registry that no other section shows, such as those of a plugin."""
-    text = [line for name in registered_tables() if name not in PLACED for line in _table(report, name, "")]
+    text = [line for name in registered_tables() if name not in PLACED for line in report.titled(name)]
     return ["## Further figures", *text] if text else []

@@ -10,7 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench import stats
-from uqseg.metrics import Figure, Scores
+from bench.report import plots, tables, webpage
+from bench.report.blocks import Block, Fold, Live, Table
+from bench.report.context import Report
+from bench.report.sections import RANKED
+from bench.report.tables import escape
+from bench.runs.store import slug
+from uqseg.metrics import Figure, Scores, figure, figures
 
 FEW_READERS = 6  # up to here each number of readers is a group of its own
 RATED = {
@@ -18,6 +24,7 @@ RATED = {
     "subtlety": ((1, 3, "subtle"), (3, 4.5, "in between"), (4.5, 6, "obvious")),
 }
 """LIDC's ratings, means over readers: from, below, in words."""
+IN_ONE_PLOT = 8  # methods with all their subgroups; of more each trait has a plot, and its names above it
 Levels = dict[str, NDArray[np.bool_]]
 
 
@@ -117,3 +124,66 @@ def table(groups: Sequence[Group]) -> pd.DataFrame:
     ]
     columns = ["trait", "level", "images", "patients", "method", "figure", "value", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _test_cases(report: Report) -> pd.DataFrame:
+    """The test cases, in the order of the scores."""
+    test = report.results.cases[report.results.cases["split"] == "test"]
+    cases: pd.DataFrame = test.set_index("case").loc[report.scores(report.methods[0])[0].cases.tolist()]
+    return cases
+
+
+def any_in(report: Report) -> bool:
+    """Whether `section` has anything to show."""
+    return bool(groups_of(_test_cases(report)))
+
+
+def section(report: Report) -> list[Block]:
+    """Figures in subgroups of the test cases: a plot, a table for each trait, and all of a group to choose."""
+    scores = {label: report.scores(label) for label in (*report.methods, *report.yardsticks)}
+    wanted = [f for f in figures(table="summary") if report.has(f)]
+    cases = _test_cases(report)
+    each = groups(scores, wanted, cases)
+    if not each:
+        return []
+    every = table(each)
+    first, *_ = ranked = [figure(name) for name in RANKED]
+    titles = {f.name: f.title + plots.BETTER[f.direction] for f in ranked}
+    of_methods = every[every["method"].isin(report.methods)]
+    drawn = of_methods[of_methods["figure"].isin(RANKED)]
+    by_trait = {"subgroups": drawn}
+    if len(report.methods) > IN_ONE_PLOT:
+        by_trait = {slug("subgroups", trait): part for trait, part in drawn.groupby("trait", sort=False)}
+    outside = {trait: f"{count} of {report.boot.images} images" for trait, count in in_no_group(cases).items()}
+    listed = "; ".join(f"{escape(trait)} {count}" for trait, count in outside.items())
+    absent = f" In no group, since the trait is not known or nothing was drawn: {listed}." * bool(listed)
+    nobody = (
+        " Where no reader marked anything there is nothing to overlap with, and Dice is left out."
+        if any(len(g.boot.figures) < len(wanted) for g in each)
+        else ""
+    )
+    text: list[Block] = [
+        "## Where does it fail?",
+        *(
+            report.picture(plots.subgroups(part, titles, report.styles), name, "Figures by subgroup")
+            for name, part in by_trait.items()
+        ),
+        f"Groups of test cases with {tables.INTERVALS}. Sizes are the "
+        f"diameter of a disc with the mean area of the masks drawn.{absent}{nobody} All in "
+        f"{report.csv(every, 'subgroups')}.",
+        Live(webpage.choice("Figures of the test cases with", {
+            f"{g.trait}: {g.level} ({g.boot.images} images, {g.boot.patients} patients)":
+                tables.of_figures(g.boot, g.boot.figures, report.methods, report.yardsticks) for g in each
+        })),
+    ]  # fmt: skip
+    for trait, part in of_methods[of_methods["figure"] == first.name].groupby("trait", sort=False):
+        columns: dict[str, list[str]] = {"method": [escape(label) for label in report.methods]}
+        for level, rows in part.groupby("level", sort=False):
+            head = f"{escape(level)} ({rows['images'].iloc[0]} images, {rows['patients'].iloc[0]} patients)"
+            columns[head] = [
+                tables.with_interval(stats.Estimate(*v)) for v in rows[["value", "low", "high"]].to_numpy()
+            ]
+        title = f"{first.title}{tables.ARROWS[first.direction]} by {escape(trait)}"
+        note = [f"In no group: {outside[str(trait)]}."] if trait in outside else []
+        text.append(Fold(title, [Table(pd.DataFrame(columns)), *note]))
+    return text

@@ -228,6 +228,7 @@ def read_cases(folder: Path) -> pd.DataFrame:
 
 
 def write_cases(folder: Path, cases: pd.DataFrame) -> None:
+    """Write cases.parquet of a run's folder, for `read_cases`."""
     buffer = io.BytesIO()
     cases.to_parquet(buffer, index=False, compression="zstd", write_page_checksum=True)
     write(folder / "cases.parquet", buffer.getvalue())
@@ -289,6 +290,7 @@ def write_cell(path: Path, scores: Mapping[str, Scores], info: Mapping[str, Any]
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object, indented, as a whole or not at all."""
     write(path, json.dumps(value, indent=1).encode())
 
 
@@ -308,6 +310,7 @@ def _read_gallery(file: Path) -> Gallery:
 
 
 def write_gallery(file: Path, gallery: Gallery) -> None:
+    """Write a gallery for `read_gallery`."""
     index = {"rules": gallery.rules, "cases": gallery.cases, "labels": list(gallery.samples)}
     arrays: dict[str, Any] = {name: getattr(gallery, name) for name in ("images", "masks", "read")}
     for i, (label, samples) in enumerate(gallery.samples.items()):

@@ -74,10 +74,6 @@ class Cell:
     wrappers: tuple[tuple[str, Options], ...]
     repetition: int
 
-    @property
-    def title(self) -> str:
-        return f"{self.label}, repetition {self.repetition}"
-
     def seed(self, source: str) -> int:
         """The seed of weights, batches and noise: of source, method, options that are not defaults, and repetition."""
         changed = json.dumps(self.options.model_dump(mode="json", exclude_defaults=True), sort_keys=True)

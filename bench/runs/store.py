@@ -35,12 +35,15 @@ class Store:
     root: Path
 
     def fit(self, name: str) -> Path:
+        """Folder of a training's weights."""
         return self.root / "fits" / name
 
     def partial(self, name: str) -> Path:
+        """Folder of a training, or of scores, that are not complete."""
         return self.root / "partial" / name
 
     def scores(self, name: str) -> Path:
+        """Folder of a sampler's scores of one split."""
         return self.root / "scores" / name
 
     def steps_done(self, fit_name: str) -> int:

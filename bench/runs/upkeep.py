@@ -123,6 +123,7 @@ def size(path: Path) -> int:
 
 
 def free(path: Path) -> None:
+    """Remove a file or a folder of the store."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

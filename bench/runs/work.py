@@ -57,6 +57,7 @@ class Job:
 
     @property
     def store(self) -> Store:
+        """The store that this run shares with those beside it."""
         return Store(self.folder.parent / STORE)
 
     @cached_property
@@ -72,6 +73,7 @@ class Job:
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
+        """What each cell trains and how it samples, by its folder."""
         return {cell_folder(cell.label, cell.repetition): cell for cell in cells(self.run)}
 
 
@@ -197,6 +199,7 @@ class _Lazy:
 
     @cached_property
     def sampler(self) -> Sampler:
+        """The sampler, made now if it was not."""
         return self._make()
 
 

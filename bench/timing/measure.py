@@ -74,8 +74,8 @@ class Limits:
     bandwidth: float
 
 
-def limits(device: torch.device, side: int = 2048, rounds: int = 7) -> Limits:
-    """The best of `rounds` products side×side, and of as many copies of 256 MB (read and written bytes count)."""
+def limits(device: torch.device, side: int) -> Limits:
+    """The best of seven products side×side, and of as many copies of 256 MB (read and written bytes count)."""
     works: dict[str, Work] = {}
     # A processor without instructions for bf16 would take minutes.
     sides = {torch.float32: side, torch.bfloat16: side if uses_bf16("auto", device) else side // 8}
@@ -85,7 +85,7 @@ def limits(device: torch.device, side: int = 2048, rounds: int = 7) -> Limits:
     source = torch.ones(2**26, device=device)
     target = torch.empty_like(source)
     works["copy"] = lambda: target.copy_(source)
-    best = {name: float(seconds.min()) for name, seconds in in_turns(works, rounds).items()}
+    best = {name: float(seconds.min()) for name, seconds in in_turns(works, 7).items()}
     fp32, bf16 = (2 * length**3 / best[str(dtype)] for dtype, length in sides.items())
     return Limits(fp32, bf16, 2 * source.nbytes / best["copy"])
 
@@ -97,8 +97,8 @@ def operations(work: Work) -> int:
     return int(counter.get_total_flops())
 
 
-def profile(work: Work, rows: int = 8) -> list[dict[str, Any]]:
-    """The `rows` operators that took most time themselves, with calls, milliseconds and share: time of the CUDA device
+def profile(work: Work) -> list[dict[str, Any]]:
+    """The eight operators that took most time themselves, with calls, milliseconds and share: time of the CUDA device
     where the work used one."""
     work()
     with torch.profiler.profile() as profiler:
@@ -111,5 +111,5 @@ def profile(work: Work, rows: int = 8) -> list[dict[str, Any]]:
     total = sum(float(getattr(e, device)) for e in events)
     return [
         {"operator": e.key, "calls": e.count, "ms": getattr(e, device) / 1000, "share": getattr(e, device) / total}
-        for e in events[:rows]
+        for e in events[:8]
     ]

@@ -23,6 +23,7 @@ class Setting:
 
     @property
     def rounds(self) -> int:
+        """How often each of two ways is timed."""
         return 3 if self.quick else 7
 
     @property

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,49 +70,21 @@ def sampled_and_scored(n: int) -> float:
         return time.perf_counter() - started
 
 
-def _sampling(name: str, n: int, size: int) -> float:
-    method, images = methods.build(name), noise_set(1, size).images
+def drawing(n: int, size: int) -> float:
+    """Seconds of n samples of one image, probabilistic U-Net."""
+    method, images = methods.build("probunet"), noise_set(1, size).images
     started = time.perf_counter()
     for _ in predict_batches(method, images, n):
         pass
     return time.perf_counter() - started
 
 
-def _scoring(samples: int, readers: int, size: int) -> float:
+def scoring(samples: int, readers: int, size: int) -> float:
+    """Seconds of all figures of one image."""
     maps, masks = blob_samples(1, samples, size), noise_set(1, size, readers).masks
     started = time.perf_counter()
     score(maps, masks)
     return time.perf_counter() - started
-
-
-def drawing(n: int) -> float:
-    """Seconds of n samples of one image at 128², probabilistic U-Net."""
-    return _sampling("probunet", n, 128)
-
-
-def scoring_samples(n: int) -> float:
-    """Seconds of all figures of one image at 128² with n samples and four readers."""
-    return _scoring(n, READERS, 128)
-
-
-def scoring_readers(n: int) -> float:
-    """Seconds of all figures of one image at 128² with 16 samples and n readers."""
-    return _scoring(16, n, 128)
-
-
-def scoring_size(n: int) -> float:
-    """Seconds of all figures of one image at n² with 16 samples and four readers."""
-    return _scoring(16, READERS, n)
-
-
-def scoring_large(n: int) -> float:
-    """Seconds of all figures of one image at 1,024² with n samples and four readers."""
-    return _scoring(n, READERS, 1024)
-
-
-def drawing_size(n: int) -> float:
-    """Seconds of 16 samples of one image at n², probabilistic U-Net."""
-    return _sampling("probunet", 16, n)
 
 
 def repeated_scores(n: int) -> Scores:
@@ -150,12 +123,14 @@ SIDES = (64, 128, 256, 512, 1024)
 PLANS = {
     "100 training batches, 128²": Plan("images", batches_of_training, MILLION),
     "sampling and scoring, 64²": Plan("images", sampled_and_scored, (1_000, 4_000, 16_000, 64_000, 1_000_000)),
-    "drawing, 128²": Plan("samples", drawing, (1, 10, 100, 1_000)),
-    "all figures, 128²": Plan("samples", scoring_samples, (1, 10, 100, 1_000), allowed=2),
-    "all figures, 1,024²": Plan("samples", scoring_large, (1, 10, 100, 1_000), allowed=2),
-    "all figures, 16 samples": Plan("readers", scoring_readers, (1, 4, 10, 30, 100)),
-    "all figures, 16 samples, 4 readers": Plan("pixels a side", scoring_size, SIDES, power=2),
-    "drawing 16 samples": Plan("pixels a side", drawing_size, SIDES, power=2),
+    "drawing, 128²": Plan("samples", partial(drawing, size=128), (1, 10, 100, 1_000)),
+    "all figures, 128²": Plan("samples", partial(scoring, readers=READERS, size=128), (1, 10, 100, 1_000), allowed=2),
+    "all figures, 1,024²": Plan(
+        "samples", partial(scoring, readers=READERS, size=1024), (1, 10, 100, 1_000), allowed=2
+    ),
+    "all figures, 16 samples": Plan("readers", partial(scoring, 16, size=128), (1, 4, 10, 30, 100)),
+    "all figures, 16 samples, 4 readers": Plan("pixels a side", partial(scoring, 16, READERS), SIDES, power=2),
+    "drawing 16 samples": Plan("pixels a side", partial(drawing, 16), SIDES, power=2),
     "comparing, 60 figures, 3,000 images": Plan("methods", comparing, (1, 2, 5, 10, 20)),
 }
 

@@ -22,9 +22,9 @@ from uqseg.samples import Sampler
 from uqseg.training import Training, fit
 
 
-def noise_set(n: int, size: int, readers: int = 4, seed: int = 0) -> AnnotatedSet:
+def noise_set(n: int, size: int, readers: int = 4) -> AnnotatedSet:
     """n images of noise; each reader draws a disc of his own size, about as large as nodules are."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     y, x = np.mgrid[:size, :size] - size / 2
     radius = size * rng.uniform(0.04, 0.16, (n, readers))
     masks = np.hypot(y, x) < radius[..., None, None]
@@ -35,9 +35,9 @@ def noise_set(n: int, size: int, readers: int = 4, seed: int = 0) -> AnnotatedSe
     return AnnotatedSet(images, masks, np.ones((n, readers), bool), table, spacing, "noise")
 
 
-def blob_samples(n: int, samples: int, size: int, seed: int = 0) -> torch.Tensor:
+def blob_samples(n: int, samples: int, size: int) -> torch.Tensor:
     """Probability maps float32 (n,samples,size,size): smooth discs whose centres and sizes vary."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     grid = np.arange(size, dtype=np.float32) - size / 2
     shift = (rng.normal(0, 0.03, (n, samples, 2)) * size).astype(np.float32)
     radius = (size * rng.uniform(0.04, 0.16, (n, samples))).astype(np.float32)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure as Plot
 from PIL import Image
 
 from bench import report, stats
-from bench.report import gallery, plots, sections, tables
+from bench.report import cost, gallery, plots, sections, subgroups, tables
 from bench.report.blocks import Table, markdown
 from bench.report.context import Report
 from bench.report.learning import learning_table
@@ -143,7 +143,7 @@ def test_values_equal_those_of_the_figures(folder: Path) -> None:
 
 def test_a_training_of_several_repetitions_has_a_range() -> None:
     costs = pd.DataFrame({"s": [295.4, 100.0], "s_min": [249, 100.0], "s_max": [451, 100.0], "repetitions": [3, 1]})
-    assert sections._with_range(costs, "s") == ["295 (249–451)", "100"]
+    assert cost._with_range(costs, "s") == ["295 (249–451)", "100"]
 
 
 def test_what_varies_between_samples() -> None:
@@ -239,7 +239,7 @@ def test_masks_that_are_all_empty_or_all_full(marked: float, readers: tuple[int,
     yardsticks = {name: replace(of_cell, label=name) for name in ("background", "oracle")}
     run = results.run | {"data": results.run["data"] | {"read_per_case": readers}}
     same = replace(results, run=run, cells={"m": [of_cell]}, yardsticks=yardsticks)
-    report = Report(same, stats.bootstrap(same.tested, figures()), "png")
+    report = Report(same.folder, "png", same, stats.bootstrap(same.tested, figures()))
     assert _way(report) == [], "no way from background to oracle"
     text = markdown(sections.thresholds(report))
     assert "nan" not in text
@@ -262,7 +262,7 @@ def test_no_part_of_a_path_is_on_the_page(command: str, expected: str) -> None:
 
 def test_counts_are_those_of_one_repetition(folder: Path) -> None:
     results = read_results(folder)
-    report = Report(results, stats.bootstrap(results.tested, []), "png")
+    report = Report(results.folder, "png", results, stats.bootstrap(results.tested, []))
     scores = report.scores("ensemble")
     images = len(scores[0].cases)
     assert len(scores) == 2
@@ -276,7 +276,7 @@ def test_methods_with_equally_many_members_share_a_table(folder: Path, tmp_path:
     results = read_results(folder)
     cells = results.cells | {"twin": results.cells["ensemble"]}
     results = replace(results, folder=tmp_path, cells=cells)
-    report = Report(results, stats.bootstrap(results.tested, list(figures(table="hits"))), "png")
+    report = Report(results.folder, "png", results, stats.bootstrap(results.tested, list(figures(table="hits"))))
     wide = [block.cells for block in sections.hits(report) if isinstance(block, Table) and "4 of 4" in block.cells]
     assert [table["members that touch it"].tolist() for table in wide] == [["ensemble", "twin"]]
 
@@ -343,14 +343,14 @@ def test_on_lidc_the_student_report_stands_in_the_threshold_tables(tmp_path: Pat
 
 def report_of(folder: Path) -> Report:
     results = read_results(folder)
-    return Report(results, stats.bootstrap(results.tested, figures()), "png")
+    return Report(results.folder, "png", results, stats.bootstrap(results.tested, figures()))
 
 
 def test_what_a_run_has_not_is_not_spoken_of(tmp_path: Path) -> None:
     """Single independent draws have no GED, limit; cases of which nothing is known have no subgroups."""
     methods = {"probunet": ("independent", 1, 1.5, 0.1)}
     path = synthetic.write(tmp_path / "one", methods=methods, gallery=False, yardsticks=("background",))
-    text = markdown([_answer(report_of(path)), *sections.cost(report_of(path))])
+    text = markdown([_answer(report_of(path)), *cost.section(report_of(path))])
     assert "Where it fails" not in text
     assert "What does it cost?" in text
     assert not re.search(r"Ringed|pictures/| ; |; \.", text)
@@ -359,7 +359,7 @@ def test_what_a_run_has_not_is_not_spoken_of(tmp_path: Path) -> None:
     cases = pd.read_parquet(path / "cases.parquet").drop(columns="subtlety")
     write_cases(path, cases.assign(marked=0, **{f"area_{r}": 0.0 for r in range(synthetic.READERS)}))
     report = report_of(path)
-    assert sections.subgroup_tables(report) == []
+    assert subgroups.section(report) == []
     assert "Where it fails" in _answer(report)
     rows = report.mean("unet", "presence_readers") == 1
     scores = {n: [cell.scores["test"].take(rows) for cell in c] for n, c in report.results.cells.items()}
@@ -368,13 +368,13 @@ def test_what_a_run_has_not_is_not_spoken_of(tmp_path: Path) -> None:
     one = replace(report, results=replace(report.results, cells=alike, yardsticks={}))
     assert "Where it fails" not in _answer(one), "a single group is the whole"
     assert "Where does it fail?" not in _answer(report)
-    assert "Ringed: the Pareto front" in markdown(sections.cost(report))
+    assert "Ringed: the Pareto front" in markdown(cost.section(report))
 
 
 def test_trainings_are_drawn_by_their_validations_once_each(tmp_path: Path) -> None:
     report = report_of(synthetic.write(tmp_path / "run", gallery=False))
-    assert learning_table(report, sections.cost_table(report)).empty, "never validated"
-    assert "learning" not in markdown(sections.cost(report))
+    assert learning_table(report, cost.costs_of(report)).empty, "never validated"
+    assert "learning" not in markdown(cost.section(report))
     vals = {"unet": ((0.4, 0.1), (0.6, 0.3)), "ensemble": ((0.4, 0.1), (0.6, 0.3)), "segnet": ((0.5,), (0.5,))}
     cells = {
         label: [
@@ -384,12 +384,12 @@ def test_trainings_are_drawn_by_their_validations_once_each(tmp_path: Path) -> N
         for label in vals
     }
     report = replace(report, results=replace(report.results, cells=cells))
-    table = learning_table(report, sections.cost_table(report))
+    table = learning_table(report, cost.costs_of(report))
     assert set(table["method"]) == {"unet"}, "one line of a shared training, none of a single validation"
     assert table["seconds"].tolist() == [10, 20]
     assert table["val"].tolist() == pytest.approx([0.5, 0.2])
     assert (table["val_min"].tolist(), table["val_max"].tolist()) == ([0.4, 0.1], [0.6, 0.3])
-    assert "pictures/learning.png" in markdown(sections.cost(report))
+    assert "pictures/learning.png" in markdown(cost.section(report))
 
 
 def test_escaping_by_hand() -> None:

@@ -147,7 +147,7 @@ def pixels(png: str) -> NDArray[np.int64]:
 def test_the_page_stays_small_whatever_the_gallery(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = read_results(folder)
     scores = {label: [cell.scores["test"] for cell in cells] for label, cells in results.cells.items()}
-    given = Report(results, stats.bootstrap(scores, []), "png")
+    given = Report(results.folder, "png", results, stats.bootstrap(scores, []))
     monkeypatch.setattr(explorer, "SIDE", 10)
     page = Page(explorer.panel(given)).cases()
     assert page["step"] == 3

@@ -13,8 +13,9 @@ from PIL import Image
 from tests.data.pictures import block, dicom, nifti, noise, png2, png16, save, tiff, write_png
 from uqseg.data import AnnotatedSet, load
 from uqseg.data import formats as formats_
-from uqseg.data.formats import MAX_PIXELS, outline, read_volume
+from uqseg.data.formats import outline, read_volume
 from uqseg.data.images import aligned, binary, read_picture
+from uqseg.data.volume import MAX_PIXELS
 from uqseg.errors import FileError
 
 FORMATS = ["png", "tif", "bmp", "ppm", "pgm", "gif", "webp", "jp2", "tga", "npy", "npz", "nii", "nii.gz", "dcm"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from uqseg.metrics import Scores, figures, score, statistics
-from uqseg.metrics.ambiguity import CURVE
+from uqseg.metrics.distances import CURVE
 from uqseg.metrics.registry import derivations
 from uqseg.metrics.threshold import CELLS, MEASURES, THRESHOLDS
 

@@ -12,6 +12,7 @@ from torchmetrics.functional.classification import binary_calibration_error
 from uqseg.errors import UsageError
 from uqseg.metrics import Scores, ambiguity, figure, figures, score, statistics, tables
 from uqseg.metrics.calibration import reliability
+from uqseg.metrics.distances import CURVE
 from uqseg.metrics.threshold import THRESHOLDS, cells
 from uqseg.seeds import generator
 
@@ -157,8 +158,8 @@ def test_ged_of_a_perfect_sampler_is_too_high_by_the_samples_own_distance_over_t
         scores = score(samples, readers, statistics=parts)
         assert figure("ged").value(scores) == pytest.approx(0.75 / S, rel=0.1, abs=1e-3)
         assert figure("ged_debiased").value(scores) == pytest.approx(0, abs=5e-3)
-        if S in ambiguity.CURVE:
-            assert np.allclose(scores.column("ged_by_draws")[:, ambiguity.CURVE.index(S)], scores.column("ged"))
+        if S in CURVE:
+            assert np.allclose(scores.column("ged_by_draws")[:, CURVE.index(S)], scores.column("ged"))
         whole = score(readers.float(), readers, drawn="support", statistics=parts)
         assert np.abs(whole.column("ged_debiased")).max() < 1e-12
         assert np.array_equal(whole.column("ged_by_draws")[:, 0], whole.column("ged"))

@@ -110,6 +110,7 @@ class AnnotatedSet:
 
     @property
     def readers(self) -> int:
+        """How many slots of readers there are (R); an image need not have been read by all."""
         return int(self.masks.shape[1])
 
     @cached_property

@@ -265,6 +265,7 @@ class _Writer:
                     raise ValueError(f"{file.name}: the header for {len(places)} rows has another length")
 
     def close(self) -> None:
+        """Close the files. Raises FileError where the disk refuses."""
         with writing(self.cache):
             for file in self.files:
                 file.close()

@@ -14,7 +14,8 @@ from PIL import Image
 
 from uqseg.data.ahead import in_turn
 from uqseg.data.cache import Lost, Row
-from uqseg.data.formats import MAX_VOXELS, Volume, read_volume
+from uqseg.data.formats import read_volume
+from uqseg.data.volume import MAX_VOXELS, Volume
 from uqseg.errors import FileError
 
 T = TypeVar("T")

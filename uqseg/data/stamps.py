@@ -23,6 +23,7 @@ class Stamp(NamedTuple):
 
 
 def stamp_of(name: str, stat: os.stat_result) -> Stamp:
+    """The stamp of a file, or of a folder, from what the file system says of it."""
     return Stamp(name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 

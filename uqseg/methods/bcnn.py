@@ -18,6 +18,8 @@ from uqseg.noise import Noise
 
 
 class BCNNOptions(SingleOptions):
+    """Options of the Bayesian network."""
+
     prior: float = Field(1.0, gt=0, description="standard deviation of the prior, in units of √(2/inputs) of a layer")
     sigma: float = Field(0.1, gt=0, description="standard deviation of the weights at the start, in the same units")
     beta: float = Field(1.0, ge=0, description="weight of the KL (in nats per image) against the summed cross-entropy")
@@ -70,6 +72,7 @@ class FlipoutConv2d(nn.Conv2d):
         return F.softplus(self.rho) * normal
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B,C,H,W) convolved: with the means, or where `noise` is set with a draw for each case."""
         means = super().forward(x)
         if self.noise is None:
             return means
@@ -121,6 +124,7 @@ class BCNN(SingleNetwork[BCNNOptions]):
 
     @property
     def support(self) -> int | None:
+        """None: each sample draws the weights anew."""
         return None
 
     @property
@@ -129,9 +133,11 @@ class BCNN(SingleNetwork[BCNNOptions]):
         return self.options.moped is not None and float(self.progress) < self.options.pretrain
 
     def before_steps(self, images: int, steps: int) -> None:
+        """Take note of the number of images, over which the KL is spread."""
         self.images = images
 
     def after_step(self, step: int, total: int) -> None:
+        """Take note of the progress; when MOPED's deterministic start ends, set σ and prior mean."""
         before = self.pretraining
         self.progress.fill_(step / total)
         if before and not self.pretraining:
@@ -140,6 +146,7 @@ class BCNN(SingleNetwork[BCNNOptions]):
                 layer.start_from_means(self.options.moped)
 
     def logits(self, images: Tensor, noise: Noise) -> Tensor:
+        """Logits (B,H,W) with a draw of the weights for each case; in the deterministic start with the means."""
         layers = self.layers().values()
         for layer in layers:
             layer.noise = None if self.pretraining else noise
@@ -166,9 +173,11 @@ class BCNN(SingleNetwork[BCNNOptions]):
         return entropy + weight * kl
 
     def watch(self) -> dict[str, float]:
+        """The KL in nats."""
         return {"kl": self.nats}
 
     def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
+        """Probabilities (B,n,H,W): sample k is one draw of the weights, the same for all cases."""
         model, layers = nn.Sequential(self.network, self.head), self.layers()
         if self.pretraining:
             return model(images).float().sigmoid().expand(-1, n, -1, -1)  # type: ignore[no-any-return]

@@ -23,6 +23,8 @@ TINY = 1e-12
 
 
 class CCDMOptions(Options):
+    """Options of the categorical diffusion."""
+
     levels: Widths = Field((32, 64, 96, 128), min_length=2, description="channels of each level, finest first")
     blocks: int = Field(2, ge=1, le=10, description="residual blocks per level")
     times: int = Field(250, ge=2, le=10_000, description="steps of the diffusion (T)")
@@ -92,6 +94,7 @@ class CCDM(Method[CCDMOptions]):
         return bernoulli_kl(true, predicted).sum((1, 2)) / PIXELS
 
     def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
+        """Probabilities (B,n,H,W), each the end of a walk of its own."""
         return torch.stack([self.walk(images, noise) for _ in range(n)], 1)
 
     def walk(self, images: Tensor, noise: Noise) -> Tensor:

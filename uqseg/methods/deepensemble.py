@@ -13,6 +13,8 @@ from uqseg.noise import Noise
 
 
 class DeepEnsembleOptions(SingleOptions):
+    """Options of the ensemble and of each of its U-Nets."""
+
     members: int = Field(4, ge=2, le=100, description="number of U-Nets; a step trains one of them, each in its turn")
 
 
@@ -43,16 +45,21 @@ class DeepEnsemble(Method[DeepEnsembleOptions]):
 
     @property
     def support(self) -> int | None:
+        """One sample of each member."""
         return self.options.members
 
     def declines(self, train: AnnotatedSet) -> str | None:
+        """What a single U-Net declines."""
         return self.member.declines(train)
 
     def loss(self, images: Tensor, masks: Tensor, read: Tensor, noise: Noise) -> Tensor:
+        """The loss (B,) of the member whose turn it is."""
         return self.member.loss(images, masks, read, noise)
 
     def after_step(self, step: int, total: int) -> None:
+        """Pass the turn to the next member."""
         self.turn.fill_(step % self.options.members)
 
     def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
+        """Probabilities (B,members,H,W)."""
         return torch.cat([member.draw(images, n, noise) for member in self.members], 1)  # type: ignore[operator]

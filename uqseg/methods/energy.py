@@ -18,6 +18,8 @@ TINY = 1e-6
 
 
 class EnergyOptions(UNetOptions):
+    """Options of the network and of its energy distance."""
+
     latent: int = Field(
         8, ge=1, le=1000, description="dimensions of the code, which scales and shifts the head's first layer"
     )
@@ -77,6 +79,7 @@ class Energy(Method[EnergyOptions]):
 
     @property
     def support(self) -> int | None:
+        """One sample of each learned code; None where codes are random."""
         return self.options.codes or None
 
     def latents(self, images: Tensor, n: int, noise: Noise) -> Tensor:
@@ -100,7 +103,9 @@ class Energy(Method[EnergyOptions]):
         return loss
 
     def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
+        """Probabilities (B,S,H,W): S = n random codes, or all learned ones."""
         return self.head(self.network(images), self.latents(images, n, noise)).float().sigmoid()  # type: ignore[no-any-return]
 
     def presence_of(self, images: Tensor) -> Tensor | None:
+        """The share of readers (B,) expected to draw anything, with option `presence`; else None."""
         return expected_share(self.presence(*self.network.features(images))) if self.options.presence else None

@@ -14,6 +14,8 @@ from uqseg.noise import Noise
 
 
 class EnsembleOptions(Options):
+    """Options of each member."""
+
     width: int = Field(16, ge=1, le=4096, description="channels of the finest level, doubled at each level")
     depth: int = Field(5, ge=2, le=10, description="number of levels")
     pos_weight: float = Field(1.0, gt=0, description="weight of the foreground in the cross-entropy")
@@ -35,9 +37,11 @@ class Ensemble(Method[EnsembleOptions]):
 
     @property
     def support(self) -> int | None:
+        """One sample of each reader's member."""
         return self.readers
 
     def declines(self, train: AnnotatedSet) -> str | None:
+        """It needs two readers or more, as many as it was built for, each of whom read an image."""
         if train.readers != self.readers:
             members = f"{self.readers} members, one for each reader"
             return f"it was built with {members}, and the data have {train.readers} readers"
@@ -55,4 +59,5 @@ class Ensemble(Method[EnsembleOptions]):
         return total
 
     def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
+        """Probabilities (B,R,H,W), one member's each."""
         return torch.cat([member(images) for member in self.members], 1).float().sigmoid()

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 
 class FlowSSNOptions(UNetOptions):
+    """Options of the base network and of the flow."""
+
     flow: Widths = Field((16, 16, 16), min_length=1, description="channels of each level of the flow's network")
     steps: int = Field(10, ge=1, le=10_000, description="Euler steps of a sample (50 in the paper's tables)")
 
@@ -65,6 +67,7 @@ class FlowSSN(Method[FlowSSNOptions]):
         return self.flow_head(self.flow(inputs)).squeeze(1)  # type: ignore[no-any-return]
 
     def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
+        """Probabilities (B,n,H,W): the flow carries n starting points around the mean."""
         mean = self.base(images)
         return torch.stack([self.carry(mean + noise.of_cases(tuple(mean.shape[1:]))) for _ in range(n)], 1)
 

@@ -16,6 +16,8 @@ from uqseg.noise import Noise
 
 
 class LaplaceOptions(SingleOptions):
+    """Options of the network and of its curvature."""
+
     pixels: float = Field(128.0, gt=0, description="pixels that count as one observation: they are not independent")
     images: int = Field(1000, ge=1, description="training images that the curvature is taken from")
 
@@ -48,9 +50,11 @@ class Laplace(SingleNetwork[LaplaceOptions]):
 
     @property
     def support(self) -> int | None:
+        """None: each sample draws the last layer anew."""
         return None
 
     def before_steps(self, images: int, steps: int) -> None:
+        """Take note of how many images it is trained on, which the curvature is scaled to."""
         self.trained_on = images
 
     def last_layer(self) -> Tensor:
@@ -79,12 +83,14 @@ class Laplace(SingleNetwork[LaplaceOptions]):
 
     @torch.no_grad()
     def finish(self, train: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
+        """Fit the posterior of the last layer: a factor of its covariance."""
         self.eval()
         values, vectors = torch.linalg.eigh(self.curvature(train))
         precision = precision_of_prior(values.clamp_min(0), self.last_layer().double())
         self.factor.copy_(vectors * (values.clamp_min(0) + precision).rsqrt())
 
     def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
+        """Probabilities (B,n,H,W): sample k is one draw of the last layer, the same for all cases."""
         features = self.network(images).float()
         normal = torch.stack([noise.shared(k, (len(self.factor),)) for k in range(n)])
         with torch.autocast(images.device.type, enabled=False):  # bf16 would round the small deviations away

@@ -19,6 +19,8 @@ FEWEST = 10
 
 
 class MasksemblesOptions(SingleOptions):
+    """Options of the network and of its masks."""
+
     n: int = Field(4, ge=2, le=100, description="number of masks")
     scale: float = Field(2.0, ge=1.25, le=6, description="how little the masks overlap: two share about 1/scale")
     placement: Literal["inner", "all"] = Field("inner", description="masks in the two deepest levels, or in all")
@@ -65,6 +67,7 @@ class Masksembles(SingleNetwork[MasksemblesOptions]):
             self.register_buffer(f"masks_{place}", masks_of(width, options.n, options.scale))
 
     def make_network(self) -> Any:
+        """A U-Net with places for the masks."""
         o = self.options
         return UNet(self.channels, o.width, o.depth, dropout=o.placement)
 
@@ -76,6 +79,7 @@ class Masksembles(SingleNetwork[MasksemblesOptions]):
 
     @property
     def support(self) -> int | None:
+        """One sample of each mask."""
         return self.options.n
 
     def switch(self, index: Tensor) -> Drop:
@@ -89,6 +93,7 @@ class Masksembles(SingleNetwork[MasksemblesOptions]):
         return self.head(self.network(images, self.switch(index))).squeeze(1)  # type: ignore[no-any-return]
 
     def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
+        """Probabilities (B,masks,H,W)."""
         skips, start = self.network.trunk(images)
         switches = [self.switch(torch.tensor(k, device=images.device)) for k in range(self.options.n)]
         return torch.cat([self.head(f) for f in self.network.tails(skips, start, switches)], 1).float().sigmoid()

@@ -15,6 +15,8 @@ from uqseg.noise import Noise
 
 
 class MCDropoutOptions(SingleOptions):
+    """Options of the network and of its dropout."""
+
     rate: float = Field(0.5, gt=0, lt=1, description="probability that a unit is dropped")
     placement: Literal["inner", "all"] = Field("inner", description="dropout in the two deepest levels, or in all")
 
@@ -33,18 +35,23 @@ class MCDropout(SingleNetwork[MCDropoutOptions]):
     version, small, varies = 1, {"width": 4, "depth": 3}, "weights"
 
     def make_network(self) -> Any:
+        """A U-Net with places for dropout."""
         o = self.options
         return UNet(self.channels, o.width, o.depth, dropout=o.placement)
 
     @property
     def support(self) -> int | None:
+        """None: each sample drops other units."""
         return None
 
     def logits(self, images: Tensor, noise: Noise) -> Tensor:
+        """Logits (B,H,W) with dropout."""
         features = self.network(images, lambda x: dropout(x, self.options.rate, noise))
         return self.head(features).squeeze(1)  # type: ignore[no-any-return]
 
     def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
+        """Probabilities (B,n,H,W), each with dropout of its own."""
+
         def drop(x: Tensor) -> Tensor:
             return dropout(x, self.options.rate, noise)
 

@@ -108,10 +108,12 @@ class Method(Registered, nn.Module, ABC, Generic[O]):
 
     @property
     def device(self) -> torch.device:
+        """Where it computes: where its weights are."""
         return next(self.parameters()).device
 
     @property
     def describes(self) -> Description:
+        """Its registered name, what varies, and its support."""
         return Description(self.label(), self.varies, self.support)
 
     def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:

@@ -26,6 +26,8 @@ SPREAD = 0.8
 
 
 class MoSEOptions(UNetOptions):
+    """Options of the network and of its experts."""
+
     experts: int = Field(4, ge=1, le=1000, description="experts, each a Gaussian of one dimension")
     draws: int = Field(4, ge=1, le=1000, description="draws of each expert in training")
     beta: float = Field(1.0, ge=0, description="weight of the gate's divergence from the mass that was transported")
@@ -99,6 +101,7 @@ class MoSE(Method[MoSEOptions]):
         return loss
 
     def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor | Samples:
+        """n samples: independent draws (B,n,H,W), or by option `sampling` stratified ones with weights."""
         o = self.options
         deepest, features = self.network.features(images)
         gate, draws = self.gate(deepest).softmax(1), noise.of_cases((n,))
@@ -113,7 +116,9 @@ class MoSE(Method[MoSEOptions]):
         return Samples(prob, shares / shares.sum(1, keepdim=True), "stratified")
 
     def after_step(self, step: int, total: int) -> None:
+        """Take note of the progress, which decides how much a sample may take."""
         self.progress.fill_(step / total)
 
     def watch(self) -> dict[str, float]:
+        """The mean of each expert's latent."""
         return {f"expert_{k}": mean for k, mean in enumerate(self.mean.tolist())}

@@ -13,6 +13,8 @@ from uqseg.noise import Noise
 
 
 class PHiSegOptions(Options):
+    """Options of the encoders and of their latent maps."""
+
     levels: Widths = Field(
         (16, 32, 64, 96, 96, 96), min_length=2, description="channels of each level, finest first (32…192 in the paper)"
     )
@@ -67,6 +69,7 @@ class PHiSeg(Method[PHiSegOptions]):
         return loss
 
     def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
+        """Probabilities (B,n,H,W), each of latent maps drawn from the prior, coarsest first."""
         features = self.prior.encode(images)
 
         def draw(level: int, p: GaussianMap) -> Tensor:

@@ -25,6 +25,8 @@ COLLAPSED = 0.01
 
 
 class ProbUNetOptions(Options):
+    """Options of the networks, of the latent space and of the loss."""
+
     levels: Widths = Field((16, 32, 64, 64), min_length=2, description="channels of each level, finest first")
     convolutions: int = Field(2, ge=1, le=10, description="3×3 convolutions per block (3 in the paper)")
     latent: int = Field(6, ge=1, le=1000, description="dimensions of the latent space")
@@ -122,6 +124,7 @@ class ProbUNet(Method[ProbUNetOptions]):
         return divergence.sum(1)
 
     def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
+        """Probabilities (B,n,H,W), each of a latent drawn from the prior; with `hurdle` some are empty."""
         deepest, features = self.network.features(images)
         prior, draws = self.prior(images), noise.of_cases((n, self.options.latent))
         if self.options.prior == "gaussian":
@@ -142,14 +145,17 @@ class ProbUNet(Method[ProbUNetOptions]):
         return outline * marks[..., None, None]
 
     def presence_of(self, images: Tensor) -> Tensor | None:
+        """The probability (B,) that a reader draws anything, with option `hurdle`; else None."""
         if not self.options.hurdle:
             return None
         return self.presence(*self.network.features(images)).squeeze(1).sigmoid()  # type: ignore[no-any-return]
 
     def watch(self) -> dict[str, float]:
+        """The KL of each latent dimension in nats."""
         return {f"kl_{k}": value for k, value in enumerate(self.kl)}
 
     def warning(self) -> str | None:
+        """That the latent space has collapsed, where the last KL says so."""
         if self.kl and max(self.kl) < COLLAPSED:
             return (
                 f"the latent space has collapsed: the KL of every dimension is below {COLLAPSED} nats, so all samples "

@@ -12,6 +12,8 @@ from uqseg.nets.segnet import SegNet
 
 
 class SegNetOptions(PresenceOptions):
+    """Options of a single network, whose depth counts poolings."""
+
     depth: int = Field(4, ge=1, le=10, description="number of poolings")
 
 
@@ -23,4 +25,5 @@ class SingleSegNet(PresenceNetwork[SegNetOptions]):
     version, small = 1, {"width": 4, "depth": 3}
 
     def make_network(self) -> Any:
+        """A SegNet instead of the U-Net."""
         return SegNet(self.channels, self.options.width, self.options.depth)

@@ -19,6 +19,8 @@ LOG_DIAGONAL = 3.0
 
 
 class SSNOptions(UNetOptions):
+    """Options of the network, of the covariance and of the likelihood."""
+
     rank: int = Field(10, ge=1, le=1000, description="rank of the covariance")
     draws: int = Field(20, ge=1, le=1000, description="Monte Carlo draws of the likelihood (M)")
     pretrain: float = Field(0.1, ge=0, le=1, description="share of the steps that train the mean alone")
@@ -85,7 +87,9 @@ class SSN(Method[SSNOptions]):
             return -(log_likelihood(logits, masks.flatten(2)) * weights).sum(1)
 
     def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
+        """Probabilities (B,n,H,W): the sigmoid of n draws of the logits."""
         return self.draws(images, n, noise).sigmoid_().view(len(images), n, *images.shape[2:])
 
     def after_step(self, step: int, total: int) -> None:
+        """Take note of the progress, which decides when the covariance is trained."""
         self.progress.fill_(step / total)

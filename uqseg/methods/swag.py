@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 class SWAGOptions(SingleOptions):
+    """Options of the network and of what is collected."""
+
     collect_from: float = Field(0.75, ge=0, lt=1, description="share of the steps after which iterates are collected")
     collected: int = Field(
         40, ge=2, le=10_000, description="iterates that are collected, evenly over the remaining steps"
@@ -65,10 +67,12 @@ class SWAG(SingleNetwork[SWAGOptions]):
 
     @property
     def support(self) -> int | None:
+        """None, though there are `most` samples only: they are draws, not all there is."""
         return None
 
     @property
     def most(self) -> int | None:
+        """The networks that are drawn when training ends."""
         return self.options.draws
 
     def declines_recipe(self, recipe: Training) -> str | None:
@@ -76,6 +80,7 @@ class SWAG(SingleNetwork[SWAGOptions]):
         return "it samples from what it collects over the last steps; give keep=last" if recipe.keep == "best" else None
 
     def model(self) -> nn.Sequential:
+        """Network and head as one module, of which SWAG is computed."""
         return nn.Sequential(self.network, self.head)
 
     def weights(self) -> Tensor:
@@ -87,6 +92,8 @@ class SWAG(SingleNetwork[SWAGOptions]):
         return {name: t for name, t in self.model().named_buffers() if name.endswith(("running_mean", "running_var"))}
 
     def after_step(self, step: int, total: int) -> None:
+        """Collect the weights after evenly spaced steps, `collected` in all."""
+
         def due(step: int) -> int:
             share = (step / total - self.options.collect_from) / (1 - self.options.collect_from)
             return math.floor(share * self.options.collected + 1e-9)

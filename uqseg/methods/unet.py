@@ -77,6 +77,7 @@ class SingleNetwork(Method[S]):
 
     @property
     def support(self) -> int | None:
+        """One map."""
         return 1
 
     @property
@@ -85,6 +86,7 @@ class SingleNetwork(Method[S]):
         return self.options.target == "fraction"
 
     def declines(self, train: AnnotatedSet) -> str | None:
+        """Option `reader` must name one of the data's slots."""
         reader = self.options.reader
         if reader is not None and reader >= train.readers:
             return f"option reader={reader} names a slot that does not exist: the data have {train.readers} readers"
@@ -113,6 +115,7 @@ class SingleNetwork(Method[S]):
         return entropy.sum((1, 2)) / PIXELS if self.summed else entropy.mean((1, 2))
 
     def draw(self, images: Tensor, n: int, noise: Noise) -> Tensor:
+        """Its map (B,1,H,W), whatever n is."""
         return self.head(self.network(images)).float().sigmoid()  # type: ignore[no-any-return]
 
 
@@ -126,6 +129,7 @@ class PresenceNetwork(SingleNetwork[P]):
 
     @property
     def summed(self) -> bool:
+        """As of a single network; with `presence` always."""
         return super().summed or self.options.presence
 
     def loss(self, images: Tensor, masks: Tensor, read: Tensor, noise: Noise) -> Tensor:
@@ -138,6 +142,7 @@ class PresenceNetwork(SingleNetwork[P]):
         return self.entropy(self.head(features).squeeze(1), target) * weight + PRESENCE_WEIGHT * counts
 
     def presence_of(self, images: Tensor) -> Tensor | None:
+        """The share of readers (B,) expected to draw anything, with option `presence`; else None."""
         return expected_share(self.presence(*self.network.features(images))) if self.options.presence else None
 
 

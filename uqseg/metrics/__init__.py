@@ -6,6 +6,7 @@ The figures need NumPy and pandas alone; what reads samples is imported, with to
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import uqseg.metrics.threshold  # noqa: F401  (first: statistics are stored in the order in which they are declared)
 from uqseg.metrics import ambiguity, calibration, failure, sets, threshold
 from uqseg.metrics.definitions import markdown
 from uqseg.metrics.registry import (

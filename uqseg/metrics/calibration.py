@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uqseg.metrics.ambiguity import unbiased
+from uqseg.metrics.distances import unbiased
 from uqseg.metrics.ranks import weighted_auroc
 from uqseg.metrics.registry import Columns, Drawn, Figure, Floats, declare, derived, ratio, statistic
 from uqseg.metrics.threshold import mean_of_defined
@@ -135,16 +135,19 @@ _binned("mce", "largest CE", _largest, tables=_home, formula="largest |mean p̄ 
 
 @statistic("brier")
 def brier(scored: Scored) -> Tensor:
+    """Mean over pixels and readers of (p̄ − y_r)²: (B,) in [0,1]."""
     return scored.misfit + scored.reader_variance.mean(1)  # p² − 2 p ȳ + ȳ
 
 
 @statistic("brier_excess")
 def brier_excess(scored: Scored) -> Tensor:
+    """Mean over pixels of (p̄ − ȳ)²: (B,) in [0,1]."""
     return scored.misfit
 
 
 @statistic("nll")
 def nll(scored: Scored) -> Tensor:
+    """Mean over pixels of the cross-entropy (B,) of p̄ against ȳ, in nats."""
     y, (least, most) = scored.fraction, CLIPPED
     yes, no = (x.clamp_(least, most) for x in (scored.prob.log(), (-scored.prob).log1p_()))
     return -(y * yes + (1 - y) * no).double().mean(1).clamp_min(least)  # below it is a rounding of float32
@@ -152,6 +155,7 @@ def nll(scored: Scored) -> Tensor:
 
 @statistic("nll_joint")
 def nll_joint(scored: Scored) -> Tensor:
+    """Mean over readers of the whole mask's negative log-likelihood (B,) under the samples, in nats."""
     mixed = (scored.logs.likelihood + scored.weights.log()[:, :, None]).logsumexp(1)
     return -(scored.reader_weights * mixed).sum(1)
 
@@ -186,6 +190,7 @@ def presence_readers(columns: Columns, drawn: Drawn) -> Floats:
 
 @derived("presence_brier", ("presence", "presence_readers"))
 def presence_brier(columns: Columns, drawn: Drawn) -> Floats:
+    """Mean over readers of (P̂ − who marked anything)²: (N,) in [0,1]."""
     p, f = columns["presence"], columns["presence_readers"]
     return f * (1 - p) ** 2 + (1 - f) * p**2
 
@@ -249,6 +254,7 @@ def area_crps(columns: Columns, drawn: Drawn) -> Floats:
 
 @derived("area_crps_mm2", ("area_crps", "pixel_mm2"))
 def area_crps_mm2(columns: Columns, drawn: Drawn) -> Floats:
+    """`area_crps` in mm², NaN where the spacing is unknown."""
     return columns["area_crps"] * columns["pixel_mm2"]
 
 

@@ -180,10 +180,12 @@ class Figure:
 
     @property
     def table(self) -> str:
+        """Its home: the first of the tables it stands in."""
         return self.tables[0]
 
     @property
     def kind(self) -> Literal["sums", "cases"]:
+        """Whether it is finished from sums over cases, or needs all cases at once."""
         return "sums" if self.from_cases is None else "cases"
 
     @property

@@ -80,6 +80,7 @@ class Scored:
 
     @property
     def pixels(self) -> int:
+        """Pixels of an image, H·W."""
         return self._given.shape[2]
 
     @cached_property

@@ -60,6 +60,7 @@ def areas_readers(scored: Scored) -> Tensor:
 
 @statistic("pixels")
 def pixels(scored: Scored) -> Tensor:
+    """Pixels of each image: (B,)."""
     return scored.weights.new_full((scored.B,), scored.pixels)
 
 

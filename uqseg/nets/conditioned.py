@@ -48,6 +48,7 @@ class _InCache(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, flat: Tensor, scale: Tensor, shift: Tensor, *weights: Tensor) -> Tensor:
+        """Logits (B,S,P), a few pixels at a time; their activations are not kept."""
         ctx.save_for_backward(flat, scale, shift, *weights)
         logits = flat.new_empty(len(flat), shift.shape[1], flat.shape[1])
         for b, part in _InCache.pieces(flat, shift):
@@ -59,6 +60,7 @@ class _InCache(torch.autograd.Function):
 
     @staticmethod
     def pieces(flat: Tensor, shift: Tensor) -> Iterator[tuple[int, slice]]:
+        """Images, and slices of so few of their pixels that all samples' activations stay in the cache."""
         few = max(16, CACHED // (shift.shape[1] * shift.shape[2] * shift.element_size()))
         return product(range(len(flat)), (slice(first, first + few) for first in range(0, flat.shape[1], few)))
 
@@ -72,6 +74,7 @@ class _InCache(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upper: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of all inputs from that of the logits (B,S,P), for which activations are computed again."""
         flat, scale, shift, *weights = ctx.saved_tensors
         to_flat = torch.empty_like(flat)
         to_scale, to_shift, *to_weights = (torch.zeros_like(t, dtype=torch.float32) for t in (scale, shift, *weights))
@@ -102,6 +105,7 @@ class ConditionedHead(nn.Module):
         self.layers = nn.ModuleList([*(nn.Conv2d(hidden, hidden, 1) for _ in range(layers - 2)), mask_head(hidden)])
 
     def forward(self, features: Tensor, z: Tensor) -> Tensor:
+        """Logits (B,S,H,W) from features (B,width,H,W) and latents z (B,S,latent)."""
         pixels, (scale, shift) = self.of_features(features), self.of_latent(z).chunk(2, -1)
         function = decode if features.is_cuda else decode_in_cache
         return function(pixels, shift, self.layers, 1 + scale)

@@ -15,6 +15,8 @@ from uqseg.nets.unet import Block, channels_last, check_size, mask_head
 
 
 class GaussianMap(NamedTuple):
+    """A Gaussian for each channel and pixel of a latent map."""
+
     mean: Tensor  # float32 (B,latent,h,w)
     log_variance: Tensor
 
@@ -32,7 +34,10 @@ def double(x: Tensor) -> Tensor:
 
 
 class Double(nn.Module):
+    """`double` as a layer."""
+
     def forward(self, x: Tensor) -> Tensor:
+        """(B,C,2H,2W) from x (B,C,H,W)."""
         return double(x)
 
 

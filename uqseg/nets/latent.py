@@ -29,9 +29,11 @@ class Mixture(NamedTuple):
         return torch.logsumexp(self.log_weights + each, 1)
 
     def rows(self, index: Tensor) -> Mixture:
+        """The mixtures of the images at `index`, which may repeat."""
         return Mixture(*(part[index] for part in self))
 
     def detach(self) -> Mixture:
+        """The same, through which no gradient flows."""
         return Mixture(*(part.detach() for part in self))
 
 
@@ -51,6 +53,7 @@ class LatentEncoder(nn.Module):
             self.weights = nn.Linear(levels[-1], components)
 
     def forward(self, inputs: Tensor) -> Mixture:
+        """The mixture of each of inputs float (B,C,H,W)."""
         check_size(inputs, len(self.blocks) - 1)
         x = inputs
         for level, block in enumerate(self.blocks):

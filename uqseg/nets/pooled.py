@@ -17,5 +17,6 @@ class PooledHead(nn.Module):
         self.layers = nn.Sequential(nn.Linear(2 * channels, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
     def forward(self, *maps: Tensor) -> Tensor:
+        """Numbers (B,outputs) from maps (B,C,h,w) of any sizes."""
         pooled = [pool for x in maps for pool in (x.mean((2, 3)), x.amax((2, 3)))]
         return self.layers(torch.cat(pooled, 1)).float()  # type: ignore[no-any-return]

@@ -22,6 +22,7 @@ class SegNet(nn.Module):
         self.up = nn.ModuleList(Block(i, o) for i, o in zip(sizes[::-1], [*sizes[-2::-1], width], strict=True))
 
     def forward(self, images: Tensor) -> Tensor:
+        """Features (B,width,H,W) of images float (B,C,H,W)."""
         return self.features(images)[1]
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,6 +35,7 @@ class TimedBlock(nn.Module):
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """(B,outputs,H,W) from x (B,inputs,H,W) and embedded times (B,embedding)."""
         y = self.second(self.first(x) + self.of_time(time)[..., None, None])
         return y + self.skip(x)  # type: ignore[no-any-return]
 
@@ -52,6 +53,7 @@ class Attention(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B,C,H,W) plus what each pixel took from all others."""
         q, k, v = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1)).transpose(-1, -2).unbind(1)
         y = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(x.shape)
         return x + self.out(y)  # type: ignore[no-any-return]
@@ -78,6 +80,7 @@ class TimedUNet(nn.Module):
         self.end = nn.Sequential(norm(levels[0]), nn.SiLU(), nn.Conv2d(levels[0], 1, 3, padding=1))
 
     def forward(self, inputs: Tensor, time: Tensor) -> Tensor:
+        """Logits (B,H,W) of inputs (B,C,H,W) at times (B,) in [0,1]."""
         check_size(inputs, len(self.down) - 1)
         x, t, skips = self.start(inputs), self.embed(fourier(time)), []
         for level, stage in enumerate(self.down):

@@ -57,6 +57,7 @@ class Block(nn.Sequential):
         super().__init__(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B,outputs,H,W) from x (B,inputs,H,W); evaluated without gradients, with the normalisation folded in."""
         if self.training or torch.is_grad_enabled():
             return super().forward(x)  # type: ignore[no-any-return,no-untyped-call]
         for weight, bias in self.folded():
@@ -106,6 +107,7 @@ class UNet(nn.Module):
         return self.dropout == "all" or (self.dropout == "inner" and level >= self.depth - 2)
 
     def forward(self, images: Tensor, drop: Drop | None = None) -> Tensor:
+        """Features (B,width,H,W) of images float (B,C,H,W); `drop` is applied where the network drops."""
         return self.tail(*self.trunk(images), drop)
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from numbers import Integral
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,7 +27,7 @@ from torch import Tensor
 from uqseg.data.annotated import AnnotatedSet
 from uqseg.data.split import evenly
 from uqseg.device import peak_memory, pick_device, uses_bf16
-from uqseg.errors import DamagedError, FileError, UsageError
+from uqseg.errors import DamagedError, FileError
 from uqseg.files import read_json, sha256, write
 from uqseg.interrupts import Interrupts
 from uqseg.methods import Method, source_hash
@@ -36,7 +35,7 @@ from uqseg.methods.method import normalise
 from uqseg.noise import Noise
 from uqseg.prediction import predict_batches
 from uqseg.samples import Sampler
-from uqseg.seeds import seed_of, seeded
+from uqseg.seeds import seed_of
 from uqseg.training.augment import augment
 from uqseg.training.batches import Arrays, one_pass, resident, rows_of
 from uqseg.training.checkpoint import (
@@ -54,6 +53,7 @@ from uqseg.training.checkpoint import (
 from uqseg.training.facts import facts_of
 from uqseg.training.parallel import Ranks, together
 from uqseg.training.recipe import TRAINING_VERSION, Training, rate
+from uqseg.training.refusals import check_arguments, one_for_each, refuse, try_drawing
 
 Watch = Callable[[Mapping[str, Any]], None]
 LOG_EVERY = 10  # steps between readings of the loss: each one waits for the device
@@ -112,20 +112,9 @@ def fit(
     Raises UsageError where the method declines the data, DivergenceError where the loss is no longer finite, FileError
     where `out` holds another training or cannot be written, DamagedError where a file in it is not as it was written.
     """
-    _check(method, train, val, recipe, seed, out)
-    if reason := method.declines(train):
-        raise UsageError(f"method '{method.label()}' declines the data: {reason}")
-    if reason := method.declines_recipe(recipe):
-        raise UsageError(f"method '{method.label()}' declines the recipe: {reason}")
-    if val is not None and method.most is not None and recipe.validate_samples > method.most:
-        raise UsageError(
-            f"validate_samples: method '{method.label()}' has {method.most} at most, got {recipe.validate_samples}"
-        )
     ranks = Ranks.current()
-    if ranks.size > 1 and method.couples_cases:
-        raise UsageError(f"method '{method.label()}' couples the cases of a batch; train it with one process")
-    if recipe.batch < ranks.size:
-        raise UsageError(f"batch: expected an image for each of {ranks.size} processes, got {recipe.batch}")
+    check_arguments(method, train, val, recipe, seed, out)
+    refuse(method, train, val, recipe, ranks)
     folder, key = Path(out) if out is not None else None, _key(method, train, val, recipe, seed)
     method.to(pick_device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
     if folder and resume and (folder / COST).exists():
@@ -135,7 +124,7 @@ def fit(
         return method.eval()
     method.input = facts_of(train)
     if source_hash(type(method)):  # somebody's method: this project's own keep their promises in its tests
-        _try(method, train, recipe)
+        try_drawing(method, train, recipe)
     if val is not None:
         val = val.take(evenly(val.table["patient"].tolist(), recipe.validate_images, 0))
     run = _Run(method, train, val, recipe, seed, key, folder, ranks)
@@ -152,55 +141,6 @@ def fit(
         with interrupts.deferred():
             run.end()
     return method.eval()
-
-
-def _check(method: object, train: object, val: object, recipe: object, seed: object, out: object) -> None:
-    """Raise UsageError naming the first argument of `fit` that is not what it should be, before anything is done."""
-    for name, value, kind in (("method", method, Method), ("train", train, AnnotatedSet),
-                              ("val", val, AnnotatedSet | None), ("recipe", recipe, Training)):  # fmt: skip
-        if not isinstance(value, kind):
-            expected = getattr(kind, "__name__", "AnnotatedSet or None")
-            raise UsageError(f"{name}: expected {expected}, got {type(value).__name__}")
-    if isinstance(seed, bool) or not isinstance(seed, Integral):
-        raise UsageError(f"seed: expected a whole number, got {seed!r}")
-    if not isinstance(out, str | Path | None):
-        raise UsageError(f"out: expected a folder or None, got {out!r}")
-    assert isinstance(method, Method)
-    assert isinstance(recipe, Training)
-    if recipe.keep == "best" and val is None:
-        raise UsageError("val: expected images to validate on, as the recipe keeps the best weights, got None")
-    for name, data in (("train", train), ("val", val)):
-        if not isinstance(data, AnnotatedSet):
-            continue
-        if not len(data) or 0 in data.images.shape:
-            raise UsageError(f"{name}: expected at least one image of at least one pixel, got {data.images.shape}")
-        if data.images.shape[1] != method.channels:
-            raise UsageError(f"{name}: expected images of {method.channels} channels, got {data.images.shape[1]}")
-        if not data.read.any(1).all():
-            case = data.cases[~data.read.any(1)][0]
-            raise UsageError(f"{name}: expected at least one reader of every image, got none of case '{case}'")
-
-
-def _try(method: Method[Any], train: AnnotatedSet, recipe: Training) -> None:
-    """Draw two samples of one image. Raises UsageError naming the method where `draw` breaks its promise: otherwise
-    that would be seen after the training."""
-    try:
-        with seeded(0):
-            list(predict_batches(method, train.take(slice(0, 1)), 2, precision=recipe.precision))
-    except Exception as error:  # whatever somebody's method raises
-        text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise UsageError(f"method '{method.label()}', tried on one image: {' '.join(text.split())}") from error
-
-
-def _checked(losses: object, images: int) -> Tensor:
-    """What a method's `loss` returned. Raises ValueError unless it is one number for each image."""
-    if not isinstance(losses, Tensor):
-        raise ValueError(f"loss: expected a tensor ({images},), got {type(losses).__name__}")
-    if losses.shape != (images,) or not losses.is_floating_point():
-        raise ValueError(
-            f"loss: expected float ({images},), one for each image, got {losses.dtype} {tuple(losses.shape)}"
-        )
-    return losses
 
 
 def _key(method: Method[Any], train: AnnotatedSet, val: AnnotatedSet | None, recipe: Training, seed: int) -> int:
@@ -378,7 +318,7 @@ class _Run:
             x, masks = augment(x, masks, noise)
         x = x.to(self.dtype).contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16) if self.bf16 else nullcontext():
-            losses = _checked(self.losses(x, masks, read, noise), len(x))
+            losses = one_for_each(self.losses(x, masks, read, noise), len(x))
         losses = losses.to(torch.promote_types(losses.dtype, torch.float32))
         return losses.mean() if self.ranks.size == 1 else losses.sum() * (self.ranks.size / self.recipe.batch)
 

@@ -64,6 +64,7 @@ class _Loss(nn.Module):
         self.method = method
 
     def forward(self, *batch: Any) -> Tensor:
+        """The method's loss (B,) of images, masks, read and noise."""
         return self.method.loss(*batch)
 
 
@@ -92,6 +93,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation over the rows of all processes, on any device; torch's refuses the processor."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B,C,H,W) normalised, in training by mean and variance over all processes' rows."""
         if not self.training:
             return super().forward(x)
         numbers = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -125,12 +127,14 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, numbers: Tensor) -> Tensor:
+        """The sum over the processes, the same in each."""
         total = numbers.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> Tensor:
+        """The sum of the processes' gradients."""
         total = gradient.contiguous().clone()
         dist.all_reduce(total)
         return total

@@ -19,6 +19,8 @@ Floats = NDArray[np.float64]
 
 
 class ConformalOptions(CalibrationOptions):
+    """Options of the calibration and its bound."""
+
     alpha: float = Field(0.1, gt=0, lt=1, description="bound of the expected share of a reader's lesion that is missed")
     samples: int = Field(
         16, ge=1, le=10_000, description="samples of each of them, and of what it answers; in a run those of --samples"
@@ -66,9 +68,11 @@ class Conformal(Calibration[ConformalOptions]):
 
     @property
     def support(self) -> int | None:
+        """One set."""
         return 1
 
     def calibrate(self, val: AnnotatedSet) -> None:
+        """Take the highest threshold of the mean map that keeps the bound, each patient of equal weight."""
         patients = np.asarray(val.table["patient"].tolist(), object)
         names, index, cases = np.unique(patients, return_inverse=True, return_counts=True)
         probs, risks, first = [], [], 0

@@ -50,6 +50,8 @@ def weighted_level_sets(mean: Tensor, n: int) -> Samples:
 
 
 class LevelsOptions(Options):
+    """Whether an empty sample is set apart."""
+
     weighted: bool = Field(
         False,
         description="one sample is empty and weighs the share of readers who draw nothing; the others share the rest",

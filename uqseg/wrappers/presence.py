@@ -35,6 +35,7 @@ class Presence(Calibration[CalibrationOptions]):
 
     @property
     def support(self) -> int | None:
+        """One more than inside: the empty sample."""
         inner = self.sampler.describes.support
         return None if inner is None else inner + 1
 
@@ -55,6 +56,7 @@ class Presence(Calibration[CalibrationOptions]):
         return None
 
     def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:
+        """The wrapped samples that mark anything, together of weight g, and an empty one of weight 1 − g."""
         samples = self.sampler.sample(batch, n, noise)
         g = np.interp(strength(samples).cpu().numpy(), self.strengths, self.shares)
         share = torch.from_numpy(g).to(samples.prob)

@@ -32,6 +32,7 @@ class Temperature(Calibration[CalibrationOptions]):
 
     @property
     def support(self) -> int | None:
+        """As inside."""
         return self.sampler.describes.support
 
     def calibrate(self, val: AnnotatedSet) -> None:
@@ -58,6 +59,7 @@ class Temperature(Calibration[CalibrationOptions]):
         self.a, self.b = float(log_a.detach().exp()), float(b.detach())
 
     def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:
+        """The wrapped samples with a · logit + b in place of each pixel's logit."""
         samples = self.sampler.sample(batch, n, noise)
         return replace(samples, prob=(logits(samples.prob) * self.a + self.b).sigmoid())
 

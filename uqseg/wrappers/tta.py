@@ -47,10 +47,12 @@ class TTA(Wrapper[Options]):
 
     @property
     def support(self) -> int | None:
+        """The support inside, once for each view."""
         inner = self.sampler.describes.support
         return None if inner is None else VIEWS * inner
 
     def sample(self, batch: Batch, n: int, noise: Noise) -> Samples:
+        """n samples over random views, or the support of every view."""
         if self.support is None:
             counts = Counter(int(VIEWS * noise.shared(k, (), "uniform")) for k in range(n))
         else:

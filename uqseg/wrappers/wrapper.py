@@ -75,11 +75,13 @@ class Wrapper(Registered, ABC, Generic[O]):
 
     @property
     def describes(self) -> Description:
+        """The wrapped sampler's name with its own after a plus, what varies, and its support."""
         inner = self.sampler.describes
         return Description(f"{inner.name}+{self.label()}", self.varies or inner.varies, self.support)
 
     @property
     def device(self) -> torch.device:
+        """Where the wrapped sampler computes."""
         return getattr(self.sampler, "device", torch.device("cpu"))
 
     @property
@@ -89,6 +91,7 @@ class Wrapper(Registered, ABC, Generic[O]):
 
     @property
     def needs_readers(self) -> bool:
+        """Whether the wrapped sampler looks at the readers."""
         return getattr(self.sampler, "needs_readers", False)
 
 
@@ -106,6 +109,7 @@ class Calibration(Wrapper[C]):
     """Base of wrappers that learn from samples of validation cases; an author writes `calibrate` and `sample`."""
 
     def fit(self, sampler: Sampler, val: AnnotatedSet | None) -> None:
+        """Learn from some of the validation cases. Raises UsageError where one has no reader or there are none."""
         super().fit(sampler, val)
         if val is None or not len(val):
             raise UsageError(f"wrapper '{self.label()}' learns from validation cases, and there are none")

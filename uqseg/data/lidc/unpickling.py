@@ -196,6 +196,7 @@ class _Unpickler(pickle.Unpickler):
     """A pickle is a program: this one may name only what ALLOWED lists, and gets stand-ins that hold data."""
 
     def find_class(self, module: str, name: str) -> Any:
+        """The stand-in for a class that the pickle names. Raises FileError where ALLOWED lacks it."""
         try:
             return ALLOWED[module, name]
         except KeyError:

@@ -42,6 +42,8 @@ class Wall:
 
 @dataclass(frozen=True)
 class Fissure:
+    """A plane: its unit normal (y, x, z), and its distance from the nodule's centre in mm."""
+
     normal: tuple[float, float, float]
     distance: float
 
@@ -67,7 +69,7 @@ def vessels(rng: np.random.Generator, hilum: NDArray[np.float64]) -> Balls:
         direction = np.concatenate([direction + angle[0] * fork, direction - angle[1] * fork])
         start = np.concatenate([end, end])
         radius = np.tile(radius, 2) * rng.uniform(0.55, 0.85, 2 * len(radius))
-    return _join(parts)
+    return joined(*parts)
 
 
 def spots(rng: np.random.Generator) -> Balls:
@@ -75,7 +77,7 @@ def spots(rng: np.random.Generator) -> Balls:
     n = int(rng.poisson(10))
     place = rng.uniform(-1, 1, (n, 3)) * (HALF_FIELD * 0.8, HALF_FIELD * 0.8, 20.0)
     radius = rng.uniform(0.6, 1.5, n)
-    return _join([Balls(*(a.astype(np.float32) for a in (place, radius, radius)))])
+    return Balls(*(a.astype(np.float32) for a in (place, radius, radius)))
 
 
 def spicules(rng: np.random.Generator, reach: NDArray[np.float64], spiculation: float) -> Balls:
@@ -86,7 +88,7 @@ def spicules(rng: np.random.Generator, reach: NDArray[np.float64], spiculation: 
     end = direction * reach * rng.uniform(1.1, 1.9, (n, 1))
     radius = rng.uniform(0.25, 0.55, n)
     bow = _across(rng, direction) * rng.normal(0.0, 0.8, (n, 1))
-    return _join([_piece(direction * reach * 0.5, end, bow, radius, radius * 0.5)])
+    return _piece(direction * reach * 0.5, end, bow, radius, radius * 0.5)
 
 
 def _across(rng: np.random.Generator, direction: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -113,17 +115,13 @@ def _piece(
     return Balls(*(a.astype(np.float32) for a in (place.reshape(-1, 3), radius.ravel(), chord.ravel())))
 
 
-def _join(parts: list[Balls]) -> Balls:
+def joined(*parts: Balls) -> Balls:
+    """All balls together."""
     return Balls(
         np.concatenate([p.place for p in parts]),
         np.concatenate([p.radius for p in parts]),
         np.concatenate([p.half_chord for p in parts]),
     )
-
-
-def joined(*parts: Balls) -> Balls:
-    """All balls together."""
-    return _join(list(parts))
 
 
 def draw(balls: Balls, z: float, half: float, centre: tuple[float, float], spacing: float, size: int) -> Floats:

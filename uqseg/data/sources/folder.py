@@ -5,98 +5,32 @@ readers/<reader>/<case>.<the same>     a reader without a file for a case has no
                                        a file of zeros: read it and drew nothing
 cases.csv       optional: case, and any of patient, split (train, val, test), spacing_x, spacing_y (mm);
                 other columns are kept in the table
-dataset.toml    optional, the keys of `Settings`; a key that is not there is an error
+dataset.toml    optional, the keys of `uqseg.data.datasetfile.Settings`; a key that is not there is an error
 """
 
 from __future__ import annotations
 
-import json
 import os
-import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from PIL import Image
-from pydantic import Field, model_validator
 
-from uqseg.checked import Checked
-from uqseg.data.annotated import sha256_of
 from uqseg.data.cache import Content, Lost, Row
 from uqseg.data.casefile import COLUMNS, alike, read_cases, shared_beginnings
-from uqseg.data.formats import Outline, Volume, is_dicom, outline, read_volume
-from uqseg.data.images import (
-    Decoded,
-    aligned,
-    binary,
-    crop_or_pad,
-    eight_bits,
-    or_channels,
-    shrunk,
-    stream,
-)
+from uqseg.data.datasetfile import Settings, read_settings
+from uqseg.data.decoding import GEOMETRY, Files, Notes, decode
+from uqseg.data.formats import Outline, is_dicom, outline
+from uqseg.data.images import or_channels, stream
 from uqseg.data.load import SIZES, source
 from uqseg.data.names import COMPANIONS, EXTENSIONS, ignored, plain, stem
 from uqseg.data.split import refuse_leaks, split_of
 from uqseg.data.stamps import Stamp, stamps
 from uqseg.errors import FileError, UsageError
 
-INVERTED = 0.5  # share of marked pixels from which masks look inverted
-OUTSIDE = 0.5  # share of a lesion's pixels beyond the crop from which on it is lost
-GEOMETRY = ("original_height", "original_width", "fit", "window", "affine")
 FILE, LINE = " file", " line"  # columns that cases.csv cannot have: its names begin with no blank
-REMEDY = "set mask_threshold, or label and ignore, in dataset.toml"
-
-
-class Settings(Checked):
-    """What dataset.toml may say."""
-
-    invert: bool = Field(False, description="masks are 0 where the reader marked")
-    mask_threshold: float | None = Field(
-        None, description="marked where a mask is at least this; none: only 0/1 or 0/255 masks are taken"
-    )
-    label: float | None = Field(None, description="marked where a mask has this number, one of several labels")
-    ignore: float | None = Field(None, description="a number in masks that counts as not marked, such as a void of 255")
-    fit: Literal["crop", "resize"] = Field(
-        "crop", description="crop: centre crop or zero padding, nothing is stretched; resize: stretched to the square"
-    )
-    window: tuple[float, float] | None = Field(
-        None, description="values shown as 0 and 255 of images of more than 8 bits; none: each image's own extremes"
-    )
-    slices: bool = Field(
-        False, description="a file with several slices is as many cases, name_z000 and on, of a patient"
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Settings:
-        if self.window is not None and not self.window[0] < self.window[1]:
-            raise ValueError(f"window: expected two ascending numbers, got {list(self.window)}")
-        if self.label is not None and self.mask_threshold is not None:
-            raise ValueError("label and mask_threshold: expected one of the two")
-        return self
-
-
-class Files(NamedTuple):
-    """One image file and what belongs to it.
-
-    name:    of the case; of its slices: name_z000 and on
-    masks:   the files of each reader: none where a reader has not read it, one, or too many
-    cases:   the names of its slices' cases; places: the slices; spacing: mm (N,2: rows, columns), NaN where cases.csv
-             says nothing
-    weight:  about how many bytes decoding it takes
-    """
-
-    name: str
-    image: Path
-    masks: tuple[tuple[Path, ...], ...]
-    cases: tuple[str, ...]
-    places: list[int]
-    spacing: NDArray[np.float32]
-    weight: int
 
 
 def stamp(path: Path) -> list[Stamp]:
@@ -128,7 +62,7 @@ def read(path: Path, size: int) -> Content:
     listed. Raises FileError for a cases.csv or dataset.toml that cannot be understood, for a patient in two splits, and
     where the crop loses most lesions unasked; UsageError where there are no images or no readers.
     """
-    settings = _settings(_named(path, "dataset.toml"))
+    settings = read_settings(_named(path, "dataset.toml"))
     problems: list[str] = []
     lost = Lost()
     images = _by_case(path, path / "images", problems)
@@ -201,17 +135,6 @@ def _named(path: Path, name: str) -> Path | None:
     if len(files) > 1:
         raise FileError(f"{path}: expected one {name}, got {' and '.join(f.name for f in files)}; keep one")
     return files[0] if files else None
-
-
-def _settings(file: Path | None) -> Settings:
-    if file is None:
-        return Settings()
-    try:
-        return Settings(**tomllib.loads(file.read_text(encoding="utf-8-sig")))
-    except UsageError as error:
-        raise FileError(f"{file}: {error}") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise FileError(f"cannot read {file}: {error}; write it as TOML or remove it") from error
 
 
 def _by_case(root: Path, directory: Path, problems: list[str]) -> dict[str, list[Path]]:
@@ -344,10 +267,10 @@ def _rows(
 
     Raises FileError where the crop, which nobody has asked for, loses most lesions.
     """
-    notes = _Notes()
+    notes = Notes()
     yield from stream(
         everything,
-        lambda files: _decode(files, readers, settings, size, notes),
+        lambda files: decode(files, readers, settings, size, notes),
         root,
         problems,
         lost,
@@ -370,170 +293,3 @@ def _rows(
             f'fit = "resize"  # all of each image, made smaller\n'
             f'or {larger}; to have the centre all the same, write fit = "crop"'
         )
-
-
-class _Notes:
-    """What is odd about many cases: lines of text with the cases or masks that they are about. Threads add to it.
-
-    lesions: of each case with marked pixels, whether fitting loses more than OUTSIDE of them; sides: of the images;
-    geometry: GEOMETRY of each case
-    """
-
-    def __init__(self) -> None:
-        self.names: dict[tuple[str, str], list[str]] = {}
-        self.lesions: list[bool] = []
-        self.sides: set[int] = set()
-        self.geometry: dict[str, tuple[float, float, str | None, str | None, str | None]] = {}
-
-    def add(self, text: str, name: str, unit: str = "cases") -> None:
-        self.names.setdefault((text, unit), []).append(name)
-
-    def lines(self) -> list[str]:
-        return [f"{len(n)} {unit} ({min(n)}, …): {text}" for (text, unit), n in sorted(self.names.items())]
-
-
-def _decode(files: Files, readers: list[str], settings: Settings, size: int, notes: _Notes) -> list[Decoded]:
-    """The cases of one image file, in the order of its slices."""
-    problems: list[str] = []
-    masks: list[NDArray[np.bool_] | None] = []
-    readings = sum(map(bool, files.masks))
-    try:
-        image = read_volume(files.image)
-        if max(files.places) >= len(image.array):
-            raise FileError(f"{files.image}: has changed while it was read; load again")
-        low, high = _range(image.array, files, settings, notes)
-        for reader, several in zip(readers, files.masks, strict=True):
-            masks.append(None)
-            try:
-                if several:
-                    masks[-1] = _mask(several, image, settings, f"{files.name} by {reader}", notes)
-            except FileError as error:
-                problems.append(f"reading lost: {files.name}, reader {reader}: {error}")
-        if len(problems) == readings:
-            raise FileError(f"{files.image}: no reading is left")
-    except FileError as error:
-        left_out = Decoded(files.name, None, problems=[*problems, f"left out: {error}"], lost=readings)
-        return [left_out, *(left_out._replace(problems=()) for _ in files.cases[1:])]
-    decoded, lost = [], len(problems)
-    for case, place, spacing in zip(files.cases, files.places, files.spacing, strict=True):
-        grey = image.array[place] if low is None else eight_bits(image.array[place].astype(np.float64), low, high)
-        drawn = [None if mask is None else mask[place] for mask in masks]
-        if low is not None and grey.min() == grey.max():
-            notes.add("all pixels look alike" + ("; look at window in dataset.toml" if settings.window else ""), case)
-        row = Row(
-            np.moveaxis(_fitted(grey[..., None] if grey.ndim == 2 else grey, size, settings), -1, 0),
-            _fit_masks(drawn, case, readers, size, settings, notes),
-            np.array([mask is not None for mask in drawn]),
-            _spacing(image, spacing, size, settings),
-        )
-        affine = None if image.affine is None or len(image.array) > 1 else json.dumps(image.affine.tolist())
-        window = None if low is None else json.dumps([low, high] if settings.window else "own")
-        notes.geometry[case] = (*image.array.shape[1:3], settings.fit, window, affine)
-        decoded.append(Decoded(case, row, sha256_of(image.array[place]), problems, lost))
-        problems = []
-        unscaled = (image.unscaled,) if image.unscaled and np.isnan(row.spacing).any() else ()
-        for note in (*image.notes, *unscaled):
-            notes.add(note, case)
-    return decoded
-
-
-def _spacing(image: Volume, known: NDArray[np.float32], size: int, settings: Settings) -> NDArray[np.float32]:
-    """mm (rows, columns) of a case: of cases.csv, else of the file; of the stretched image where it is stretched."""
-    spacing = np.where(np.isnan(known), image.spacing, known)
-    if settings.fit == "resize":
-        spacing = spacing * np.array(image.array.shape[1:3]) / size
-    with np.errstate(over="ignore"):
-        return spacing.astype(np.float32)
-
-
-def _mask(several: tuple[Path, ...], image: Volume, settings: Settings, name: str, notes: _Notes) -> NDArray[np.bool_]:
-    """Where a reader marked, (Z,H,W), before any crop: what is padded afterwards is never marked, inverted or not."""
-    file = several[0]
-    if len(several) > 1:
-        raise FileError(f"several files for one case, {' and '.join(map(str, several))}; keep one")
-    numbers = settings.label is not None or settings.ignore is not None
-    volume = read_volume(file, numbers=numbers)
-    array = aligned(volume, image, str(file))
-    if (volume.affine is None) != (image.affine is None) and (reason := volume.unplaced or image.unplaced):
-        notes.add(f"{reason} where image or mask has one: taken to lie alike", name, "masks")
-    if array.shape[:3] != image.array.shape[:3]:
-        raise FileError(f"{file}: expected {_by(image.array.shape)} like its image, got {_by(array.shape)}")
-    if array.dtype.kind == "f" and settings.ignore is None and not np.isfinite(array).all():
-        raise FileError(f"{file}: expected finite numbers, got NaN or infinity")
-    void = np.zeros(array.shape, bool) if settings.ignore is None else array == settings.ignore
-    array = np.where(void, array.dtype.type(0), array)
-    if settings.label is not None:
-        array = array == settings.label
-    elif settings.mask_threshold is not None:
-        array = array >= settings.mask_threshold
-    marked = binary(array, str(file), REMEDY, colours=array.ndim == 4) ^ settings.invert
-    return marked & ~(void.all(-1) if void.ndim == 4 else void)
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape[1:3] if shape[0] == 1 else shape[:3]))
-
-
-def _range(array: NDArray[Any], files: Files, settings: Settings, notes: _Notes) -> tuple[float | None, float]:
-    """The numbers that become 0 and 255; None for a file of 8 bits, which stay as they are."""
-    if array.dtype == np.uint8:
-        if settings.window is not None:
-            notes.add("8 bits, to which the window of dataset.toml is not applied", files.name)
-        return None, 255.0
-    if array.dtype == np.bool_:
-        return 0.0, 1.0
-    low, high = float(array.min()), float(array.max())
-    if not np.isfinite([low, high]).all() or high - low == np.inf:
-        raise FileError(f"{files.image}: expected finite numbers, got NaN or infinity")
-    if settings.window is not None:
-        return settings.window
-    notes.add(
-        "more than 8 bits, each scaled from its own minimum to its own maximum; set window in dataset.toml",
-        files.name,
-    )
-    return low, high
-
-
-def _fit_masks(
-    drawn: list[NDArray[np.bool_] | None], case: str, readers: list[str], size: int, settings: Settings, notes: _Notes
-) -> NDArray[np.bool_]:
-    """The readers' masks bool (R,size,size); what fitting does to them, and what looks wrong, is noted."""
-    masks = np.zeros((len(drawn), size, size), bool)
-    before = after = 0
-    share = 0.0
-    for r, mask in enumerate(drawn):
-        if mask is None:
-            continue
-        masks[r] = _fitted(mask, size, settings)
-        marked, kept = int(mask.sum()), int(masks[r].sum())
-        before, after, share = before + marked, after + kept, max(share, marked / mask.size)
-        if marked and not kept:
-            notes.add(f"marked something, and nothing in the centre {size}×{size}", f"{case} by {readers[r]}", "masks")
-        if settings.fit == "resize" and kept == 1 and marked * size**2 < mask.size / 2:
-            notes.add(
-                f"too small for {size}×{size} pixels, kept as their best-covered pixel; ask for a larger size",
-                f"{case} by {readers[r]}",
-                "masks",
-            )
-        notes.sides.update(mask.shape)
-    if settings.fit == "crop" and after < before:
-        notes.add(
-            f"marked pixels lie outside the centre {size}×{size}; ask for a larger size or set fit in dataset.toml",
-            case,
-        )
-    if share > INVERTED:
-        notes.add("a mask marks most of the image; if that is the background, set invert in dataset.toml", case)
-    if before:
-        notes.lesions.append(settings.fit == "crop" and after < before * (1 - OUTSIDE))
-    return masks
-
-
-def _fitted(array: NDArray[Any], size: int, settings: Settings) -> NDArray[Any]:
-    """An array (H,W,...) as size×size: cropped and padded, or stretched; a stretched mask goes by the area covered."""
-    if settings.fit == "crop":
-        return crop_or_pad(array, size)
-    if array.dtype == np.bool_:
-        return shrunk(array, size)
-    stored = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    stretched = np.asarray(Image.fromarray(stored).resize((size, size), Image.Resampling.BILINEAR))
-    return stretched.reshape(size, size, *array.shape[2:]).astype(array.dtype)

@@ -156,6 +156,7 @@ def _rows(
     n_marked: list[int] = []
 
     def decoded() -> Iterator[Decoded]:
+        """Each case decoded, in order; notes on the way where its masks were drawn and how many are not empty."""
         patients = [list(part) for _, part in groupby(cases, key=_patient)]
         parts = [part[k : k + AT_ONCE] for part in patients for k in range(0, len(part), AT_ONCE)]
         jobs = (_Job(path, part, size, known.drawn[_patient(part[0])] if known else []) for part in parts)
