@@ -16,7 +16,7 @@ from torch import Tensor
 
 from uqseg import methods
 from uqseg.data import AnnotatedSet
-from uqseg.errors import FileError
+from uqseg.errors import FileError, message_of
 from uqseg.methods.method import Method, normalise
 from uqseg.noise import Noise
 from uqseg.prediction import predict
@@ -65,7 +65,7 @@ def images(cases: int = CASES, size: int = SIZE) -> AnnotatedSet:
 
 def _told(error: BaseException) -> str:
     """An error in one line, with the place in the author's file."""
-    message = " ".join(str(error).split())
+    message = message_of(error)
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if "uqseg" not in Path(f.filename).parts and "site-packages" not in Path(f.filename).parts]
     place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno}, {own[-1].name})" if own else ""

@@ -13,7 +13,7 @@ from bench.commands import app, begin, measure, order, reports, runs  # noqa: F4
 from bench.commands.arguments import HEADINGS
 from bench.console import debug, program, show
 from bench.version import commit
-from uqseg.errors import FileError, UsageError
+from uqseg.errors import FileError, UsageError, message_of
 from uqseg.interrupts import unwinding
 
 __all__ = ["app", "main"]
@@ -60,7 +60,7 @@ def main() -> None:
             sys.exit(_wrong_words(error))
         if debug():
             raise
-        message = " ".join(str(error).split())
+        message = message_of(error)
         if not isinstance(error, UsageError | FileError):
             message = f"{type(error).__name__}: {message} (--debug shows the traceback)"
         show(f"error: {message}", err=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import uqseg
-from uqseg.errors import FileError, UsageError
+from uqseg.errors import FileError, UsageError, message_of
 
 
 def check_installed() -> None:
@@ -55,5 +55,5 @@ def write_seg(source: Path, file: Path, mask: NDArray[np.bool_]) -> None:
         )
         seg.save_as(file)
     except (AttributeError, ValueError, TypeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = message_of(error)[:200]
         raise FileError(f"{source}: cannot be given a DICOM-SEG: {reason}; leave out --dicom-seg") from error

@@ -29,7 +29,7 @@ from uqseg import trained, wrappers
 from uqseg.data.formats import is_dicom, read_volume
 from uqseg.data.names import VOLUMES, ignored, plain, stem
 from uqseg.data.volume import LPS_TO_RAS, Volume
-from uqseg.errors import FileError, UsageError
+from uqseg.errors import FileError, UsageError, message_of
 from uqseg.files import beside, is_taken, mend, read_json, sha256, unwritable, write
 from uqseg.methods import Method
 from uqseg.predictions import SETTINGS
@@ -160,7 +160,7 @@ def predict(
                 before += row is not None
                 rows.append(row or _answer(request, case, file, out / case))
             except (FileError, UsageError, ValueError) as error:
-                rows.append({"case": case, "file": file.name, "error": " ".join(str(error).split())})
+                rows.append({"case": case, "file": file.name, "error": message_of(error)})
             advance(case)
     finally:
         table = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(WHOLE, "Int64"))

@@ -27,3 +27,8 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UsageError:
     if not close or len(names) <= FEW:
         hints.append(f"Known: {', '.join(names)}.")
     return UsageError(f"unknown {kind} '{name}'. {' '.join(hints)}")
+
+
+def message_of(error: BaseException) -> str:
+    """The message of an error in one line; the name of its type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

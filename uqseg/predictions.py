@@ -40,7 +40,7 @@ from uqseg.data.images import AT_ONCE, aligned, crop_or_pad, shrunk
 from uqseg.data.load import original_side
 from uqseg.data.names import ignored, plain, stem
 from uqseg.data.volume import MAX_VOXELS, Volume
-from uqseg.errors import FileError, UsageError
+from uqseg.errors import FileError, UsageError, message_of
 from uqseg.noise import Noise
 from uqseg.samples import Batch, Description, Drawn, Samples
 
@@ -375,7 +375,7 @@ def _settings(folder: Path) -> Settings:
         return Settings(**tomllib.loads(file.read_text(encoding="utf-8")))
     except (UsageError, tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
         kinds, scales = " or ".join(f'"{name}"' for name in KINDS), " or ".join(map(str, FULL))
-        reason = " ".join(str(error).split())[:150]
+        reason = message_of(error)[:150]
         raise FileError(f"{file}: expected kind = {kinds}, and scale = {scales}, got {reason}") from error
 
 
@@ -402,7 +402,7 @@ def _weights(folder: Path, files: Mapping[str, list[Path]], counts: Mapping[str,
             for case, sample, weight in table[["case", "sample", "weight"]].itertuples(index=False)
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:150]
+        reason = message_of(error)[:150]
         raise FileError(f"{file}: expected the columns case, sample, weight, got {reason}") from error
     weights = {}
     for case, samples in counts.items():

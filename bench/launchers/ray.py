@@ -15,7 +15,7 @@ from bench.launchers import Settings, groups, launcher, need
 from bench.runs import bundle, workers
 from bench.runs.results import read_run
 from bench.runs.sharing import undone_in
-from uqseg.errors import UsageError
+from uqseg.errors import UsageError, message_of
 
 RETRIES = 3  # of a task whose process or machine is gone
 MOST = 10_000  # tasks that are sent at the same time
@@ -37,7 +37,7 @@ def connect(address: str) -> Any:
     except UsageError:
         raise
     except Exception as error:  # whatever a wrong address makes of it
-        reason = " ".join(str(error).split())[:200]
+        reason = message_of(error)[:200]
         raise UsageError(
             f"--ray: cannot reach a Ray cluster at '{address}' ({reason}); start one with `ray start --head`, or leave "
             "the address out for this machine alone."

@@ -16,7 +16,7 @@ from bench.launchers import Settings, groups, launcher, need
 from bench.runs.results import read_run, write_json
 from bench.runs.spec import validated
 from uqseg.checked import Checked
-from uqseg.errors import FileError, UsageError
+from uqseg.errors import FileError, UsageError, message_of
 
 MOST = 1000  # tasks of an array: Slurm's own limit, unless it is configured otherwise
 
@@ -116,7 +116,7 @@ def run_on_slurm(folder: Path, cells: Sequence[str], settings: Settings) -> bool
         executor.update_parameters(name=f"report-{folder.name}", **after)
         last = executor.submit(Last(folder, remote))
     except (RuntimeError, submitit.core.utils.FailedJobError, OSError) as error:
-        reason = " ".join(str(error).split())[-300:]
+        reason = message_of(error)[-300:]
         raise UsageError(f"--slurm: Slurm takes no job ({reason}); check '{settings.target}' against sinfo.") from error
     write_json(folder / "slurm" / "jobs.json", {"array": array, "last": last.job_id})
     settings.log(f"Sent to Slurm: array {array} of {len(tasks)} tasks, then {last.job_id} for the report.")

@@ -119,12 +119,7 @@ def _of_other_samples(
 def _equal(first: Results, second: Results, label: str) -> bool:
     """Whether a method has the same repetitions with the same scores in both runs: there is nothing to compare."""
     a, b = _scores(first, label), _scores(second, label)
-    return len(a) == len(b) and all(
-        np.array_equal(x.cases, y.cases)
-        and x.values.keys() == y.values.keys()
-        and all(np.array_equal(x.values[name], y.values[name], equal_nan=True) for name in x.values)
-        for x, y in zip(a, b, strict=True)
-    )
+    return len(a) == len(b) and all(x.equals(y) for x, y in zip(a, b, strict=True))
 
 
 def _alike(

@@ -14,7 +14,6 @@ from bench.runs.identity import differences
 from bench.runs.results import CellResults, Gallery, Results
 from uqseg.errors import UsageError
 from uqseg.files import beside, is_taken, make_folder, publish, unwritable
-from uqseg.metrics import Scores
 
 OF_METHODS = ("training_of", "options")  # tables of a recipe that say what single methods do differently
 WORDS = ("text", "folder", "description", "remarks", "problems")  # facts about data that decide no number
@@ -150,14 +149,7 @@ def _cells(runs: Sequence[Results]) -> dict[tuple[str, int], Path]:
 
 def _equal(a: CellResults, b: CellResults) -> bool:
     """Whether two cells hold the same numbers: what was measured of time and memory may differ."""
-    return set(a.scores) == set(b.scores) and all(_same(a.scores[split], b.scores[split]) for split in a.scores)
-
-
-def _same(a: Scores, b: Scores) -> bool:
-    x, y = ({**s.values} | {(n, k): part for n, pair in s.patient_sums.items() for k, part in enumerate(pair)}
-            for s in (a, b))  # fmt: skip
-    alike = np.array_equal(a.cases, b.cases) and (a.samples, a.drawn) == (b.samples, b.drawn) and set(x) == set(y)
-    return alike and all(np.array_equal(value, y[name], equal_nan=True) for name, value in x.items())
+    return set(a.scores) == set(b.scores) and all(a.scores[split].equals(b.scores[split]) for split in a.scores)
 
 
 def _named(record: Record, runs: Sequence[Record], name: str, command: str) -> Record:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from uqseg import methods, wrappers
 from uqseg.checked import Checked
-from uqseg.errors import FileError, UsageError, unknown
+from uqseg.errors import FileError, UsageError, message_of, unknown
 from uqseg.methods import Options
 from uqseg.outside import load_file
 from uqseg.prediction import MOST as MOST_SAMPLES
@@ -347,5 +347,5 @@ def read_spec(values: Any, file: str) -> Run:
     try:
         return Run(**values)
     except (ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = message_of(error)[:200]
         raise FileError(f"{file}: not the record of a run ({reason}); give the results folder of a run.") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.console import in_words
 from bench.runs import results, watch, workers
 from bench.runs.store import STORE, Store
-from uqseg.errors import FileError, UsageError
+from uqseg.errors import FileError, UsageError, message_of
 from uqseg.files import read_json
 
 QUOTED = 5  # cells of a kind
@@ -46,7 +46,7 @@ def _described(folder: Path, describe: Callable[[Path], Iterator[str]]) -> Itera
     try:
         yield from describe(folder)
     except Exception as error:
-        yield f"damaged     {folder.name}  {_one_line(error) or type(error).__name__}"
+        yield f"damaged     {folder.name}  {message_of(error)}"
 
 
 def _state_of_fit(fit: Path) -> Iterator[str]:
@@ -164,8 +164,4 @@ def _raised(read: Callable[[Path], object], path: Path) -> Iterator[str]:
     try:
         read(path)
     except (FileError, UsageError) as error:
-        yield _one_line(error)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        yield message_of(error)

@@ -31,7 +31,7 @@ from bench.runs.store import STORE, Store, read_scores, write_scores
 from uqseg import wrappers
 from uqseg.data import AnnotatedSet
 from uqseg.device import pick_device
-from uqseg.errors import DamagedError, FileError, UsageError
+from uqseg.errors import DamagedError, FileError, UsageError, message_of
 from uqseg.files import mend, read_json, write
 from uqseg.locks import BusyError
 from uqseg.metrics import THRESHOLD_STATISTICS, Scores, leave_one_out, score, statistics
@@ -132,7 +132,7 @@ def title(entry: Mapping[str, Any]) -> str:
 
 def one_line(error: BaseException) -> str:
     """An error as one line: its kind, unless it is a user's to mend, and its message."""
-    message = " ".join(str(error).split())
+    message = message_of(error)
     return message if isinstance(error, FileError) else f"{type(error).__name__}: {message}"
 
 

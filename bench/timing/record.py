@@ -12,7 +12,7 @@ from bench.runs.store import slug
 from bench.timing.measure import Limits
 from bench.timing.outcome import Measured
 from uqseg.device import uses_bf16
-from uqseg.errors import FileError
+from uqseg.errors import FileError, message_of
 from uqseg.files import write
 
 
@@ -58,7 +58,7 @@ def _read(file: Path) -> Record:
     try:
         return JSON.validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = message_of(error)[:200]
         section = file.stem.partition("-")[0]
         raise FileError(
             f"cannot read {file}: {reason}; delete it and measure this section again, --only {section}"

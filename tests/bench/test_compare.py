@@ -110,6 +110,15 @@ def test_runs_with_no_method_in_common_are_refused(a: Path, tmp_path: Path) -> N
         comparison.write(a, a, ["dce"], tmp_path)
 
 
+def test_equal_values_of_another_kind_of_samples_are_compared(a: Path) -> None:
+    first = read_results(a)
+    cells = [replace(cell, scores={"test": replace(cell.scores["test"], drawn="stratified")})
+             for cell in first.cells["mcdropout"]]  # fmt: skip
+    second = replace(first, cells=first.cells | {"mcdropout": cells})
+    assert comparison._equal(first, first, "mcdropout")
+    assert not comparison._equal(first, second, "mcdropout")
+
+
 def test_a_run_compared_with_its_copy_has_no_rows(a: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(a, tmp_path / "copy")
     text = comparison.write(a, copy, ["dice@0.5"], tmp_path / "to")

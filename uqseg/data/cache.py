@@ -23,7 +23,7 @@ from uqseg.data.annotated import AnnotatedSet, Readings, Stored, case_digests, c
 from uqseg.data.copies import Copies
 from uqseg.data.names import printable
 from uqseg.data.split import SPLITS
-from uqseg.errors import DamagedError, FileError
+from uqseg.errors import DamagedError, FileError, message_of
 
 _log = logging.getLogger("uqseg")
 FORMAT = 2
@@ -323,5 +323,5 @@ def open_entry(folder: Path, entry: str | None = None) -> AnnotatedSet:
     except PermissionError as error:
         raise FileError(f"cannot read the data cache {folder}: {error}; name another folder in $UQSEG_CACHE") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
+        reason = message_of(error)
         raise DamagedError(f"the data cache {folder} is corrupt ({reason})") from error

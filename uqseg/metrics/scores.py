@@ -88,6 +88,14 @@ class Scores:
             counts[name] = np.add.reduceat(np.isfinite(x).astype(float), starts, axis=0) if len(x) else x
         return sums, counts
 
+    def equals(self, other: Scores) -> bool:
+        """Whether the same cases have the same values, of samples of the same kind and number."""
+        x, y = (s.values | {(n, k): part for n, pair in s.patient_sums.items() for k, part in enumerate(pair)}
+                for s in (self, other))  # fmt: skip
+        alike = np.array_equal(self.cases, other.cases) and x.keys() == y.keys()
+        alike &= (self.samples, self.drawn) == (other.samples, other.drawn)
+        return alike and all(np.array_equal(value, y[name], equal_nan=True) for name, value in x.items())
+
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp] | Sequence[int]) -> Scores:
         """Some of the cases. Sums per patient are kept where these are all cases of their patients."""
         kept = np.arange(len(self))[np.asarray(rows) if len(rows) else []]

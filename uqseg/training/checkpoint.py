@@ -14,7 +14,7 @@ from safetensors.torch import save as as_bytes
 from torch import Tensor
 
 from uqseg.device import pick_device
-from uqseg.errors import DamagedError, FileError, UsageError
+from uqseg.errors import DamagedError, FileError, UsageError, message_of
 from uqseg.files import read_json, sha256, unreadable, write
 from uqseg.methods import Method, build, options
 from uqseg.methods.method import size_of
@@ -112,13 +112,13 @@ def load_method(
             raise ValueError(f"expected format {FORMAT}, got {written}")
         label, values, images = str(label), dict(values), {"channels": channels, "readers": readers}
     except UNREADABLE as error:
-        raise FileError(f"cannot use {folder / MODEL}: {_line(error)}") from error
+        raise FileError(f"cannot use {folder / MODEL}: {message_of(error)[:300]}") from error
     label = trusted(label, trust, f"the weights in '{folder}'")
     try:
         _check_size(label, values, images, folder)
         method = build(label, values, **images)
     except (*UNREADABLE, AttributeError) as error:
-        raise FileError(f"cannot use {folder / MODEL}: {_line(error)}") from error
+        raise FileError(f"cannot use {folder / MODEL}: {message_of(error)[:300]}") from error
     load_weights(method, folder)
     return method.to(place).eval()
 
@@ -153,7 +153,7 @@ def load_weights(method: Method[Any], folder: Path) -> None:
         method.load_state_dict(tensors)
         method.input = model["input"]
     except UNREADABLE as error:
-        raise FileError(f"cannot use {path}: {_line(error)}") from error
+        raise FileError(f"cannot use {path}: {message_of(error)[:300]}") from error
 
 
 def check_fit(folder: Path) -> None:
@@ -176,7 +176,3 @@ def entry(record: Any, name: str, path: Path) -> Any:
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     """Name of the first tensor that holds NaN or an infinite number, or None."""
     return next((name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())), None)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

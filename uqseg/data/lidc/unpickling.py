@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from uqseg.errors import FileError
+from uqseg.errors import FileError, message_of
 
 DEEPEST = 100  # containers inside one another
 MOST_VALUES = 2**25  # a value that is referred to again counts again: what hashes or copies it visits it again
@@ -37,7 +37,7 @@ def load_arrays(file: Path) -> Any:
     except RecursionError as error:
         raise FileError(f"{file}: containers nested too deeply; this is not the published file") from error
     except Exception as error:  # a broken pickle raises almost anything
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = message_of(error)
         raise FileError(f"cannot read {file}: {reason}; download it again") from error
 
 
