@@ -189,8 +189,8 @@ def _mark_nothing(results: Results) -> Iterator[str]:
         scores = {cell.repetition: cell.scores["test"] for cell in cells if "test" in cell.scores}
         empty = [k for k, s in scores.items() if s.has("presence") and not s.column("presence").any()]
         if empty:
-            which = f", repetition {', '.join(map(str, empty))} of {', '.join(map(str, scores))}" * (len(scores) > 1)
-            yield f"{escape(label)}{which}"
+            of_several = f", repetition {', '.join(map(str, empty))} of {', '.join(map(str, scores))}"
+            yield f"{escape(label)}{of_several if len(scores) > 1 else ''}"
 
 
 def _contents(body: str) -> str:
@@ -223,8 +223,8 @@ def _answer(report: Report) -> str:
         )
     costs = cost.costs_of(report)
     for row in costs[costs["method"] == chosen].to_dict("records") if len(costs) else []:
-        on_processor = "cpu_seconds" in plots.costs(costs)
-        seconds = f"{row['cpu_seconds']:.0f} CPU s" if on_processor else f"{row['train_seconds']:.0f} s"
+        column, _ = plots.training_cost(costs)
+        seconds = f"{row[column]:.0f} {'CPU s' if column == 'cpu_seconds' else 's'}"
         lines.append(
             f"- **What it costs:** {escape(chosen)} trained for {seconds} and takes "
             f"{row['sample_ms']:.1f} ms for the samples of an image; the others are under *What does it cost?*."

@@ -359,7 +359,7 @@ def thresholds(report: Report) -> list[Block]:
         texts.loc[at, measures[row["metric"]]] += f" ({value})"
     notes = {label: _in_brackets(part) for label, part in theirs.groupby("method")}
     least, most = report.results.run["data"]["read_per_case"]
-    uneven = ", and an image counts once however many have read it" * (least < most)
+    uneven = ", and an image counts once however many have read it" if least < most else ""
     return [
         "## Thresholds",
         "Pooled over images: true and false positives and negatives are summed before the ratio; each reader in "

@@ -232,10 +232,10 @@ def test_a_training_that_marks_nothing_is_named(folder: Path) -> None:
 @pytest.mark.parametrize(("marked", "readers"), [(0, (4, 4)), (1, (2, 4))])
 def test_masks_that_are_all_empty_or_all_full(marked: float, readers: tuple[int, int], tmp_path: Path) -> None:
     prob, masks = np.full((12, 2, 32, 32), marked, np.float32), np.full((12, 3, 32, 32), bool(marked))
-    cell = {"m": [score(Samples(torch.from_numpy(prob), None, "independent"), masks)]}
+    scores = score(Samples(torch.from_numpy(prob), None, "independent"), masks)
     path = synthetic.write(tmp_path / "run", methods={"unet": synthetic.METHODS["unet"]}, repetitions=1)
     results = read_results(path)
-    of_cell = replace(results.cells["unet"][0], label="m", scores={"test": cell["m"][0]})
+    of_cell = replace(results.cells["unet"][0], label="m", scores={"test": scores})
     yardsticks = {name: replace(of_cell, label=name) for name in ("background", "oracle")}
     run = results.run | {"data": results.run["data"] | {"read_per_case": readers}}
     same = replace(results, run=run, cells={"m": [of_cell]}, yardsticks=yardsticks)
