@@ -22,6 +22,7 @@ from uqseg.samples import Samples
 from uqseg.training import Training, fit
 
 ONE_STEP = Training(steps=1, batch=2, augment=False)
+THREE_STEPS = Training(steps=3, batch=2)
 NOBODY = replace(discs(2), read=np.zeros((2, 4), bool))
 
 
@@ -91,8 +92,12 @@ def test_predict(images: Any, given: dict[str, Any], expected: str) -> None:
     refused(expected, predict, unet(), images, **given)
 
 
-def test_predict_takes_images_however_they_lie_in_memory() -> None:
-    images = discs(4).images
+def test_images_give_the_same_bits_however_they_lie_in_memory() -> None:
+    data = discs(4)
+    columns_first = replace(data, images=np.asfortranarray(data.images), masks=np.asfortranarray(data.masks))
+    trained = [fit(unet(), each, recipe=THREE_STEPS, progress=False).state_dict() for each in (data, columns_first)]
+    assert all(torch.equal(tensor, trained[1][name]) for name, tensor in trained[0].items())
+    images = data.images
     expected = predict(unet(), images, 2).prob
     for same in (np.asfortranarray(images), images[::-1][::-1], images.astype(">u1")):
         assert torch.equal(predict(unet(), same, np.int64(2)).prob, expected)

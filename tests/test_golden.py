@@ -88,7 +88,8 @@ def test_every_column_has_the_value_of_version_0_1(label: str) -> None:
         changed = column == "diversity_ratio" or (column.startswith("area_crps") and label in INDEPENDENT)
         if of != label or changed or (label == "human" and column in ONE_READER):
             continue
-        assert column_of(scores, column) == pytest.approx(values, rel=1e-6, abs=1e-9, nan_ok=True), column
+        # Entropies are float32 for each pixel, and processors round their logarithms differently.
+        assert column_of(scores, column) == pytest.approx(values, rel=1e-6, abs=1e-8, nan_ok=True), column
         compared += 1
     assert compared == 464 + 2 * (label not in INDEPENDENT) - 5 * (label == "human")
 

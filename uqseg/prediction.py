@@ -82,7 +82,7 @@ def _check(
 def _batch(data: Images, part: slice, keys: Sequence[object] | None) -> Batch:
     if isinstance(data, np.ndarray):
         names = [str(key) for key in (range(len(data)) if keys is None else keys)[part]]
-        images = torch.from_numpy(np.array(data[part]))
+        images = torch.from_numpy(np.array(data[part], order="C"))  # convolutions round differently in another order
         return Batch(images, names, None, None, torch.full((len(images), 2), torch.nan))
     batch = data.batch(part)
     return batch if keys is None else replace(batch, keys=[str(key) for key in keys[part]])

@@ -23,8 +23,8 @@ def learning(report: Report, costs: pd.DataFrame) -> list[Block]:
         "Cross-entropy of the mean map with the readers' masks on validation images, in nats for each pixel, during "
         "each training: mean over repetitions. Time is that of the whole training times the share of the steps that "
         "are done. A line that still falls at its end is of a training that was too short; but where the learning rate "
-        "falls to nothing at the end, as in every schedule but `constant`, the line is flat there, and a longer "
-        "training another line, not this one continued. Methods that share a training have one line, and a training "
+        "falls to nothing or little at the end, as in every schedule but `constant`, the line is flat there, and a "
+        "longer training another line, not this one continued. Methods that share a training have one line, and one "
         f"that was validated once has none ({report.csv(table, 'learning')}).",
     ]
 

@@ -160,7 +160,8 @@ class AnnotatedSet:
 
         from uqseg.samples import Batch
 
-        images, masks = np.array(self.images[index]), np.array(self.masks[index])
+        # In one order, for convolutions round differently in another.
+        images, masks = (np.array(array[index], order="C") for array in (self.images, self.masks))
         self._check(index, images, masks)
         return Batch(
             torch.from_numpy(images),
