@@ -161,7 +161,7 @@ class AnnotatedSet:
         from uqseg.samples import Batch
 
         # In one order, for convolutions round differently in another.
-        images, masks = (np.array(array[index], order="C") for array in (self.images, self.masks))
+        images, masks = np.array(self.images[index], order="C"), np.array(self.masks[index], order="C")
         self._check(index, images, masks)
         return Batch(
             torch.from_numpy(images),
