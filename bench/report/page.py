@@ -21,6 +21,7 @@ from bench.report.blocks import Block, Fold, Live, Table, anchor, markdown
 from bench.report.context import Report
 from bench.report.origin import key_of
 from bench.report.tables import code, escape
+from bench.runs.identity import differences
 from bench.runs.results import RULES, SPLITS, Results, read_results
 from uqseg.files import write as write_file
 from uqseg.metrics import figure, figures, older_figures
@@ -109,7 +110,7 @@ def _head(results: Results) -> str:
     rows += [
         ("readers", _readers(data)),
         ("image", f"{data['size']}×{data['size']} pixels, {data['channels']} channel(s)"),
-        ("recipe", f"{escape(spec['recipe_name'])}: {escape(spec.get('recipe', {}).get('description', ''))}"),
+        ("recipe", _recipe(spec)),
         ("repetitions", counts),
         ("samples", f"{spec['samples']} for each image; methods with finite support give all they have"),
         ("machine", ", ".join(f"{escape(k)} {escape(v)}" for k, v in (run["machine"] | of_cells).items())),
@@ -123,6 +124,16 @@ def _head(results: Results) -> str:
     rows += [("failed", f"{escape(label)}: {escape(reason)}") for label, reason in results.failed.items()]
     body = "\n".join(f"| {k} | {v} |" for k, v in rows)
     return f"# {escape(run['name'])}\n\n| | |\n|---|---|\n{body}"
+
+
+def _recipe(spec: dict[str, Any]) -> str:
+    """What the recipe is, and what this run asked for that it does not say."""
+    recipe, settings = spec.get("recipe", {}), spec.get("settings", {})
+    text = f"{escape(spec['recipe_name'])}: {escape(recipe.get('description', ''))}"
+    told = {k: recipe.get(k, {}) for k in ("size", "samples", "limit") if k in recipe or k == "limit"}
+    changed = differences(told, {k: spec[k] for k in told if k in spec})
+    changed += [f"{of}.{name} {value}" for of, values in settings.items() for name, value in values.items()]
+    return f"{text}. **Changed for this run:** {escape('; '.join(changed))}" if changed else text
 
 
 def _part(part: dict[str, Any]) -> str:

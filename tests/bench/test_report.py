@@ -21,7 +21,7 @@ from bench.report import cost, gallery, plots, sections, subgroups, tables
 from bench.report.blocks import Table, markdown
 from bench.report.context import Report
 from bench.report.learning import learning_table
-from bench.report.page import _answer, _way, warnings_of, without_paths
+from bench.report.page import _answer, _recipe, _way, warnings_of, without_paths
 from bench.report.tables import escape
 from bench.runs.results import Gallery, read_results, write_cases
 from bench.stats import Estimate
@@ -258,6 +258,15 @@ def test_masks_that_are_all_empty_or_all_full(marked: float, readers: tuple[int,
 )  # fmt: skip
 def test_no_part_of_a_path_is_on_the_page(command: str, expected: str) -> None:
     assert without_paths(command) == expected
+
+
+def test_what_a_run_changed_of_its_recipe_is_named() -> None:
+    recipe = {"description": "minutes, 64×64", "size": 64, "samples": 4, "limit": {"test": 90}}
+    asked = {"recipe_name": "quick", "recipe": recipe, "samples": 4, "size": 64, "limit": {"test": 90, "train": None}}
+    assert _recipe(asked) == "quick: minutes, 64×64"
+    asked |= {"size": 32, "limit": {"test": 60, "train": 60}, "settings": {"unet": {"width": 4}}}
+    changed = "size 64 → 32; limit.test 90 → 60; limit.train – → 60; unet.width 4"
+    assert _recipe(asked) == f"quick: minutes, 64×64. **Changed for this run:** {changed}"
 
 
 def test_counts_are_those_of_one_repetition(folder: Path) -> None:
