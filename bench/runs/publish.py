@@ -107,7 +107,8 @@ def _publish_record(run: dict[str, Any], to: Path, anonymous: bool) -> str:
         data |= {"reader_names": [], "remarks": remarks}
     anonymous = anonymous or run.get("anonymized", False)
     results.write_json(to / "run.json", run | {"spec": spec, "anonymized": anonymous})
-    return "command and data without their folders"
+    named = f"run {run['name']}, data {run['data']['text']}"
+    return f"command and data without their folders; what you named stays: {named}"
 
 
 def _publish_cell(cell: CellResults, source: Path, to: Path, cases: dict[str, str], patients: dict[str, str]) -> int:
