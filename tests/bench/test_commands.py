@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -51,6 +52,16 @@ def test_the_version_is_printed_and_commands_work_as_a_script() -> None:
     answer = subprocess.run([sys.executable, "-c", words, "list", "method"], cwd=root, capture_output=True, text=True)
     assert answer.returncode == 2
     assert "See 'uqseg list -h'." in answer.stderr
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, "PASSIVE"), ("active", "ACTIVE")])
+def test_threads_without_work_sleep_unless_the_user_says_otherwise(given: str | None, used: str) -> None:
+    root = Path(spec.__file__).resolve().parents[2]
+    env = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | {"OMP_DISPLAY_ENV": "true"}
+    env |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    words = [sys.executable, "-m", "bench", "list", "methods"]
+    answer = subprocess.run(words, cwd=root, env=env, capture_output=True, text=True)
+    assert f"OMP_WAIT_POLICY = '{used}'" in answer.stderr
 
 
 def test_a_missing_module_names_the_environment() -> None:
