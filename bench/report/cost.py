@@ -44,7 +44,7 @@ def section(report: Report) -> list[Block]:
         "Mean over repetitions, in brackets their range where there are several; peak memory is the largest of them, "
         "that of the process up to the end of the training, which on a CPU includes the methods trained before it. "
         "Other work on the machine makes times longer, CPU seconds less so: they count what all threads of the "
-        f"training computed. All in {report.csv(table, 'cost')}.",
+        f"training computed.{_elsewhere(report)} All in {report.csv(table, 'cost')}.",
     ]
     if fronts:
         plot = plots.quality_of_cost(table, title, report.styles, quality.direction)
@@ -83,6 +83,20 @@ def _with_range(costs: pd.DataFrame, name: str, places: int = 0) -> list[str]:
         + f" ({row[f'{name}_min']:.{places}f}–{row[f'{name}_max']:.{places}f})" * (row["repetitions"] > 1)
         for row in costs.to_dict("records")
     ]
+
+
+def _elsewhere(report: Report) -> str:
+    """Which trainings were on another machine than most: their times cannot stand beside the others."""
+    trained: dict[str, list[str]] = {}
+    for label, cells in report.results.cells.items():
+        for cell in cells:
+            if cell.cost:
+                machine = cell.info.get("machine", {})
+                name = ", ".join(str(machine[k]) for k in ("device", "instructions") if k in machine)
+                trained.setdefault(name, []).append(f"{escape(label)} {cell.repetition}")
+    _, *others = sorted(trained, key=lambda name: -len(trained[name]))
+    on = "; ".join(f"on {escape(name or 'an unknown machine')}: {', '.join(trained[name])}" for name in others)
+    return f" **Some repetitions are of another machine**, whose times are not those of the rest, {on}." if on else ""
 
 
 def _noise(costs: pd.DataFrame) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.runs.publish import publish
-from bench.runs.results import read_results, read_run
+from bench.runs.results import read_cell, read_results, read_run, write_cell
 from tests.bench.conftest import assert_same, bench, options, results_in, tables
 from tests.bench.synthetic import METHODS, write
 
@@ -85,6 +86,23 @@ def test_other_data_other_cases_and_other_scores_are_refused(halves: tuple[Path,
     shutil.copy(first / "cases.parquet", second)
     refused(first, second, tmp_path, "differ from those in")
     assert "at least two" in bench("merge", first, "--to", tmp_path / "c").err
+
+
+def test_yardsticks_may_differ_as_processors_round_and_trained_methods_may_not(
+    halves: tuple[Path, Path], tmp_path: Path
+) -> None:
+    first, second = halves
+    shutil.rmtree(second)
+    for name, method in (("yardstick", "human"), ("trained", "unet-r0")):
+        folder = shutil.copytree(first, second, dirs_exist_ok=True) / "cells" / method
+        cell = read_cell(folder)
+        rounded = {n: x * (1 + 1e-7) for n, x in cell.scores["test"].values.items()}
+        write_cell(folder, cell.scores | {"test": replace(cell.scores["test"], values=rounded)}, cell.info)
+        if name == "trained":
+            refused(first, second, tmp_path, "differ from those in")
+        else:
+            answer = bench("merge", first, second, "--to", tmp_path / name, "--no-report")
+            assert answer.code == 0, answer.err
 
 
 def refused(first: Path, second: Path, tmp_path: Path, words: str) -> None:

@@ -492,6 +492,17 @@ def test_cost_axes_are_named_and_their_labels_do_not_collide(span: float) -> Non
         assert len(plain) >= 2, plain
 
 
+def test_repetitions_of_another_machine_are_named_beside_their_times(folder: Path) -> None:
+    results = read_results(folder)
+    first, *rest = results.cells["ensemble"]
+    slow = replace(first, info=first.info | {"machine": {"device": "AMD EPYC", "instructions": "AVX2", "threads": 1}})
+    cells = results.cells | {"ensemble": [slow, *rest]}
+    report = Report(results.folder, "png", results, stats.bootstrap(results.tested, []))
+    assert cost._elsewhere(report) == ""
+    elsewhere = cost._elsewhere(replace(report, results=replace(results, cells=cells)))
+    assert elsewhere.endswith("of the rest, on AMD EPYC, AVX2: ensemble 0.")
+
+
 def test_training_on_a_gpu_costs_seconds_of_the_clock() -> None:
     table = pd.DataFrame({"device": ["cpu", "NVIDIA H100"]})
     assert next(iter(plots.costs(table).items())) == ("train_seconds", "training (s by the clock)")

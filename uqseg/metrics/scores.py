@@ -88,13 +88,19 @@ class Scores:
             counts[name] = np.add.reduceat(np.isfinite(x).astype(float), starts, axis=0) if len(x) else x
         return sums, counts
 
-    def equals(self, other: Scores) -> bool:
-        """Whether the same cases have the same values, of samples of the same kind and number."""
-        x, y = (s.values | {(n, k): part for n, pair in s.patient_sums.items() for k, part in enumerate(pair)}
-                for s in (self, other))  # fmt: skip
+    def equals(self, other: Scores, within: float = 0.0) -> bool:
+        """Whether the same cases have the same values, of samples of the same kind and number.
+
+        within: how far values may differ, as a share of them or, below 1, by themselves.
+        """
+        x, y = (
+            {n: (v,) for n, v in s.values.items() if s.has(n)} | {n: v for n, v in s.patient_sums.items() if s.has(n)}
+            for s in (self, other)
+        )
         alike = np.array_equal(self.cases, other.cases) and x.keys() == y.keys()
         alike &= (self.samples, self.drawn) == (other.samples, other.drawn)
-        return alike and all(np.array_equal(value, y[name], equal_nan=True) for name, value in x.items())
+        pairs = (pair for n in x for pair in zip(x[n], y[n], strict=True)) if alike else ()
+        return alike and all(np.allclose(v, w, rtol=within, atol=within, equal_nan=True) for v, w in pairs)
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp] | Sequence[int]) -> Scores:
         """Some of the cases. Sums per patient are kept where these are all cases of their patients."""
