@@ -91,11 +91,10 @@ def _elsewhere(report: Report) -> str:
     for label, cells in report.results.cells.items():
         for cell in cells:
             if cell.cost:
-                machine = cell.info.get("machine", {})
-                name = ", ".join(str(machine[k]) for k in ("device", "instructions") if k in machine)
-                trained.setdefault(name, []).append(f"{escape(label)} {cell.repetition}")
-    _, *others = sorted(trained, key=lambda name: -len(trained[name]))
-    on = "; ".join(f"on {escape(name or 'an unknown machine')}: {', '.join(trained[name])}" for name in others)
+                device = cell.info.get("machine", {}).get("device", "an unknown machine")
+                trained.setdefault(device, []).append(f"{escape(label)} {cell.repetition}")
+    _, *others = sorted(trained, key=lambda device: -len(trained[device]))
+    on = "; ".join(f"on {escape(device)}: {', '.join(trained[device])}" for device in others)
     return f" **Some repetitions are of another machine**, whose times are not those of the rest, {on}." if on else ""
 
 
