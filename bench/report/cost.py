@@ -88,11 +88,9 @@ def _with_range(costs: pd.DataFrame, name: str, places: int = 0) -> list[str]:
 def _elsewhere(report: Report) -> str:
     """Which trainings were on another machine than most: their times cannot stand beside the others."""
     trained: dict[str, list[str]] = {}
-    for label, cells in report.results.cells.items():
-        for cell in cells:
-            if cell.cost:
-                device = cell.info.get("machine", {}).get("device", "an unknown machine")
-                trained.setdefault(device, []).append(f"{escape(label)} {cell.repetition}")
+    for cell in (cell for cells in report.results.cells.values() for cell in cells if cell.cost):
+        device = cell.info.get("machine", {}).get("device", "an unknown machine")
+        trained.setdefault(device, []).append(f"{escape(cell.label)} {cell.repetition}")
     _, *others = sorted(trained, key=lambda device: -len(trained[device]))
     on = "; ".join(f"on {escape(device)}: {', '.join(trained[device])}" for device in others)
     return f" **Some repetitions are of another machine**, whose times are not those of the rest, {on}." if on else ""

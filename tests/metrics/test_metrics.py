@@ -1,6 +1,7 @@
 """Metrics against independent references, bounds, invariances, and degenerate inputs worked out by hand."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -335,3 +336,14 @@ def test_soft_dice_does_not_depend_on_the_batch_to_the_last_bit() -> None:
                 for p in parts
             ]
             assert np.array_equal(whole, Scores.concatenate(each).column("soft_dice"))
+
+
+def test_scores_equal_others_of_the_same_shape_and_values_alone() -> None:
+    scores = score(*random_batch())
+    rounded = replace(scores, values={n: x * (1 + 1e-7) for n, x in scores.values.items()})
+    assert scores.equals(replace(scores))
+    assert not scores.equals(rounded)
+    assert scores.equals(rounded, within=1e-6)
+    for other in ({"brier": scores.values["brier"][:, None]}, {"brier": np.full((5, 2), scores.values["brier"][0])}):
+        assert not scores.equals(replace(scores, values=scores.values | other), within=1e-6)
+    assert not scores.equals(replace(scores, drawn="stratified"))

@@ -100,7 +100,7 @@ class Scores:
         alike = np.array_equal(self.cases, other.cases) and x.keys() == y.keys()
         alike &= (self.samples, self.drawn) == (other.samples, other.drawn)
         pairs = (pair for n in x for pair in zip(x[n], y[n], strict=True)) if alike else ()
-        return alike and all(np.allclose(v, w, rtol=within, atol=within, equal_nan=True) for v, w in pairs)
+        return alike and all(v.shape == w.shape and np.allclose(v, w, within, within, equal_nan=True) for v, w in pairs)
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp] | Sequence[int]) -> Scores:
         """Some of the cases. Sums per patient are kept where these are all cases of their patients."""
