@@ -130,7 +130,7 @@ def _recipe(spec: dict[str, Any]) -> str:
     """What the recipe is, and what this run asked for that it does not say."""
     recipe, settings = spec.get("recipe", {}), spec.get("settings", {})
     text = f"{escape(spec['recipe_name'])}: {escape(recipe.get('description', ''))}"
-    protocol = {"limit": {}} | {k: recipe[k] for k in ("size", "samples", "limit") if k in recipe}
+    protocol = {k: recipe[k] for k in ("size", "samples") if k in recipe} | {"limit": recipe.get("limit", {})}
     changed = differences(protocol, {k: spec[k] for k in protocol if k in spec})
     changed += [f"{of}.{name} {value}" for of, values in settings.items() for name, value in values.items()]
     return f"{text}. **Changed for this run:** {escape('; '.join(changed))}" if changed else text
